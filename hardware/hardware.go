@@ -1,0 +1,220 @@
+// Package hardware says what a place that computes and a wire between two such
+// places are to a pipeline: Device, Link, and the Op, Payload and Usage that
+// pass through them.
+//
+// A pipeline asks its Site for the nodes and links it needs and then speaks in
+// operations, not in seconds:
+//
+//	res, err := user.Device.Run(&hardware.Op{Kind: hardware.Prefill, Model: m,
+//		Layers: m.All(), Seqs: []hardware.Seq{{ID: id, New: len(prompt), Tokens: prompt}}})
+//
+// What an operation costs is the device's business: package costmodel computes
+// it from a sourced profile, package kernel finds out by doing it. Both stamp
+// their own start and end (Usage), so waiting for a turn is never compute.
+//
+// The data that a measured run needs and a modelled one lacks (token ids,
+// activations) travels in fields that are nil in the modelled world. Sizes are
+// always there: a pipeline accounts bytes and tokens the same way in each mode.
+package hardware
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"meibench/internal/units"
+)
+
+// Kind is what an operation does.
+type Kind uint8
+
+// The operations a device may offer.
+const (
+	Prefill   Kind = iota + 1 // run New prompt tokens of each sequence
+	Decode                    // run one token of each sequence
+	Verify                    // run New draft tokens and accept a prefix
+	Encode                    // run an encoder over sensor data
+	Load                      // bring weights from storage to memory
+	TrainStep                 // forward, backward and optimiser step
+	Aggregate                 // combine model updates
+	Generate                  // prompt to whole answer in one operation
+	Drop                      // forget the sequences' KV cache; takes no time
+)
+
+var kindNames = [...]string{"", "prefill", "decode", "verify", "encode", "load", "train-step", "aggregate", "generate", "drop"}
+
+// String is the operation's name as it appears in records.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) && k > 0 {
+		return kindNames[k]
+	}
+	return fmt.Sprintf("kind(%d)", uint8(k))
+}
+
+// Kinds is a set of operations.
+type Kinds uint16
+
+// Set makes a set.
+func Set(ks ...Kind) (s Kinds) {
+	for _, k := range ks {
+		s |= 1 << k
+	}
+	return s
+}
+
+// Has reports whether k is in the set.
+func (s Kinds) Has(k Kind) bool { return s&(1<<k) != 0 }
+
+// Span is a half-open range of layers: Lo <= l < Hi. A span that starts at 0
+// includes the embedding; one that ends at the model's depth includes the head.
+type Span struct{ Lo, Hi int }
+
+// Len is the number of layers in the span.
+func (s Span) Len() int { return s.Hi - s.Lo }
+
+// Payload is what crosses a link: always a size, in measured and emulated runs
+// also the bytes themselves.
+type Payload struct {
+	Bytes  units.Bytes // size on the wire, before framing
+	Tokens int         // output tokens carried, for streams of tokens
+	Data   []byte      // nil unless measured or emulated; then len(Data) <= Bytes
+}
+
+// NoToken stands for a token whose identity a modelled device does not know.
+const NoToken int32 = -1
+
+// Seq is one sequence of a batched operation. Its KV cache lives on the device
+// under ID, one cache per span of layers, and holds Context tokens.
+type Seq struct {
+	ID      int64
+	Context int     // tokens already cached on this device
+	New     int     // tokens this operation adds; > 0
+	Tokens  []int32 // the New token ids, where the span starts at layer 0; nil if modelled
+	In      Payload // activations (New × Dim), where it starts higher
+	Limit   int     // Generate: most tokens to answer with
+}
+
+// Op is one operation on a device.
+type Op struct {
+	Kind   Kind
+	Model  *Model
+	Layers Span
+	Seqs   []Seq
+	Bytes  units.Bytes // Load, Encode, Aggregate: amount of data
+}
+
+// Out is what an operation made of one sequence.
+type Out struct {
+	Token      int32           // next token if the span reaches the head, else NoToken
+	End        bool            // Token ends the sequence (measured and emulated only)
+	Hidden     Payload         // activations (New × Dim) if the span stops below the head
+	Tokens     []int32         // Generate: the whole answer
+	TokenAt    []time.Duration // Generate: when each token came
+	Accepted   int             // Verify: accepted draft tokens
+	Confidence float64         // probability of Token; NaN if unknown
+}
+
+// Source tells how a figure came to be.
+type Source uint8
+
+// Where a duration or an energy comes from.
+const (
+	Modelled Source = iota + 1
+	Emulated
+	Measured
+)
+
+// String is the source's name as it appears in records.
+func (s Source) String() string {
+	switch s {
+	case Modelled:
+		return "modelled"
+	case Emulated:
+		return "emulated"
+	case Measured:
+		return "measured"
+	}
+	return "none"
+}
+
+// Usage is what an operation or a transfer took.
+type Usage struct {
+	Start, End time.Duration // stamped by the device or link itself
+	FLOP       units.FLOP    // executed floating-point operations
+	Moved      units.Bytes   // memory traffic, or bytes on the wire with framing
+	Energy     units.Joules  // 0 with EnergySource 0 means unknown, never "none"
+	Peak       units.Bytes   // resident high-water mark
+	Time       Source        // where Start and End come from
+	Joules     Source        // where Energy comes from; 0 if unknown
+}
+
+// Result is what Run returns. Seqs has one Out per sequence of the Op; it is
+// valid until the same process calls Run again on the device.
+type Result struct {
+	Seqs  []Out
+	Usage Usage
+}
+
+// DeviceSpec describes a device.
+type DeviceSpec struct {
+	Name   string
+	Slots  int         // operations in flight
+	Ops    Kinds       // what it can do
+	Memory units.Bytes // for weights and KV caches together; 0 = unlimited
+	Time   Source      // how it tells time
+	Digest string      // SHA-256 of the profile behind it, "" if none
+}
+
+// Device computes. Run blocks the calling process in its world until the
+// operation is done. It is called with the turn held.
+type Device interface {
+	Spec() DeviceSpec
+	Run(op *Op) (Result, error)
+}
+
+// LinkSpec describes one direction of a link.
+type LinkSpec struct {
+	Name        string
+	BytesPerSec float64       // median rate
+	Delay       time.Duration // median one-way delay without load
+	Time        Source
+	Digest      string
+}
+
+// Delivery is a message that arrived.
+type Delivery struct {
+	Payload Payload
+	Usage   Usage // Start: handed to the link; End: last byte arrived
+}
+
+// Link carries messages one way, in order. A link transmits first come, first
+// served; what is on its way does not hold up what is sent next.
+type Link interface {
+	Spec() LinkSpec
+	// Send blocks until the message has arrived.
+	Send(p Payload) (Usage, error)
+	// Open starts a stream of messages that share the link.
+	Open() Stream
+}
+
+// Stream is an ordered flow of messages over a link: one side writes and closes,
+// the other reads or drains.
+type Stream interface {
+	// Write hands a message to the link and returns at once.
+	Write(p Payload)
+	// Close ends the stream after the messages written so far. An error given
+	// here is what the reader sees at the end instead of a normal close.
+	Close(err error)
+	// Read blocks until the next message has arrived; ok is false at the end.
+	Read() (d Delivery, ok bool, err error)
+	// Drain blocks until the stream has ended and its last message arrived, and
+	// returns everything not read yet. It costs fewer events than Read.
+	Drain() ([]Delivery, error)
+}
+
+// Errors a pipeline can act on.
+var (
+	ErrUnsupported = errors.New("hardware: operation not supported by this device")
+	ErrMemory      = errors.New("hardware: does not fit the device's memory")
+	ErrLinkDown    = errors.New("hardware: link is down")
+)

@@ -1,0 +1,276 @@
+// Package record holds what happened: one Request per request with its events,
+// spans, sizes, energy and outcome. Plain types and their invariants; every
+// metric is derived from them, none is stored beside them.
+//
+// All times are nanoseconds since the run began, on one monotonic clock. Unset
+// marks an event that did not happen.
+//
+// Spans partition a request: a pipeline calls Spent after each step, which
+// closes the time from the previous call to now, so that the spans of a request
+// add up to it by construction:
+//
+//	u, err := link.Send(p)
+//	log.Spent(record.Transfer, "up", u.Start, u.End) // waiting before u.Start becomes a queue span
+package record
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"meibench/internal/units"
+)
+
+// Unset marks an event that did not happen.
+const Unset time.Duration = -1
+
+// Outcome is how a request ended.
+type Outcome uint8
+
+// Outcomes. Everything but OK is a miss in goodput.
+const (
+	OK Outcome = iota + 1
+	Failed
+	Timeout
+	Rejected
+	Cancelled
+)
+
+var outcomes = [...]string{"none", "ok", "failed", "timeout", "rejected", "cancelled"}
+
+// String is the outcome as it appears in records.
+func (o Outcome) String() string { return outcomes[min(int(o), len(outcomes)-1)] }
+
+// Kind is what a span of a request's time was spent on.
+type Kind uint8
+
+// Kinds of spans.
+const (
+	Compute  Kind = iota + 1 // an operation on a device, for this request
+	Transfer                 // on a link, serialisation and propagation
+	Queue                    // waiting for a device, a link or admission
+	Batch                    // served in a batch together with others
+	Wait                     // anything else: think time, waiting for the turn
+)
+
+var kinds = [...]string{"none", "compute", "transfer", "queue", "batch", "wait"}
+
+// String is the kind as it appears in records.
+func (k Kind) String() string { return kinds[min(int(k), len(kinds)-1)] }
+
+// Span is one part of a request's time.
+type Span struct {
+	Kind       Kind
+	Node       string // device, link or queue by its name in the site
+	Start, End time.Duration
+}
+
+// Chunk is one arrival of output at the user: a time and how many tokens came.
+type Chunk struct {
+	At     time.Duration
+	Tokens int
+}
+
+// Part of the system that spends energy.
+type Part uint8
+
+// Parts.
+const (
+	DevicePart Part = iota
+	RadioPart
+	EdgePart
+	CloudPart
+	NumParts
+)
+
+// Energy is what one part spent on a request. Source is 0 when unknown; an
+// unknown energy is null in the tables, never zero.
+type Energy struct {
+	Joules units.Joules
+	Source uint8 // hardware.Source
+}
+
+// Request is one request from its intended arrival to its end.
+type Request struct {
+	// Identity.
+	ID, User, Session, Turn int
+
+	// Events (see DESIGN: records). Intended is when the schedule wanted the
+	// request to start; headline latencies count from it.
+	Intended, Released, Sent                time.Duration
+	FirstByte, FirstChunk                   time.Duration
+	FirstToken, FirstAnswerToken, LastToken time.Duration
+	Done                                    time.Duration
+	Chunks                                  []Chunk
+
+	// Sizes.
+	PromptTokens, AskedTokens, OutputTokens int
+	SensorBytes, UpBytes, DownBytes         units.Bytes
+	RawBytesOut, DerivedBytesOut            units.Bytes // user data, and data computed from it, that left the device
+	PeakBytes                               units.Bytes
+	FLOP                                    units.FLOP
+
+	Energy  [NumParts]Energy
+	Quality float64 // task score in [0,1]; NaN where there is none
+	Outcome Outcome
+	Err     string
+	Spans   []Span
+	Output  []int32 // answer tokens, for scoring; not stored
+
+	cursor time.Duration
+}
+
+// Reset prepares r for a new request that is intended at a time, keeping the
+// memory of its slices.
+func (r *Request) Reset(id int, intended time.Duration) {
+	chunks, spans, out := r.Chunks[:0], r.Spans[:0], r.Output[:0]
+	*r = Request{ID: id, Intended: intended, Released: Unset, Sent: Unset, FirstByte: Unset, FirstChunk: Unset,
+		FirstToken: Unset, FirstAnswerToken: Unset, LastToken: Unset, Done: Unset, Quality: math.NaN(),
+		Chunks: chunks, Spans: spans, Output: out, cursor: intended}
+}
+
+// Spent says that the time from the last call until end went into a step that
+// itself ran from start to end; what lies before start was queueing. Start and
+// end outside what is still open are clipped to it.
+func (r *Request) Spent(kind Kind, node string, start, end time.Duration) {
+	start, end = max(start, r.cursor), max(end, r.cursor)
+	if start > end {
+		start = end
+	}
+	if start > r.cursor {
+		r.add(Queue, node, r.cursor, start)
+	}
+	if end > start {
+		r.add(kind, node, start, end)
+	}
+	r.cursor = end
+}
+
+func (r *Request) add(kind Kind, node string, start, end time.Duration) {
+	if n := len(r.Spans); n > 0 {
+		if s := &r.Spans[n-1]; s.Kind == kind && s.Node == node && s.End == start {
+			s.End = end
+			return
+		}
+	}
+	r.Spans = append(r.Spans, Span{kind, node, start, end})
+}
+
+// Token records n output tokens that reached the user at a time. They must come
+// in order of time.
+func (r *Request) Token(at time.Duration, n int) {
+	if n <= 0 {
+		return
+	}
+	if k := len(r.Chunks); k > 0 && at < r.Chunks[k-1].At {
+		panic(fmt.Sprintf("record: token at %v after one at %v", at, r.Chunks[k-1].At))
+	}
+	if r.FirstChunk == Unset {
+		r.FirstByte, r.FirstChunk, r.FirstToken, r.FirstAnswerToken = at, at, at, at
+	}
+	r.Chunks = append(r.Chunks, Chunk{at, n})
+	r.OutputTokens += n
+	r.LastToken = at
+}
+
+// Spend adds energy to a part. Once a part's energy is partly unknown it stays
+// unknown; a sum of measured and modelled joules is called modelled.
+func (r *Request) Spend(p Part, j units.Joules, source uint8) {
+	e := &r.Energy[p]
+	if source == 0 {
+		return
+	}
+	e.Joules += j
+	if e.Source == 0 || source < e.Source {
+		e.Source = source
+	}
+}
+
+// Finish closes the request. The time since the last span is a wait.
+func (r *Request) Finish(at time.Duration, err error) {
+	if at > r.cursor {
+		r.add(Wait, "", r.cursor, at)
+		r.cursor = at
+	}
+	r.Done = r.cursor
+	r.Outcome = OK
+	if err != nil {
+		r.Outcome, r.Err = Failed, err.Error()
+	}
+}
+
+// Check returns the first invariant that the request breaks, or nil. The
+// harness checks each row before it is written.
+func (r *Request) Check() error {
+	bad := func(format string, a ...any) error {
+		return fmt.Errorf("request %d: %s", r.ID, fmt.Sprintf(format, a...))
+	}
+	if r.Outcome == 0 {
+		return bad("no outcome")
+	}
+	if r.Done < r.Intended {
+		return bad("done at %v before intended at %v", r.Done, r.Intended)
+	}
+	last := r.Intended
+	for i, e := range []time.Duration{r.Released, r.Sent, r.FirstByte, r.FirstChunk, r.FirstToken, r.LastToken, r.Done} {
+		if e == Unset {
+			continue
+		}
+		if e < last {
+			return bad("event %d at %v before the one before it at %v", i, e, last)
+		}
+		last = e
+	}
+	at, tokens, prev := r.Intended, 0, r.Intended
+	for _, s := range r.Spans {
+		if s.Start != at || s.End <= s.Start {
+			return bad("span %s %q [%v, %v] does not follow on %v", s.Kind, s.Node, s.Start, s.End, at)
+		}
+		at = s.End
+	}
+	if at != r.Done {
+		return bad("spans end at %v, the request at %v", at, r.Done)
+	}
+	for _, c := range r.Chunks {
+		if c.At < prev || c.Tokens <= 0 {
+			return bad("chunk of %d tokens at %v after %v", c.Tokens, c.At, prev)
+		}
+		prev, tokens = c.At, tokens+c.Tokens
+	}
+	switch {
+	case tokens != r.OutputTokens:
+		return bad("chunks hold %d tokens, the request %d", tokens, r.OutputTokens)
+	case r.OutputTokens > r.AskedTokens:
+		return bad("%d output tokens, only %d asked for", r.OutputTokens, r.AskedTokens)
+	case r.UpBytes < 0 || r.DownBytes < 0 || r.SensorBytes < 0 || r.PeakBytes < 0:
+		return bad("negative bytes")
+	case !math.IsNaN(r.Quality) && (r.Quality < 0 || r.Quality > 1):
+		return bad("quality %g outside [0, 1]", r.Quality)
+	}
+	for p, e := range r.Energy {
+		if e.Joules < 0 || math.IsNaN(float64(e.Joules)) {
+			return bad("part %d spent %g J", p, float64(e.Joules))
+		}
+	}
+	return nil
+}
+
+// Cell is what all requests of one run of one cell share.
+type Cell struct {
+	Suite, Name                      string
+	App, Pipeline, Site, Model, Mode string
+	Seed                             uint64
+	Repeat                           int
+	Contract                         string        // hash over what must be equal for two runs to be compared
+	TTFTLimit, TPOTLimit, E2ELimit   time.Duration // the application's limits; 0 = none
+	Params                           map[string]float64
+	Started                          time.Time
+	Wall, Horizon                    time.Duration   // wall time taken; time offered, on the run's clock
+	Lag                              []time.Duration // issue lateness of each request, measured mode
+	ClientCPU                        time.Duration
+	Workers                          int
+	Events                           uint64
+	Valid                            bool
+	Invalid                          []string // reasons
+	Warnings                         []string
+}
