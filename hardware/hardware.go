@@ -191,8 +191,9 @@ type Delivery struct {
 // served; what is on its way does not hold up what is sent next.
 type Link interface {
 	Spec() LinkSpec
-	// Send blocks until the message has arrived.
-	Send(p Payload) (Usage, error)
+	// Send blocks until the message has arrived and returns it as it arrived:
+	// in a measured run the data has crossed a socket.
+	Send(p Payload) (Delivery, error)
 	// Open starts a stream of messages that share the link.
 	Open() Stream
 }
