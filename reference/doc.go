@@ -1,0 +1,25 @@
+// Package reference holds the kernels and algorithms that the benchmarks measure against: written to be
+// read, checked against a naive oracle, and fast enough to be a fair baseline.
+//
+// It has no code of its own. Its sub-packages depend on the standard library and x/sys/cpu only:
+//
+//	reference/tensor   one operation per file: matrix product, RMSNorm, RoPE, softmax, attention
+//	reference/quant    number formats of weights: F16, BF16, Q8_0, Q4_0
+//	reference/gguf     the GGUF file format, read and written
+//	reference/llm      a decoder-only transformer over all of these, runnable layer span by layer span
+//
+// # The alphabet
+//
+// Shapes in comments use one letter per dimension, and matrices are row-major unless a comment says otherwise:
+//
+//	B  sequences in a batch
+//	T  tokens of one sequence in one call (new tokens, without those already cached)
+//	P  positions that a token may attend to (cached tokens plus new ones)
+//	C  channels: the width of the hidden state
+//	H  attention heads; G groups of heads that share one key/value head (GQA)
+//	D  channels per head
+//	F  width of the feed-forward layer
+//	L  layers; a span [lo, hi) is half open
+//	V  vocabulary
+//	M, N, K  rows, columns and inner dimension of a plain matrix product
+package reference

@@ -1,0 +1,115 @@
+package tensor
+
+import "math"
+
+// AttnSeq is one sequence of a call of [Pool.Attention].
+type AttnSeq struct {
+	Out, Q  []float32 // (T, H, D): new tokens
+	K, V    []float32 // (Past+T, G, D): cached rows, then those of the new tokens
+	T, Past int
+}
+
+// attnBlock is the number of tokens whose scores are computed together: enough rows to fill a tile several times
+// over, few enough that the wasted upper triangle stays small.
+const attnBlock = 48
+
+// Attention is causal attention with grouped heads: new token t of a sequence attends to positions 0..Past+t.
+//
+//	out[t, h] = Σ_p softmax_p(q[t, h]·k[p, g] / √D)·v[p, g],  g = h·G/H
+//
+// heads H, kvHeads G (divides H), headDim D. A token's bits do not depend on the other tokens of the call.
+// Within 1e-5 of the oracle for unit-variance inputs. Source: Vaswani et al. 2017, eq. 1; Ainslie et al. 2023 (GQA).
+func (p *Pool) Attention(seqs []AttnSeq, heads, kvHeads, headDim int) {
+	most := 0
+	for _, s := range seqs {
+		most = max(most, s.Past+s.T)
+	}
+	p.ReserveAttention(most)
+	p.attn = attentionJob{p: p, seqs: seqs, H: heads, G: kvHeads, D: headDim}
+	p.Do(&p.attn)
+	p.attn.seqs = nil
+}
+
+// ReserveAttention makes room for sequences of up to positions, so that Attention allocates nothing.
+func (p *Pool) ReserveAttention(positions int) {
+	for w := range p.scratch {
+		if len(p.scratch[w].scores) < attnBlock*positions {
+			p.scratch[w].scores = make([]float32, attnBlock*positions)
+		}
+	}
+}
+
+// attentionJob deals out units (sequence, head, block of tokens) round robin, because later blocks cost more.
+type attentionJob struct {
+	p       *Pool
+	seqs    []AttnSeq
+	H, G, D int
+}
+
+func (j *attentionJob) Part(worker, workers int) {
+	unit := 0
+	for i := range j.seqs {
+		s := &j.seqs[i]
+		for t := 0; t < s.T; t += attnBlock {
+			for h := range j.H {
+				if unit%workers == worker {
+					j.block(&j.p.scratch[worker], s, h, t, min(t+attnBlock, s.T))
+				}
+				unit++
+			}
+		}
+	}
+}
+
+// block computes head h of tokens [t0, t1).
+func (j *attentionJob) block(sc *scratch, s *AttnSeq, h, t0, t1 int) {
+	kern, D, g := &j.p.kern, j.D, h*j.G/j.H
+	P := s.Past + t1 // positions that the last token of the block sees
+	row := Mat{Rows: t1 - t0, Cols: D, RowStride: j.H * D, ColStride: 1}
+	q, out := row, row
+	q.Data, out.Data = s.Q[(t0*j.H+h)*D:], s.Out[(t0*j.H+h)*D:]
+	k := Mat{s.K[g*D:], P, D, j.G * D, 1}
+	v := Mat{s.V[g*D:], P, D, j.G * D, 1}
+	k.check("k")
+	v.check("v")
+	scores := NewMat(sc.scores[:(t1-t0)*P], t1-t0, P)
+
+	gemmSerial(kern, sc, scores, q, &operand{mat: k.T(), k: D, n: P}, 0, P, false)
+	scale := float32(1 / math.Sqrt(float64(D)))
+	for t := range t1 - t0 {
+		seen := s.Past + t0 + t + 1
+		r := scores.Data[t*P : t*P+seen]
+		for i := range r {
+			r[i] *= scale
+		}
+		Softmax(r, r)
+		clear(scores.Data[t*P+seen : (t+1)*P]) // zeros add nothing to a chain
+	}
+	gemmSerial(kern, sc, out, scores, &operand{mat: v, k: P, n: D}, 0, D, false)
+}
+
+// attentionV0 is the oracle for one sequence, in float64.
+func attentionV0(s AttnSeq, H, G, D int) []float64 {
+	out := make([]float64, s.T*H*D)
+	for t := range s.T {
+		for h := range H {
+			g := h / (H / G)
+			var w []float64
+			sum := 0.0
+			for p := range s.Past + t + 1 {
+				dot := 0.0
+				for d := range D {
+					dot += float64(s.Q[(t*H+h)*D+d]) * float64(s.K[(p*G+g)*D+d])
+				}
+				w = append(w, math.Exp(dot/math.Sqrt(float64(D))))
+				sum += w[p]
+			}
+			for p, e := range w {
+				for d := range D {
+					out[(t*H+h)*D+d] += e / sum * float64(s.V[(p*G+g)*D+d])
+				}
+			}
+		}
+	}
+	return out
+}

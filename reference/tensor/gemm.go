@@ -1,0 +1,225 @@
+package tensor
+
+import "fmt"
+
+// Mat is a view of a matrix: element (i, j) is Data[i*RowStride+j*ColStride].
+type Mat struct {
+	Data                 []float32
+	Rows, Cols           int
+	RowStride, ColStride int
+}
+
+// NewMat views data as a dense row-major (rows, cols) matrix.
+func NewMat(data []float32, rows, cols int) Mat { return Mat{data, rows, cols, cols, 1} }
+
+// T is the transposed view of the same memory.
+func (m Mat) T() Mat { return Mat{m.Data, m.Cols, m.Rows, m.ColStride, m.RowStride} }
+
+// Slice is the view of rows [lo, hi).
+func (m Mat) Slice(lo, hi int) Mat {
+	m.Data, m.Rows = m.Data[lo*m.RowStride:], hi-lo
+	return m
+}
+
+// check panics unless every element lies inside Data.
+func (m Mat) check(name string) {
+	if m.Rows < 0 || m.Cols < 0 || m.RowStride < 0 || m.ColStride < 0 {
+		panic(fmt.Sprintf("tensor: matrix %s has a negative size or stride", name))
+	}
+	if m.Rows == 0 || m.Cols == 0 {
+		return
+	}
+	if need := (m.Rows-1)*m.RowStride + (m.Cols-1)*m.ColStride + 1; len(m.Data) < need {
+		panic(fmt.Sprintf("tensor: matrix %s (%d, %d) needs %d elements, has %d", name, m.Rows, m.Cols, need, len(m.Data)))
+	}
+}
+
+// RowReader is a matrix that hands out parts of its rows as float32, such as quantised weights.
+type RowReader interface {
+	// ReadRow fills dst with row n from column k on. k is a multiple of 256, and so is len(dst) but for the last part.
+	ReadRow(dst []float32, n, k int)
+}
+
+// kc is the length of a block of the inner dimension: a packed panel of 32 columns fills 32 KiB of a 48 KiB L1.
+const kc = 256
+
+// scratch is what one worker needs to multiply.
+type scratch struct {
+	panel  []float32 // (kc, nr): packed part of B
+	tile   []float32 // (12, nr): a tile of C that sticks out of C
+	rows   []float32 // (nr, kc): rows of B decoded by a RowReader
+	scores []float32 // (attnBlock, P): attention scores
+}
+
+func newScratch(nr int) scratch {
+	return scratch{make([]float32, kc*nr), make([]float32, 12*nr), make([]float32, kc*nr), nil}
+}
+
+// Gemm is the general product C = A·B, or C += A·B if acc, on any layout.
+//
+//	c: (M, N), ColStride 1; a: (M, K); b: (K, N); c must not overlap a or b
+//
+// One chain per element in the order of k (see the package comment); error against an exact sum is bounded by
+// K·2^-24·Σ|a·b|. K = 0 leaves c alone if acc, else clears it. Panics if shapes disagree.
+func (p *Pool) Gemm(c, a, b Mat, acc bool) {
+	b.check("b")
+	p.runGemm(gemmJob{c: c, a: a, b: operand{mat: b, k: b.Rows, n: b.Cols}, acc: acc})
+}
+
+func (p *Pool) runGemm(j gemmJob) {
+	checkGemm(j)
+	j.p = p
+	p.gemm = j
+	// A product too small to pay for waking workers runs on the caller.
+	if j.c.Rows*j.b.n*j.b.k < 1<<15 {
+		p.gemm.Part(0, 1)
+	} else {
+		p.Do(&p.gemm)
+	}
+	p.gemm = gemmJob{}
+}
+
+func checkGemm(j gemmJob) {
+	j.c.check("c")
+	j.a.check("a")
+	if j.c.ColStride != 1 || j.c.Rows != j.a.Rows || j.c.Cols != j.b.n || j.a.Cols != j.b.k {
+		panic(fmt.Sprintf("tensor: product (%d, %d) = (%d, %d)·(%d, %d): shapes disagree, or columns of c are not contiguous",
+			j.c.Rows, j.c.Cols, j.a.Rows, j.a.Cols, j.b.k, j.b.n))
+	}
+}
+
+// gemmJob is one product, divided by panels of columns, or by rows if there are fewer panels than workers.
+type gemmJob struct {
+	p    *Pool
+	c, a Mat
+	b    operand
+	acc  bool
+}
+
+func (j *gemmJob) Part(worker, workers int) {
+	nr := j.p.kern.nr
+	panels := (j.b.n + nr - 1) / nr
+	n0, n1, m0, m1 := 0, j.b.n, 0, j.c.Rows
+	if panels >= workers {
+		lo, hi := Share(panels, worker, workers)
+		n0, n1 = lo*nr, min(hi*nr, j.b.n)
+	} else {
+		m0, m1 = Share(j.c.Rows, worker, workers)
+	}
+	if n0 < n1 && m0 < m1 {
+		gemmSerial(&j.p.kern, &j.p.scratch[worker], j.c.Slice(m0, m1), j.a.Slice(m0, m1), &j.b, n0, n1, j.acc)
+	}
+}
+
+// gemmSerial computes columns [n0, n1) of c. Each part of B is packed once and used by every row of A.
+func gemmSerial(kern *kernel, s *scratch, c, a Mat, b *operand, n0, n1 int, acc bool) {
+	if b.k == 0 && !acc {
+		for i := range c.Rows {
+			clear(c.Data[i*c.RowStride+n0 : i*c.RowStride+n1])
+		}
+	}
+	for n := n0; n < n1; n += kern.nr {
+		cols := min(kern.nr, n1-n)
+		for k := 0; k < b.k; k += kc {
+			kn := min(kc, b.k-k)
+			b.pack(kern, s, n, cols, k, kn)
+			panelProduct(kern, s, c, a, n, cols, k, kn, acc || k > 0)
+		}
+	}
+}
+
+// panelProduct adds A[:, k:k+kn]·panel into C[:, n:n+cols], tile by tile.
+func panelProduct(kern *kernel, s *scratch, c, a Mat, n, cols, k, kn int, acc bool) {
+	h := 0
+	for i := 0; i < c.Rows; {
+		for kern.mrs[h] > c.Rows-i {
+			h++
+		}
+		mr := kern.mrs[h]
+		ai := a.Data[i*a.RowStride+k*a.ColStride:]
+		ci := c.Data[i*c.RowStride+n:]
+		if cols == kern.nr {
+			kern.tile(mr, ai, a.RowStride, a.ColStride, s.panel, kn, ci, c.RowStride, acc)
+		} else {
+			edgeTile(kern, s, mr, ai, a, kn, ci, c.RowStride, cols, acc)
+		}
+		i += mr
+	}
+}
+
+// edgeTile computes a tile narrower than the kernel's by way of scratch memory.
+func edgeTile(kern *kernel, s *scratch, mr int, ai []float32, a Mat, kn int, ci []float32, cRow, cols int, acc bool) {
+	nr := kern.nr
+	if acc {
+		for r := range mr {
+			copy(s.tile[r*nr:], ci[r*cRow:r*cRow+cols])
+		}
+	}
+	kern.tile(mr, ai, a.RowStride, a.ColStride, s.panel, kn, s.tile, nr, acc)
+	for r := range mr {
+		copy(ci[r*cRow:r*cRow+cols], s.tile[r*nr:])
+	}
+}
+
+// operand is the right-hand matrix B (k, n) of a product: a view, or rows of Bᵀ that are decoded on the way in.
+type operand struct {
+	mat  Mat       // (k, n) if rows is nil
+	rows RowReader // row n of Bᵀ is column n of B
+	k, n int
+}
+
+// pack fills s.panel with B[k:k+kn, n:n+cols] as (kn, nr), zero beyond cols.
+func (b *operand) pack(kern *kernel, s *scratch, n, cols, k, kn int) {
+	switch {
+	case b.rows != nil:
+		for c := range cols {
+			b.rows.ReadRow(s.rows[c*kc:c*kc+kn], n+c, k)
+		}
+		packColumns(kern, s.panel, s.rows, kc, cols, kn)
+	case b.mat.RowStride == 1:
+		packColumns(kern, s.panel, b.mat.Data[n*b.mat.ColStride+k:], b.mat.ColStride, cols, kn)
+	default:
+		packRows(kern.nr, s.panel, b.mat, n, cols, k, kn)
+	}
+}
+
+// packColumns packs columns that are contiguous in memory: dst[j*nr+c] = src[c*colStride+j].
+func packColumns(kern *kernel, dst, src []float32, colStride, cols, kn int) {
+	nr, c := kern.nr, 0
+	if kern.transpose != nil {
+		for k8 := kn &^ 7; k8 > 0 && c+8 <= cols; c += 8 {
+			kern.transpose(dst[c:], nr, src[c*colStride:], colStride, k8)
+			for i := c; i < c+8; i++ {
+				for j := k8; j < kn; j++ {
+					dst[j*nr+i] = src[i*colStride+j]
+				}
+			}
+		}
+	}
+	for ; c < cols; c++ {
+		for j, v := range src[c*colStride : c*colStride+kn] {
+			dst[j*nr+c] = v
+		}
+	}
+	for ; c < nr; c++ {
+		for j := range kn {
+			dst[j*nr+c] = 0
+		}
+	}
+}
+
+// packRows packs any other layout; contiguous rows are copied.
+func packRows(nr int, dst []float32, b Mat, n, cols, k, kn int) {
+	for j := range kn {
+		d := dst[j*nr : j*nr+nr]
+		src := b.Data[(k+j)*b.RowStride+n*b.ColStride:]
+		if b.ColStride == 1 {
+			copy(d, src[:cols])
+		} else {
+			for c := range cols {
+				d[c] = src[c*b.ColStride]
+			}
+		}
+		clear(d[cols:])
+	}
+}

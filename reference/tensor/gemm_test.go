@@ -1,0 +1,216 @@
+package tensor
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// random fills n floats in [-1, 1) from a stream named by seed.
+func random(seed uint64, n int) []float32 {
+	r := rand.New(rand.NewPCG(seed, 1))
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = 2*r.Float32() - 1
+	}
+	return x
+}
+
+func poolOn(t testing.TB, kernel string, workers int) *Pool {
+	p, err := NewPoolOn(kernel, workers)
+	require.NoError(t, err)
+	t.Cleanup(p.Close)
+	return p
+}
+
+// requireChain checks a product against the float64 oracle: |error| <= K·2^-24·Σ|a·b| and a subnormal's worth.
+func requireChain(t *testing.T, c Mat, want, sumAbs []float64, K int) {
+	t.Helper()
+	for i := range c.Rows {
+		for n := range c.Cols {
+			w, bound := want[i*c.Cols+n], float64(K+1)*math.Exp2(-24)*sumAbs[i*c.Cols+n]+1e-40
+			require.InDelta(t, w, c.Data[i*c.RowStride+n], bound, "element (%d, %d)", i, n)
+		}
+	}
+}
+
+func TestGemmAgainstOracle(t *testing.T) {
+	for _, kernel := range Kernels() {
+		for _, s := range []struct{ m, n, k int }{
+			{1, 1, 1}, {1, 33, 7}, {2, 16, 8}, {3, 40, 9}, {5, 31, 300}, {12, 32, 256}, {13, 65, 257}, {25, 48, 513}, {4, 4, 0},
+		} {
+			for layout := range 8 {
+				t.Run(fmt.Sprintf("%s/%dx%dx%d/layout %03b", kernel, s.m, s.n, s.k, layout), func(t *testing.T) {
+					p := poolOn(t, kernel, 1)
+					a, b := NewMat(random(1, s.m*s.k), s.m, s.k), NewMat(random(2, s.k*s.n), s.k, s.n)
+					c := Mat{random(3, s.m*(s.n+3)), s.m, s.n, s.n + 3, 1}
+					if layout&1 != 0 {
+						a = NewMat(a.Data, s.k, s.m).T()
+					}
+					if layout&2 != 0 {
+						b = NewMat(b.Data, s.n, s.k).T()
+					}
+					acc := layout&4 != 0
+					before := append([]float32(nil), c.Data...)
+					want, sumAbs := gemmV0(c, a, b, acc)
+					p.Gemm(c, a, b, acc)
+					requireChain(t, c, want, sumAbs, s.k)
+					for i := range s.m { // the gap between rows of c is not ours to write
+						require.Equal(t, before[i*c.RowStride+s.n:(i+1)*c.RowStride], c.Data[i*c.RowStride+s.n:(i+1)*c.RowStride])
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestGemmIsOneChain pins the property that everything above rests on, with the definition itself as the oracle.
+func TestGemmIsOneChain(t *testing.T) {
+	const T, N, K = 29, 70, 601
+	x, w := random(1, T*K), random(2, N*K)
+	rounded := make([]float32, T*N)
+	for i := range T {
+		for n := range N {
+			var s float32
+			for k := range K {
+				s += float32(x[i*K+k] * w[n*K+k])
+			}
+			rounded[i*N+n] = s
+		}
+	}
+	outs := map[string][]float32{}
+	for _, kernel := range Kernels() {
+		outs[kernel] = make([]float32, T*N)
+		poolOn(t, kernel, 1).MatMul(outs[kernel], x, w, T, N, K)
+	}
+	require.Equal(t, rounded, outs["generic"], "generic rounds every product")
+	if outs["avx512"] != nil {
+		require.Equal(t, outs["avx2"], outs["avx512"], "both fuse, so bits agree")
+		require.NotEqual(t, rounded, outs["avx2"])
+	}
+	// Rows alone, in pieces, and with any number of workers: the same bits.
+	for _, kernel := range Kernels() {
+		for _, workers := range []int{1, 2, 3, 5} {
+			p := poolOn(t, kernel, workers)
+			for _, chunk := range []int{1, 2, 3, 7, 12, 28, 29} {
+				got := make([]float32, T*N)
+				for lo := 0; lo < T; lo += chunk {
+					n := min(chunk, T-lo)
+					p.MatMul(got[lo*N:], x[lo*K:], w, n, N, K)
+				}
+				require.Equal(t, outs[kernel], got, "kernel %s, %d workers, chunks of %d", kernel, workers, chunk)
+			}
+		}
+	}
+}
+
+func TestMatMulFamily(t *testing.T) {
+	const T, N, K = 21, 37, 43
+	x, w, dy := random(1, T*K), random(2, N*K), random(3, T*N)
+	p := poolOn(t, Kernel(), 2)
+	t.Run("gradient by x", func(t *testing.T) {
+		dx := random(4, T*K)
+		for _, acc := range []bool{false, true} {
+			want, abs := gemmV0(NewMat(dx, T, K), NewMat(dy, T, N), NewMat(w, N, K), acc)
+			p.MatMulGradX(dx, dy, w, T, N, K, acc)
+			requireChain(t, NewMat(dx, T, K), want, abs, N)
+		}
+	})
+	t.Run("gradient by w", func(t *testing.T) {
+		dw := random(5, N*K)
+		want, abs := gemmV0(NewMat(dw, N, K), NewMat(dy, T, N).T(), NewMat(x, T, K), true)
+		p.MatMulGradW(dw, dy, x, T, N, K)
+		requireChain(t, NewMat(dw, N, K), want, abs, T)
+	})
+	t.Run("one token and decoded rows", func(t *testing.T) {
+		want, got := make([]float32, T*N), make([]float32, T*N)
+		p.MatMul(want, x, w, T, N, K)
+		p.MatVec(got, x, w, N, K)
+		require.Equal(t, want[:N], got[:N])
+		p.MatMulRows(got, x, plainRows{w, K}, T, N, K)
+		require.Equal(t, want, got)
+	})
+}
+
+type plainRows struct {
+	w []float32
+	k int
+}
+
+func (r plainRows) ReadRow(dst []float32, n, k int) { copy(dst, r.w[n*r.k+k:]) }
+
+func TestGemmRefusesWrongShapes(t *testing.T) {
+	p := poolOn(t, Kernel(), 1)
+	m := func(r, c int) Mat { return NewMat(make([]float32, r*c), r, c) }
+	short := NewMat(make([]float32, 5), 2, 3)
+	for _, tc := range []struct {
+		name    string
+		c, a, b Mat
+	}{
+		{"inner dimensions differ", m(2, 4), m(2, 3), m(5, 4)},
+		{"rows differ", m(3, 4), m(2, 3), m(3, 4)},
+		{"columns differ", m(2, 5), m(2, 3), m(3, 4)},
+		{"a is too short", m(2, 4), short, m(3, 4)},
+		{"b is too short", m(2, 3), m(2, 2), short},
+		{"c is transposed", m(4, 2).T(), m(2, 3), m(3, 4)},
+	} {
+		t.Run(tc.name, func(t *testing.T) { require.Panics(t, func() { p.Gemm(tc.c, tc.a, tc.b, false) }) })
+	}
+}
+
+func TestChooseKernel(t *testing.T) {
+	have := []kernel{{name: "generic"}, {name: "avx2"}}
+	for _, tc := range []struct{ name, ask, want, err string }{
+		{"best by default", "", "avx2", ""},
+		{"forced", "generic", "generic", ""},
+		{"absent", "avx512", "avx2", "have only generic, avx2"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			k, err := choose(tc.ask, have)
+			require.Equal(t, tc.want, k.name)
+			if tc.err == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, tc.err)
+			}
+		})
+	}
+	_, err := NewPoolOn("abacus", 1)
+	require.ErrorContains(t, err, "abacus")
+	require.Contains(t, Kernels(), Kernel())
+}
+
+func TestProductsDoNotAllocate(t *testing.T) {
+	const T, N, K = 16, 96, 96
+	x, w, out := random(1, T*K), random(2, N*K), make([]float32, T*N)
+	for _, workers := range []int{1, 2} {
+		p := poolOn(t, Kernel(), workers)
+		require.Zero(t, testing.AllocsPerRun(20, func() { p.MatMul(out, x, w, T, N, K) }))
+	}
+}
+
+func BenchmarkMatMul(b *testing.B) {
+	p := NewPool(1)
+	for _, s := range []struct{ t, n, k int }{{1, 512, 512}, {8, 512, 512}, {64, 512, 512}, {256, 128, 128}, {256, 1024, 256}, {512, 512, 512}} {
+		x, w, y := random(1, s.t*s.k), random(2, s.n*s.k), random(3, s.t*s.n)
+		for _, op := range []struct {
+			name string
+			run  func()
+		}{
+			{"f32", func() { p.MatMul(y, x, w, s.t, s.n, s.k) }},
+			{"gradx", func() { p.MatMulGradX(x, y, w, s.t, s.n, s.k, false) }},
+			{"gradw", func() { p.MatMulGradW(w, y, x, s.t, s.n, s.k) }},
+		} {
+			b.Run(fmt.Sprintf("op=%s/T=%d/N=%d/K=%d/kernel=%s", op.name, s.t, s.n, s.k, p.Kernel()), func(b *testing.B) {
+				for b.Loop() {
+					clear(w[:1]) // gradw grows without bound otherwise; timing is not touched
+					op.run()
+				}
+				b.ReportMetric(2*float64(s.t*s.n*s.k)*float64(b.N)/b.Elapsed().Seconds(), "FLOP/s")
+			})
+		}
+	}
+}

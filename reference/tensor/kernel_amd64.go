@@ -1,0 +1,100 @@
+//go:build amd64 && !purego
+
+package tensor
+
+import "golang.org/x/sys/cpu"
+
+// Tiles of gemm_amd64.s: <isa>x<rows>. Strides are in bytes, k >= 1, b is packed (k, nr).
+
+//go:noescape
+func avx2x1(a *float32, aRow, aK int, b *float32, k int, c *float32, cRow int, acc bool)
+
+//go:noescape
+func avx2x2(a *float32, aRow, aK int, b *float32, k int, c *float32, cRow int, acc bool)
+
+//go:noescape
+func avx2x4(a *float32, aRow, aK int, b *float32, k int, c *float32, cRow int, acc bool)
+
+//go:noescape
+func avx2x6(a *float32, aRow, aK int, b *float32, k int, c *float32, cRow int, acc bool)
+
+//go:noescape
+func avx512x1(a *float32, aRow, aK int, b *float32, k int, c *float32, cRow int, acc bool)
+
+//go:noescape
+func avx512x2(a *float32, aRow, aK int, b *float32, k int, c *float32, cRow int, acc bool)
+
+//go:noescape
+func avx512x4(a *float32, aRow, aK int, b *float32, k int, c *float32, cRow int, acc bool)
+
+//go:noescape
+func avx512x8(a *float32, aRow, aK int, b *float32, k int, c *float32, cRow int, acc bool)
+
+//go:noescape
+func avx512x12(a *float32, aRow, aK int, b *float32, k int, c *float32, cRow int, acc bool)
+
+//go:noescape
+func transpose8(dst *float32, dstRow int, src *float32, srcRow int, n int)
+
+// kernels lists the kernels that can run here, slowest first.
+func kernels() []kernel {
+	have := []kernel{generic()}
+	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
+		have = append(have, kernel{"avx2", 16, []int{6, 4, 2, 1}, avx2Tile, transposeAVX2})
+		if cpu.X86.HasAVX512F {
+			have = append(have, kernel{"avx512", 32, []int{12, 8, 4, 2, 1}, avx512Tile, transposeAVX2})
+		}
+	}
+	return have
+}
+
+// f32Bytes turns strides in elements into the strides in bytes that assembly wants.
+const f32Bytes = 4
+
+// inside panics before assembly would read or write outside a slice.
+func inside(mr int, a []float32, aRow, aK int, b []float32, k, nr int, c []float32, cRow int) {
+	if k < 1 || aRow < 0 || aK < 0 || cRow < 0 {
+		panic("tensor: tile with a non-positive length or a negative stride")
+	}
+	_, _, _ = a[(mr-1)*aRow+(k-1)*aK], b[k*nr-1], c[(mr-1)*cRow+nr-1]
+}
+
+func avx2Tile(mr int, a []float32, aRow, aK int, b []float32, k int, c []float32, cRow int, acc bool) {
+	inside(mr, a, aRow, aK, b, k, 16, c, cRow)
+	ar, ak, cr := aRow*f32Bytes, aK*f32Bytes, cRow*f32Bytes
+	switch mr {
+	case 6:
+		avx2x6(&a[0], ar, ak, &b[0], k, &c[0], cr, acc)
+	case 4:
+		avx2x4(&a[0], ar, ak, &b[0], k, &c[0], cr, acc)
+	case 2:
+		avx2x2(&a[0], ar, ak, &b[0], k, &c[0], cr, acc)
+	default:
+		avx2x1(&a[0], ar, ak, &b[0], k, &c[0], cr, acc)
+	}
+}
+
+func avx512Tile(mr int, a []float32, aRow, aK int, b []float32, k int, c []float32, cRow int, acc bool) {
+	inside(mr, a, aRow, aK, b, k, 32, c, cRow)
+	ar, ak, cr := aRow*f32Bytes, aK*f32Bytes, cRow*f32Bytes
+	switch mr {
+	case 12:
+		avx512x12(&a[0], ar, ak, &b[0], k, &c[0], cr, acc)
+	case 8:
+		avx512x8(&a[0], ar, ak, &b[0], k, &c[0], cr, acc)
+	case 4:
+		avx512x4(&a[0], ar, ak, &b[0], k, &c[0], cr, acc)
+	case 2:
+		avx512x2(&a[0], ar, ak, &b[0], k, &c[0], cr, acc)
+	default:
+		avx512x1(&a[0], ar, ak, &b[0], k, &c[0], cr, acc)
+	}
+}
+
+func transposeAVX2(dst []float32, dstRow int, src []float32, srcRow, k int) {
+	if k < 8 || k%8 != 0 || dstRow < 8 || srcRow < 0 {
+		panic("tensor: transpose needs a positive multiple of 8 columns")
+	}
+	_, _ = dst[(k-1)*dstRow+7], src[7*srcRow+k-1]
+	transpose8(&dst[0], dstRow*f32Bytes, &src[0], srcRow*f32Bytes, k/8)
+}

@@ -1,0 +1,6 @@
+//go:build !amd64 || purego
+
+package tensor
+
+// kernels lists the kernels that can run here, slowest first.
+func kernels() []kernel { return []kernel{generic()} }
