@@ -1,0 +1,155 @@
+package tasks
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+)
+
+// An intent is a name, the slots its answer lists in order, and ways to say it.
+// In a saying, {0} is the first slot, {1} the second.
+type intent struct {
+	name  string
+	slots []string // keys of slotValues
+	says  []string
+}
+
+var intents = []intent{
+	{"alarm", []string{"day", "time"}, []string{"wake me at {1} on {0}", "set an alarm for {0} at {1}", "alarm at {1} {0}"}},
+	{"call", []string{"name", "line"}, []string{"call {0} on the {1} line", "ring the {1} line of {0}", "phone {0} {1} number"}},
+	{"heat", []string{"room", "degrees"}, []string{"heat the {0} to {1} degrees", "make it {1} degrees in the {0}", "warm the {0} up to {1}"}},
+	{"light", []string{"room", "level"}, []string{"turn the {0} lights {1}", "set the lights in the {0} to {1}", "lights {1} in the {0}"}},
+	{"message", []string{"name", "state"}, []string{"tell {0} i am {1}", "text {0} that i am {1}", "let {0} know i am {1}"}},
+	{"play", []string{"music", "room"}, []string{"play {0} in the {1}", "put on some {0} in the {1}", "i want {0} music in the {1}"}},
+	{"remind", []string{"thing", "day"}, []string{"remind me to buy {0} on {1}", "on {1} remind me of the {0}", "add {0} to my list for {1}"}},
+	{"route", []string{"place", "mode"}, []string{"take me to the {0} by {1}", "how do i get to the {0} by {1}", "{1} route to the {0}"}},
+	{"timer", []string{"count", "unit"}, []string{"set a timer for {0} {1}", "count down {0} {1}", "give me {0} {1} on the clock"}},
+	{"weather", []string{"city", "day"}, []string{"weather in {0} on {1}", "will it rain in {0} on {1}", "how is {1} in {0}"}},
+}
+
+var slotValues = map[string][]string{
+	"city":    {"oslo", "paris", "rome", "tokyo", "lima", "cairo", "delhi", "quito", "berlin", "madrid", "vienna", "dublin"},
+	"count":   numbers(2, 60),
+	"day":     {"monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"},
+	"degrees": numbers(15, 26),
+	"level":   {"off", "on", "10", "20", "30", "40", "50", "60", "70", "80", "90"},
+	"line":    {"home", "mobile", "office"},
+	"mode":    {"bike", "bus", "car", "foot", "train"},
+	"music":   {"jazz", "rock", "folk", "blues", "soul", "techno", "opera", "reggae", "piano", "salsa"},
+	"name":    {"anna", "ben", "carla", "david", "emma", "finn", "grace", "hugo", "iris", "jonas", "kira", "liam"},
+	"place":   {"airport", "station", "school", "gym", "market", "hospital", "museum", "library", "beach", "harbour"},
+	"room":    {"kitchen", "bedroom", "den", "hall", "garage", "attic", "porch", "cellar"},
+	"state":   {"late", "ready", "lost", "busy", "safe", "done", "away", "sick", "hungry", "awake"},
+	"thing":   {"milk", "bread", "eggs", "rice", "soap", "tea", "salt", "fruit", "paper", "nails"},
+	"time":    clock(),
+	"unit":    {"seconds", "minutes", "hours"},
+}
+
+var (
+	openings  = []string{"", "", "please ", "hey ", "ok "}
+	repairs   = []string{" no wait ", " sorry i mean ", " or rather "}
+	redirects = map[string]string{"room": "same room", "name": "same person", "day": "same day"}
+)
+
+func numbers(low, high int) []string {
+	var out []string
+	for i := low; i <= high; i++ {
+		out = append(out, fmt.Sprint(i))
+	}
+	return out
+}
+
+func clock() []string {
+	var out []string
+	for _, half := range []string{"am", "pm"} {
+		for hour := 1; hour <= 12; hour++ {
+			for _, minute := range []string{"", " 15", " 30", " 45"} {
+				out = append(out, fmt.Sprint(hour)+minute+" "+half)
+			}
+		}
+	}
+	return out
+}
+
+// A command is an intent with its slots filled: values are meant, spoken are
+// said (they differ after a correction or a reference).
+type command struct {
+	intent
+	values, spoken []string
+}
+
+func drawCommand(r *rand.Rand) command {
+	c := command{intent: pick(r, intents)}
+	for _, s := range c.slots {
+		v := pick(r, slotValues[s])
+		c.values, c.spoken = append(c.values, v), append(c.spoken, v)
+	}
+	return c
+}
+
+func (c command) say(r *rand.Rand) string {
+	text := pick(r, c.says)
+	for i, v := range c.spoken {
+		text = strings.ReplaceAll(text, fmt.Sprintf("{%d}", i), v)
+	}
+	return text
+}
+
+func (c command) meaning() string { return c.name + " " + strings.Join(c.values, " ") }
+
+// repair says a wrong value first and corrects it.
+func (c command) repair(r *rand.Rand) {
+	i := r.IntN(len(c.slots))
+	wrong := c.values[i]
+	for wrong == c.values[i] {
+		wrong = pick(r, slotValues[c.slots[i]])
+	}
+	c.spoken[i] = wrong + pick(r, repairs) + c.values[i]
+}
+
+// refer makes the command point at a slot of the one before it, if they share a kind.
+func (c command) refer(before command) bool {
+	for i, s := range c.slots {
+		for j, t := range before.slots {
+			if s == t && redirects[s] != "" {
+				c.values[i], c.spoken[i] = before.values[j], redirects[s]
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func generateAssistant(seed uint64, id int) Instance {
+	return generate("assistant", seed, id, func(r *rand.Rand, d Difficulty) draft {
+		first := drawCommand(r)
+		if d == Easy {
+			return draft{pick(r, openings) + first.say(r), first.meaning(), first.meaning()}
+		}
+		return twoCommands(r, first)
+	})
+}
+
+// twoCommands joins two commands, in speaking order or reversed, with a
+// reference or a correction, and now and then takes one back.
+func twoCommands(r *rand.Rand, first command) draft {
+	second := drawCommand(r)
+	for second.name == first.name {
+		second = drawCommand(r)
+	}
+	if !second.refer(first) || r.IntN(4) == 0 {
+		pick(r, []command{first, second}).repair(r)
+	}
+	one, two := first.say(r), second.say(r)
+	answer := first.meaning() + " ; " + second.meaning()
+	text := one + " and then " + two
+	switch r.IntN(6) {
+	case 0:
+		text, answer = one+" but before that "+two, second.meaning()+" ; "+first.meaning()
+	case 1:
+		text, answer = text+" , no forget the first", second.meaning()
+	case 2:
+		text, answer = text+" , no forget the last", first.meaning()
+	}
+	return draft{pick(r, openings) + text, answer, answer}
+}

@@ -1,0 +1,161 @@
+package tasks
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+)
+
+// The scoring table of NEWS2, as bands of inclusive bounds.
+//
+// Source: Royal College of Physicians, National Early Warning Score (NEWS) 2:
+// Standardising the assessment of acute-illness severity in the NHS, London,
+// 2017, chart 1 (scores) and chart 2 (thresholds). Temperatures are in tenths
+// of a degree Celsius. The open ends are cut where plausible readings end, so
+// that values can be drawn from a band.
+type band struct{ low, high, score int }
+
+var (
+	respBands  = []band{{4, 8, 3}, {9, 11, 1}, {12, 20, 0}, {21, 24, 2}, {25, 36, 3}}
+	satBands   = []band{{80, 91, 3}, {92, 93, 2}, {94, 95, 1}, {96, 100, 0}}
+	sat2Bands  = []band{{78, 83, 3}, {84, 85, 2}, {86, 87, 1}, {88, 92, 0}} // below 93, scale 2
+	sat2Oxygen = []band{{93, 94, 1}, {95, 96, 2}, {97, 100, 3}}             // from 93 on oxygen, scale 2
+	bloodBands = []band{{70, 90, 3}, {91, 100, 2}, {101, 110, 1}, {111, 219, 0}, {220, 240, 3}}
+	pulseBands = []band{{30, 40, 3}, {41, 50, 1}, {51, 90, 0}, {91, 110, 1}, {111, 130, 2}, {131, 160, 3}}
+	heatBands  = []band{{330, 350, 3}, {351, 360, 1}, {361, 380, 0}, {381, 390, 1}, {391, 410, 2}}
+	minds      = []string{"alert", "confused", "voice", "pain", "none"} // ACVPU; none is unresponsive
+)
+
+// vitals is one set of observations.
+type vitals struct {
+	resp, sat, blood, pulse, heat int // per minute, %, mmHg, per minute, 0.1 °C
+	scale2, oxygen                bool
+	mind                          string
+}
+
+func generateHealthcare(seed uint64, id int) Instance {
+	return generate("healthcare", seed, id, func(r *rand.Rand, d Difficulty) draft {
+		v := drawEasyVitals(r)
+		if d == Hard {
+			v = drawHardVitals(r)
+		}
+		prompt := v.String()
+		return draft{prompt, answerNEWS2(v), prompt}
+	})
+}
+
+func within(r *rand.Rand, b band) int { return b.low + r.IntN(b.high-b.low+1) }
+
+func normal(r *rand.Rand, bands []band) int {
+	for _, b := range bands {
+		if b.score == 0 {
+			return within(r, b)
+		}
+	}
+	panic("tasks: a table without a normal band")
+}
+
+// drawEasyVitals is a patient on air and scale 1 with at most two readings out
+// of the normal bands.
+func drawEasyVitals(r *rand.Rand) vitals {
+	v := vitals{normal(r, respBands), normal(r, satBands), normal(r, bloodBands), normal(r, pulseBands), normal(r, heatBands), false, false, minds[0]}
+	for range r.IntN(3) {
+		switch r.IntN(6) {
+		case 0:
+			v.resp = within(r, pick(r, respBands))
+		case 1:
+			v.sat = within(r, pick(r, satBands))
+		case 2:
+			v.blood = within(r, pick(r, bloodBands))
+		case 3:
+			v.pulse = within(r, pick(r, pulseBands))
+		case 4:
+			v.heat = within(r, pick(r, heatBands))
+		default:
+			v.mind = pick(r, minds)
+		}
+	}
+	return v
+}
+
+// drawHardVitals draws every reading from a random band, both oxygen scales.
+func drawHardVitals(r *rand.Rand) vitals {
+	v := vitals{
+		resp: within(r, pick(r, respBands)), blood: within(r, pick(r, bloodBands)),
+		pulse: within(r, pick(r, pulseBands)), heat: within(r, pick(r, heatBands)),
+		scale2: r.IntN(2) == 1, oxygen: r.IntN(2) == 1, mind: minds[0],
+	}
+	if r.IntN(3) == 0 {
+		v.mind = pick(r, minds)
+	}
+	v.sat = within(r, pick(r, satBands))
+	if v.scale2 {
+		v.sat = within(r, pick(r, append(sat2Bands[:len(sat2Bands):len(sat2Bands)], sat2Oxygen...)))
+	}
+	return v
+}
+
+func (v vitals) String() string {
+	scale, gas := 1, "air"
+	if v.scale2 {
+		scale = 2
+	}
+	if v.oxygen {
+		gas = "oxygen"
+	}
+	return fmt.Sprintf("resp %d sat %d scale %d on %s blood %d pulse %d mind %s temp %d.%d",
+		v.resp, v.sat, scale, gas, v.blood, v.pulse, v.mind, v.heat/10, v.heat%10)
+}
+
+func scoreBand(bands []band, value int) int {
+	for _, b := range bands {
+		if b.low <= value && value <= b.high {
+			return b.score
+		}
+	}
+	panic("tasks: a reading outside its table")
+}
+
+// scores returns the seven sub-scores in the order of the chart: respiration,
+// saturation, air or oxygen, systolic pressure, pulse, consciousness, temperature.
+func (v vitals) scores() [7]int {
+	s := [7]int{scoreBand(respBands, v.resp), 0, 0, scoreBand(bloodBands, v.blood), scoreBand(pulseBands, v.pulse), 0, scoreBand(heatBands, v.heat)}
+	switch {
+	case !v.scale2:
+		s[1] = scoreBand(satBands, v.sat)
+	case v.sat <= 92:
+		s[1] = scoreBand(sat2Bands, v.sat)
+	case v.oxygen:
+		s[1] = scoreBand(sat2Oxygen, v.sat)
+	}
+	if v.oxygen {
+		s[2] = 2
+	}
+	if v.mind != minds[0] {
+		s[5] = 3
+	}
+	return s
+}
+
+// answerNEWS2 writes the sub-scores, their total and the clinical risk: low
+// (0 to 4), lowmed (the same with a 3 in any one parameter), medium (5, 6),
+// high (7 and more).
+func answerNEWS2(v vitals) string {
+	total, worst := 0, 0
+	var b strings.Builder
+	for _, s := range v.scores() {
+		total, worst = total+s, max(worst, s)
+		fmt.Fprintf(&b, "%d ", s)
+	}
+	risk := "low"
+	switch {
+	case total >= 7:
+		risk = "high"
+	case total >= 5:
+		risk = "medium"
+	case worst == 3:
+		risk = "lowmed"
+	}
+	fmt.Fprintf(&b, "total %d %s", total, risk)
+	return b.String()
+}
