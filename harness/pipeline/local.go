@@ -1,0 +1,80 @@
+package pipeline
+
+import (
+	"meibench/hardware"
+	"meibench/hardware/world"
+	"meibench/harness/record"
+	"meibench/workloads"
+)
+
+// local runs the whole model on the user's device, one request after another:
+// the baseline that every other pipeline is compared with (checklist I1).
+type local struct {
+	env   world.Env
+	site  *hardware.Site
+	model *hardware.Model
+	turns turns
+}
+
+func (p *local) Start(env world.Env, site *hardware.Site, model *hardware.Model) error {
+	p.env, p.site, p.model, p.turns = env, site, model, turns{}
+	return hardware.Needs("pipeline local: device", site.User(0).Device, hardware.Prefill, hardware.Decode)
+}
+
+func (p *local) Handle(req *workloads.Request, log *record.Request) error {
+	dev := p.site.User(req.User).Device
+	turn := p.turns.of(p.env, dev)
+	turn.Acquire()
+	defer turn.Release()
+	log.Sent = p.env.Now()
+
+	seqs := [1]hardware.Seq{{ID: int64(req.ID), New: req.PromptTokens, Tokens: req.Prompt}}
+	op := hardware.Op{Kind: hardware.Prefill, Model: p.model, Layers: p.model.All(), Seqs: seqs[:]}
+	defer drop(dev, &op)
+	for {
+		res, err := dev.Run(&op)
+		if err != nil {
+			return err
+		}
+		out := res.Seqs[0]
+		log.Spent(record.Compute, "device", res.Usage.Start, res.Usage.End)
+		note(log, record.DevicePart, res.Usage, 1)
+		emit(log, res.Usage, out.Token)
+		if out.End || log.OutputTokens >= req.OutputTokens {
+			return nil
+		}
+		next(&op, out.Token)
+	}
+}
+
+// next turns an operation on one sequence into the decode step that follows it.
+func next(op *hardware.Op, token int32) {
+	s := &op.Seqs[0]
+	op.Kind = hardware.Decode
+	s.Context += s.New
+	s.New = 1
+	s.Tokens, s.In = s.Tokens[:0:0], hardware.Payload{}
+	if token != hardware.NoToken {
+		s.Tokens = []int32{token}
+	}
+}
+
+// drop frees the sequences' KV caches; it cannot fail in a way that matters to
+// a request that is over.
+func drop(dev hardware.Device, op *hardware.Op) {
+	op.Kind = hardware.Drop
+	_, _ = dev.Run(op)
+}
+
+// turns lets a user's device serve one request at a time, first come, first
+// served, as an on-device engine with one slot does.
+type turns map[hardware.Device]*world.Slots
+
+func (t turns) of(env world.Env, d hardware.Device) *world.Slots {
+	s, ok := t[d]
+	if !ok {
+		s = world.NewSlots(env, 1)
+		t[d] = s
+	}
+	return s
+}

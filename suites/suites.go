@@ -1,0 +1,462 @@
+// Package suites turns a question into a table of cells.
+//
+// A suite is a strict YAML file: defaults, a matrix that is crossed in the
+// order it is written, and parameters. It expands to cells, each of which is
+// one thing to run: workload × pipeline × site × model × mode × seed.
+//
+//	name: quickstart
+//	question: Which placement meets each application's limits on this machine?
+//	defaults: {site: this-machine, model: mei-nano, scale: task, requests: 12}
+//	matrix:
+//	  app: [assistant, ar]
+//	  pipeline: [local, offload, split]
+//	  mode: [measured, modelled]
+//
+// The package knows names, not things: whether a pipeline or a site exists is
+// checked by whoever runs the suite, before anything runs.
+package suites
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// MaxFile is the largest suite file that is read.
+const MaxFile = 1 << 20
+
+// Modes are the ways to run a cell, in the order they are run.
+var Modes = []string{"measured", "emulated", "modelled", "conformance"}
+
+// Suite is a named question and the cells that answer it.
+type Suite struct {
+	Name     string
+	Question string
+	Source   string // where the design of the suite comes from
+	Text     []byte // the file as read
+	Hash     string // SHA-256 over the canonical JSON form: comments do not count
+	Cells    []Cell
+}
+
+// Cell is one thing to run.
+type Cell struct {
+	Name     string             `json:"name"` // app=…/pipeline=…/…, unique in the suite
+	App      string             `json:"app"`
+	Pipeline string             `json:"pipeline"`
+	Site     string             `json:"site"`
+	Model    string             `json:"model"`
+	Mode     string             `json:"mode"`
+	Scale    string             `json:"scale"`    // task or field
+	Scenario string             `json:"scenario"` // "" = the application's own
+	Rate     float64            `json:"rate"`     // requests per second; 0 = the application's own
+	Users    int                `json:"users"`
+	Requests int                `json:"requests"`
+	Warmup   int                `json:"warmup"`
+	Repeats  int                `json:"repeats"`
+	Seed     uint64             `json:"seed"`
+	Trace    string             `json:"trace,omitempty"`
+	Params   map[string]float64 `json:"params,omitempty"`
+}
+
+// file is the YAML form.
+type file struct {
+	Name     string                        `yaml:"name" json:"name"`
+	Question string                        `yaml:"question" json:"question"`
+	Source   string                        `yaml:"source" json:"source,omitempty"`
+	Defaults settings                      `yaml:"defaults" json:"defaults"`
+	Matrix   yaml.MapSlice                 `yaml:"matrix" json:"-"`
+	Axes     []axis                        `yaml:"-" json:"matrix"`
+	Params   map[string]map[string]float64 `yaml:"params" json:"params,omitempty"`
+}
+
+type settings struct {
+	App      string  `yaml:"app" json:"app,omitempty"`
+	Pipeline string  `yaml:"pipeline" json:"pipeline,omitempty"`
+	Site     string  `yaml:"site" json:"site,omitempty"`
+	Model    string  `yaml:"model" json:"model,omitempty"`
+	Mode     string  `yaml:"mode" json:"mode,omitempty"`
+	Scale    string  `yaml:"scale" json:"scale,omitempty"`
+	Scenario string  `yaml:"scenario" json:"scenario,omitempty"`
+	Rate     float64 `yaml:"rate" json:"rate,omitempty"`
+	Users    whole   `yaml:"users" json:"users,omitempty"`
+	Requests whole   `yaml:"requests" json:"requests,omitempty"`
+	Warmup   whole   `yaml:"warmup" json:"warmup,omitempty"`
+	Repeats  whole   `yaml:"repeats" json:"repeats,omitempty"`
+	Seed     whole   `yaml:"seed" json:"seed,omitempty"`
+	Trace    string  `yaml:"trace" json:"trace,omitempty"`
+}
+
+// whole is a count; the YAML reader alone would cut 2.5 down to 2.
+type whole int64
+
+// UnmarshalYAML accepts only a non-negative whole number.
+func (w *whole) UnmarshalYAML(text []byte) error {
+	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil || n < 0 {
+		return fmt.Errorf("want a whole number of 0 or more, got %s", bytes.TrimSpace(text))
+	}
+	*w = whole(n)
+	return nil
+}
+
+type axis struct {
+	Key    string `json:"key"`
+	Values []any  `json:"values"`
+}
+
+//go:embed files/*.yaml
+var embedded embed.FS
+
+// Names lists the embedded suites.
+func Names() []string {
+	files, err := fs.Glob(embedded, "files/*.yaml")
+	if err != nil {
+		panic(err)
+	}
+	var names []string
+	for _, f := range files {
+		names = append(names, strings.TrimSuffix(path.Base(f), ".yaml"))
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Load returns an embedded suite by name, or reads a file if the argument looks
+// like a path.
+func Load(name string, set ...Set) (*Suite, error) {
+	if slices.Contains(Names(), name) {
+		text, err := embedded.ReadFile("files/" + name + ".yaml")
+		if err != nil {
+			return nil, err
+		}
+		return Parse(name+".yaml", text, set...)
+	}
+	if !strings.ContainsAny(name, "./\\") {
+		return nil, fmt.Errorf("unknown suite %q (have %s; a file needs its path, as ./%s.yaml)", name, strings.Join(Names(), ", "), name)
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, fmt.Errorf("read suite: %w", err)
+	}
+	if info.Size() > MaxFile {
+		return nil, fmt.Errorf("%s: a suite file may have at most %d bytes, this one has %d", name, MaxFile, info.Size())
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("read suite: %w", err)
+	}
+	return Parse(name, text, set...)
+}
+
+// Set overrides a key of a suite: one value replaces it, several make it an axis.
+type Set struct {
+	Key    string
+	Values []any
+}
+
+// ParseSet reads a --set argument, key=value[,value...]; numbers are numbers.
+func ParseSet(arg string) (Set, error) {
+	key, list, ok := strings.Cut(arg, "=")
+	if !ok || key == "" || list == "" {
+		return Set{}, fmt.Errorf("--set %s: want key=value[,value...]", arg)
+	}
+	set := Set{Key: key}
+	for _, v := range strings.Split(list, ",") {
+		if n, err := strconv.ParseFloat(v, 64); err == nil {
+			set.Values = append(set.Values, n)
+		} else {
+			set.Values = append(set.Values, v)
+		}
+	}
+	return set, nil
+}
+
+// override puts a Set in place of the axis of that key, or makes it the last axis.
+func (f *file) override(set Set) {
+	i := slices.IndexFunc(f.Axes, func(a axis) bool { return a.Key == set.Key })
+	if i < 0 {
+		f.Axes = append(f.Axes, axis(set))
+		return
+	}
+	f.Axes[i] = axis(set)
+}
+
+// Parse reads a suite from YAML; where is named in errors. Overrides count as
+// part of the suite: they change its hash.
+func Parse(where string, text []byte, set ...Set) (*Suite, error) {
+	if len(text) > MaxFile {
+		return nil, fmt.Errorf("%s: a suite file may have at most %d bytes, this one has %d", where, MaxFile, len(text))
+	}
+	if err := refuseAliases(where, text); err != nil {
+		return nil, err
+	}
+	var f file
+	dec := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict(), yaml.DisallowUnknownField())
+	if err := dec.Decode(&f); err != nil {
+		return nil, located(where, err)
+	}
+	for _, item := range f.Matrix {
+		key, _ := item.Key.(string)
+		values, ok := item.Value.([]any)
+		if !ok || len(values) == 0 {
+			return nil, fmt.Errorf("%s: matrix.%s: want a list of values, got %v", where, key, item.Value)
+		}
+		f.Axes = append(f.Axes, axis{key, values})
+	}
+	for _, o := range set {
+		f.override(o)
+	}
+	s := &Suite{Name: f.Name, Question: f.Question, Source: f.Source, Text: text}
+	canonical, err := json.Marshal(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", where, err)
+	}
+	sum := sha256.Sum256(canonical)
+	s.Hash = hex.EncodeToString(sum[:])
+	if f.Name == "" || f.Question == "" {
+		return nil, fmt.Errorf("%s: a suite needs a name and a question", where)
+	}
+	if err := s.expand(where, f); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// located turns the reader's "[line:column] what" into file:line:column.
+func located(where string, err error) error {
+	text := strings.TrimSpace(yaml.FormatError(err, false, true))
+	var line, column int
+	if n, _ := fmt.Sscanf(text, "[%d:%d]", &line, &column); n == 2 {
+		_, what, _ := strings.Cut(text, "] ")
+		return fmt.Errorf("%s:%d:%d: %s", where, line, column, what)
+	}
+	return fmt.Errorf("%s: %s", where, text)
+}
+
+// refuseAliases keeps a small file small: an alias can stand for any amount.
+func refuseAliases(where string, text []byte) error {
+	tree, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return located(where, err)
+	}
+	var found error
+	for _, doc := range tree.Docs {
+		ast.Walk(visitor(func(n ast.Node) {
+			if t := n.Type(); found == nil && (t == ast.AliasType || t == ast.AnchorType) {
+				p := n.GetToken().Position
+				found = fmt.Errorf("%s:%d:%d: aliases and anchors are not allowed here; write the value out", where, p.Line, p.Column)
+			}
+		}), doc.Body)
+	}
+	return found
+}
+
+type visitor func(ast.Node)
+
+// Visit implements ast.Visitor.
+func (v visitor) Visit(n ast.Node) ast.Visitor {
+	if n != nil {
+		v(n)
+	}
+	return v
+}
+
+// expand crosses the axes, the last one fastest.
+func (s *Suite) expand(where string, f file) error {
+	total := 1
+	for _, a := range f.Axes {
+		if total *= len(a.Values); total > 1_000_000 {
+			return fmt.Errorf("%s: the matrix has more than a million cells; use fewer values", where)
+		}
+	}
+	seen := map[string]bool{}
+	for i := range total {
+		set, rest := f.Defaults, i
+		params := map[string]float64{}
+		var name []string
+		picks := make([]int, len(f.Axes))
+		for k := len(f.Axes) - 1; k >= 0; k-- {
+			picks[k], rest = rest%len(f.Axes[k].Values), rest/len(f.Axes[k].Values)
+		}
+		for k, a := range f.Axes {
+			v := a.Values[picks[k]]
+			if err := set.assign(a.Key, v, params); err != nil {
+				return fmt.Errorf("%s: matrix.%s[%d]: %w", where, a.Key, picks[k], err)
+			}
+			name = append(name, fmt.Sprintf("%s=%v", a.Key, v))
+		}
+		c := set.cell(strings.Join(name, "/"))
+		for key, v := range f.Params[c.Pipeline] {
+			if _, ok := params[key]; !ok {
+				params[key] = v
+			}
+		}
+		if len(params) > 0 {
+			c.Params = params
+		}
+		if err := c.check(); err != nil {
+			return fmt.Errorf("%s: cells[%d] %s: %w", where, i, c.Name, err)
+		}
+		if seen[c.Name] {
+			return fmt.Errorf("%s: two cells are called %q", where, c.Name)
+		}
+		seen[c.Name] = true
+		s.Cells = append(s.Cells, c)
+	}
+	return nil
+}
+
+// assign sets one key from a matrix or from --set; a name it does not know is a
+// parameter of the pipeline.
+func (s *settings) assign(key string, v any, params map[string]float64) error {
+	text := func(to *string) error {
+		t, ok := v.(string)
+		if !ok {
+			return fmt.Errorf("want a name, got %v", v)
+		}
+		*to = t
+		return nil
+	}
+	number, isNumber := toFloat(v)
+	count := func(to *whole) error {
+		if !isNumber || number != float64(int(number)) || number < 0 {
+			return fmt.Errorf("want a whole number, got %v", v)
+		}
+		*to = whole(number)
+		return nil
+	}
+	switch key {
+	case "app":
+		return text(&s.App)
+	case "pipeline":
+		return text(&s.Pipeline)
+	case "site":
+		return text(&s.Site)
+	case "model":
+		return text(&s.Model)
+	case "mode":
+		return text(&s.Mode)
+	case "scale":
+		return text(&s.Scale)
+	case "scenario":
+		return text(&s.Scenario)
+	case "trace":
+		return text(&s.Trace)
+	case "users":
+		return count(&s.Users)
+	case "requests":
+		return count(&s.Requests)
+	case "warmup":
+		return count(&s.Warmup)
+	case "repeats":
+		return count(&s.Repeats)
+	case "seed":
+		return count(&s.Seed)
+	}
+	if !isNumber {
+		return fmt.Errorf("want a number, got %v", v)
+	}
+	if key == "rate" {
+		s.Rate = number
+		return nil
+	}
+	params[key] = number
+	return nil
+}
+
+func toFloat(v any) (float64, bool) {
+	switch n := v.(type) {
+	case float64:
+		return n, true
+	case uint64:
+		return float64(n), true
+	case int64:
+		return float64(n), true
+	case int:
+		return float64(n), true
+	}
+	return 0, false
+}
+
+func (s settings) cell(name string) Cell {
+	return Cell{
+		Name: name, App: s.App, Pipeline: s.Pipeline, Site: s.Site, Model: s.Model, Mode: cmp.Or(s.Mode, "modelled"),
+		Scale: cmp.Or(s.Scale, "task"), Scenario: s.Scenario, Rate: s.Rate, Users: int(max(s.Users, 1)),
+		Requests: int(cmp.Or(s.Requests, 100)), Warmup: int(s.Warmup), Repeats: int(max(s.Repeats, 1)), Seed: uint64(cmp.Or(s.Seed, 1)), Trace: s.Trace,
+	}
+}
+
+func (c Cell) check() error {
+	for _, f := range []struct{ key, value string }{{"app", c.App}, {"pipeline", c.Pipeline}, {"site", c.Site}, {"model", c.Model}} {
+		if f.value == "" {
+			return fmt.Errorf("%s is not set, neither in defaults nor in the matrix", f.key)
+		}
+	}
+	switch {
+	case !slices.Contains(Modes, c.Mode):
+		return fmt.Errorf("unknown mode %q (have %s)", c.Mode, strings.Join(Modes, ", "))
+	case c.Scale != "task" && c.Scale != "field":
+		return fmt.Errorf("unknown scale %q (have task, field)", c.Scale)
+	case c.Rate < 0 || c.Rate != c.Rate:
+		return fmt.Errorf("rate: want 0 or more requests per second, got %g", c.Rate)
+	case c.Requests > 1_000_000_000 || c.Repeats > 100_000 || c.Users > 10_000_000:
+		return fmt.Errorf("requests, repeats or users are beyond reason: %d, %d, %d", c.Requests, c.Repeats, c.Users)
+	}
+	return nil
+}
+
+// Narrow keeps the cells that every filter accepts; keep maps a cell's field
+// (app, pipeline, site, model, mode) to the values wanted, empty meaning all.
+func (s *Suite) Narrow(keep map[string][]string) error {
+	fields := map[string]func(Cell) string{
+		"app": func(c Cell) string { return c.App }, "pipeline": func(c Cell) string { return c.Pipeline },
+		"site": func(c Cell) string { return c.Site }, "model": func(c Cell) string { return c.Model },
+		"mode": func(c Cell) string { return c.Mode },
+	}
+	for _, key := range []string{"app", "pipeline", "site", "model", "mode"} {
+		want := keep[key]
+		if len(want) == 0 {
+			continue
+		}
+		var have []string
+		kept := slices.DeleteFunc(slices.Clone(s.Cells), func(c Cell) bool {
+			v := fields[key](c)
+			if !slices.Contains(have, v) {
+				have = append(have, v)
+			}
+			return !slices.Contains(want, v)
+		})
+		if len(kept) == 0 {
+			return fmt.Errorf("suite %q has no cell with %s %s (have %s; --set %s=... replaces them)",
+				s.Name, key, strings.Join(want, ", "), strings.Join(have, ", "), key)
+		}
+		s.Cells = kept
+	}
+	return nil
+}
+
+// Estimate is a rough idea of how long a cell's offered load lasts.
+func (c Cell) Estimate(rate float64) time.Duration {
+	if c.Rate > 0 {
+		rate = c.Rate
+	}
+	if rate <= 0 {
+		return 0
+	}
+	return time.Duration(float64(c.Requests) / rate * float64(time.Second))
+}
