@@ -1,0 +1,2 @@
+// Package harness runs the cells of a suite.
+package harness
