@@ -66,9 +66,11 @@ type Span struct {
 }
 
 // Chunk is one arrival of output at the user: a time and how many tokens came.
+// A chunk without tokens is one that carries only a role or a finish mark: some
+// tools start their clocks on it, we do not.
 type Chunk struct {
 	At     time.Duration
-	Tokens int
+	Tokens int // >= 0
 }
 
 // Part of the system that spends energy.
@@ -83,12 +85,27 @@ const (
 	NumParts
 )
 
-// Energy is what one part spent on a request. Source is 0 when unknown; an
-// unknown energy is null in the tables, never zero.
-type Energy struct {
-	Joules units.Joules
-	Source uint8 // hardware.Source
+var parts = [...]string{"device", "radio", "edge", "cloud"}
+
+// String is the part as it appears in records.
+func (p Part) String() string {
+	if int(p) < len(parts) {
+		return parts[p]
+	}
+	return "none"
 }
+
+// Energy is what one part spent on a request. Source is 0 when nothing is known,
+// Unknown is true when some step of the part could not tell; in both cases the
+// energy is null in the tables, never zero.
+type Energy struct {
+	Joules  units.Joules
+	Source  uint8 // hardware.Source
+	Unknown bool
+}
+
+// Known reports whether the energy is that of all the part's steps.
+func (e Energy) Known() bool { return e.Source != 0 && !e.Unknown }
 
 // Request is one request from its intended arrival to its end.
 type Request struct {
@@ -99,8 +116,9 @@ type Request struct {
 	// request to start; headline latencies count from it.
 	Intended, Released, Sent                time.Duration
 	FirstByte, FirstChunk                   time.Duration
-	FirstToken, FirstAnswerToken, LastToken time.Duration
+	FirstToken, FirstAnswerToken, LastToken time.Duration // FirstAnswerToken: the first that is not reasoning
 	Done                                    time.Duration
+	Deadline                                time.Duration // after Intended; 0 = none. The request's own limit
 	Chunks                                  []Chunk
 
 	// Sizes.
@@ -162,22 +180,38 @@ func (r *Request) Token(at time.Duration, n int) {
 	if n <= 0 {
 		return
 	}
-	if k := len(r.Chunks); k > 0 && at < r.Chunks[k-1].At {
-		panic(fmt.Sprintf("record: token at %v after one at %v", at, r.Chunks[k-1].At))
+	r.chunk(at, n)
+	if r.FirstToken == Unset {
+		r.FirstToken, r.FirstAnswerToken = at, at
 	}
-	if r.FirstChunk == Unset {
-		r.FirstByte, r.FirstChunk, r.FirstToken, r.FirstAnswerToken = at, at, at, at
-	}
-	r.Chunks = append(r.Chunks, Chunk{at, n})
 	r.OutputTokens += n
 	r.LastToken = at
 }
 
-// Spend adds energy to a part. Once a part's energy is partly unknown it stays
-// unknown; a sum of measured and modelled joules is called modelled.
+// Empty records a chunk that reached the user and held no token: a role, a
+// finish mark. It sets FirstByte and FirstChunk, never FirstToken.
+func (r *Request) Empty(at time.Duration) { r.chunk(at, 0) }
+
+func (r *Request) chunk(at time.Duration, n int) {
+	if k := len(r.Chunks); k > 0 && at < r.Chunks[k-1].At {
+		panic(fmt.Sprintf("record: chunk at %v after one at %v", at, r.Chunks[k-1].At))
+	}
+	if r.FirstByte == Unset {
+		r.FirstByte = at
+	}
+	if r.FirstChunk == Unset {
+		r.FirstChunk = at
+	}
+	r.Chunks = append(r.Chunks, Chunk{at, n})
+}
+
+// Spend adds energy to a part. A source of 0 means that the step could not tell:
+// the part's energy then is and stays unknown. A sum of measured and modelled
+// joules is called modelled.
 func (r *Request) Spend(p Part, j units.Joules, source uint8) {
 	e := &r.Energy[p]
 	if source == 0 {
+		e.Unknown = true
 		return
 	}
 	e.Joules += j
@@ -197,80 +231,4 @@ func (r *Request) Finish(at time.Duration, err error) {
 	if err != nil {
 		r.Outcome, r.Err = Failed, err.Error()
 	}
-}
-
-// Check returns the first invariant that the request breaks, or nil. The
-// harness checks each row before it is written.
-func (r *Request) Check() error {
-	bad := func(format string, a ...any) error {
-		return fmt.Errorf("request %d: %s", r.ID, fmt.Sprintf(format, a...))
-	}
-	if r.Outcome == 0 {
-		return bad("no outcome")
-	}
-	if r.Done < r.Intended {
-		return bad("done at %v before intended at %v", r.Done, r.Intended)
-	}
-	last := r.Intended
-	for i, e := range []time.Duration{r.Released, r.Sent, r.FirstByte, r.FirstChunk, r.FirstToken, r.LastToken, r.Done} {
-		if e == Unset {
-			continue
-		}
-		if e < last {
-			return bad("event %d at %v before the one before it at %v", i, e, last)
-		}
-		last = e
-	}
-	at, tokens, prev := r.Intended, 0, r.Intended
-	for _, s := range r.Spans {
-		if s.Start != at || s.End <= s.Start {
-			return bad("span %s %q [%v, %v] does not follow on %v", s.Kind, s.Node, s.Start, s.End, at)
-		}
-		at = s.End
-	}
-	if at != r.Done {
-		return bad("spans end at %v, the request at %v", at, r.Done)
-	}
-	for _, c := range r.Chunks {
-		if c.At < prev || c.Tokens <= 0 {
-			return bad("chunk of %d tokens at %v after %v", c.Tokens, c.At, prev)
-		}
-		prev, tokens = c.At, tokens+c.Tokens
-	}
-	switch {
-	case tokens != r.OutputTokens:
-		return bad("chunks hold %d tokens, the request %d", tokens, r.OutputTokens)
-	case r.OutputTokens > r.AskedTokens:
-		return bad("%d output tokens, only %d asked for", r.OutputTokens, r.AskedTokens)
-	case r.UpBytes < 0 || r.DownBytes < 0 || r.SensorBytes < 0 || r.PeakBytes < 0:
-		return bad("negative bytes")
-	case !math.IsNaN(r.Quality) && (r.Quality < 0 || r.Quality > 1):
-		return bad("quality %g outside [0, 1]", r.Quality)
-	}
-	for p, e := range r.Energy {
-		if e.Joules < 0 || math.IsNaN(float64(e.Joules)) {
-			return bad("part %d spent %g J", p, float64(e.Joules))
-		}
-	}
-	return nil
-}
-
-// Cell is what all requests of one run of one cell share.
-type Cell struct {
-	Suite, Name                      string
-	App, Pipeline, Site, Model, Mode string
-	Seed                             uint64
-	Repeat                           int
-	Contract                         string        // hash over what must be equal for two runs to be compared
-	TTFTLimit, TPOTLimit, E2ELimit   time.Duration // the application's limits; 0 = none
-	Params                           map[string]float64
-	Started                          time.Time
-	Wall, Horizon                    time.Duration   // wall time taken; time offered, on the run's clock
-	Lag                              []time.Duration // issue lateness of each request, measured mode
-	ClientCPU                        time.Duration
-	Workers                          int
-	Events                           uint64
-	Valid                            bool
-	Invalid                          []string // reasons
-	Warnings                         []string
 }

@@ -1,0 +1,224 @@
+package record
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Scope is what a metric has one value for.
+type Scope uint8
+
+// Scopes.
+const (
+	PerRequest Scope = iota + 1
+	PerRun           // one value per cell and repeat
+)
+
+// Better is the direction in which a metric improves.
+type Better uint8
+
+// Directions. Neither is for sizes that describe the work, not the result.
+const (
+	Neither Better = iota
+	Lower
+	Higher
+)
+
+// String is the direction as Unit lines of the Go benchmark format spell it.
+func (b Better) String() string { return [...]string{"", "lower", "higher"}[b] }
+
+// Metric is the definition of one figure. All times count from the intended
+// start unless the documentation says otherwise.
+type Metric struct {
+	Name   string // column name; snake case, unique
+	Bench  string // unit in Go benchmark text; "" for per-request metrics, which never go there
+	Unit   string // SI base unit: sec, B, J, FLOP, tok, and ratios of them; share is in [0, 1]
+	Scope  Scope
+	Better Better
+	Exact  bool // follows from workload and seed alone, whatever the mode; otherwise sampled
+	Doc    string
+
+	of   func(*Request) float64 // per request; NaN where it has none
+	base string                 // per run: the per-request metric over OK requests ...
+	rank float64                // ... whose quantile this is
+	run  func(*totals) float64  // per run, otherwise
+}
+
+// Of is a per-request metric's value, NaN where the request has none (no token,
+// unknown energy). It panics for metrics of a run.
+func (m *Metric) Of(r *Request) float64 { return m.of(r) }
+
+// Metrics is the table of all metrics, sorted by scope, then name.
+func Metrics() []Metric { return slices.Concat(requestMetrics(), runMetrics()) }
+
+// Lookup finds a metric by name. Per-request and per-run names are distinct.
+func Lookup(name string) (Metric, bool) {
+	all := Metrics()
+	i := slices.IndexFunc(all, func(m Metric) bool { return m.Name == name })
+	if i < 0 {
+		return Metric{}, false
+	}
+	return all[i], true
+}
+
+func each(name, unit string, b Better, doc string, of func(*Request) float64) Metric {
+	return Metric{Name: name, Unit: unit, Scope: PerRequest, Better: b, Doc: doc, of: of}
+}
+
+func exact(m Metric) Metric { m.Exact = true; return m }
+
+// requestMetrics is the table of per-request metrics, sorted by name.
+func requestMetrics() []Metric {
+	return []Metric{
+		exact(each("asked_tokens", "tok", Neither, "output tokens asked for", func(r *Request) float64 { return float64(r.AskedTokens) })),
+		each("batch_time", "sec", Lower, "time served in a batch with others", spent(Batch)),
+		each("compute_time", "sec", Lower, "time in operations for this request alone", spent(Compute)),
+		each("derived_bytes_out", "B", Lower, "data computed from user data that left the device", func(r *Request) float64 { return float64(r.DerivedBytesOut) }),
+		each("down_bytes", "B", Lower, "bytes towards the user over all links", func(r *Request) float64 { return float64(r.DownBytes) }),
+		each("e2e", "sec", Lower, "done - intended", func(r *Request) float64 { return since(r.Done, r.Intended) }),
+		each("energy", "J", Lower, "sum over parts; unknown if a step of any part is", energy),
+		each("energy_cloud", "J", Lower, "spent in the cloud", energyOf(CloudPart)),
+		each("energy_device", "J", Lower, "spent by the device without its radio", energyOf(DevicePart)),
+		each("energy_edge", "J", Lower, "spent at the edge", energyOf(EdgePart)),
+		each("energy_radio", "J", Lower, "spent by the device's radio", energyOf(RadioPart)),
+		each("energy_token", "J/token", Lower, "energy / output tokens", func(r *Request) float64 { return over(energy(r), r.OutputTokens) }),
+		each("flop", "FLOP", Lower, "floating-point operations executed", func(r *Request) float64 { return float64(r.FLOP) }),
+		each("itl_max", "sec", Lower, "largest gap between successive chunks with tokens", itlMax),
+		each("late", "sec", Lower, "released - intended: how late the client was", func(r *Request) float64 { return since(r.Released, r.Intended) }),
+		each("output_tokens", "tok", Neither, "tokens that reached the user", func(r *Request) float64 { return float64(r.OutputTokens) }),
+		each("peak_bytes", "B", Lower, "resident high-water mark on the device", func(r *Request) float64 { return float64(r.PeakBytes) }),
+		exact(each("prompt_tokens", "tok", Neither, "length of the prompt", func(r *Request) float64 { return float64(r.PromptTokens) })),
+		each("quality", "score", Higher, "task score in [0, 1]", func(r *Request) float64 { return r.Quality }),
+		each("queue_time", "sec", Lower, "time waiting for a device, a link or admission", spent(Queue)),
+		each("raw_bytes_out", "B", Lower, "user data that left the device", func(r *Request) float64 { return float64(r.RawBytesOut) }),
+		exact(each("sensor_bytes", "B", Neither, "sensor data that comes with the prompt", func(r *Request) float64 { return float64(r.SensorBytes) })),
+		each("tpot", "sec", Lower, "(last token - first token) / (tokens - 1), two tokens or more", TPOTOf),
+		each("transfer_time", "sec", Lower, "time on links", spent(Transfer)),
+		each("ttfat", "sec", Lower, "first token that is not reasoning - intended", func(r *Request) float64 { return since(r.FirstAnswerToken, r.Intended) }),
+		each("ttft", "sec", Lower, "first token - intended: no coordinated omission", func(r *Request) float64 { return since(r.FirstToken, r.Intended) }),
+		each("ttft_service", "sec", Lower, "first token - sent", func(r *Request) float64 { return since(r.FirstToken, r.Sent) }),
+		each("up_bytes", "B", Lower, "bytes away from the user over all links", func(r *Request) float64 { return float64(r.UpBytes) }),
+		each("wait_time", "sec", Lower, "any other time", spent(Wait)),
+	}
+}
+
+// quantile makes the per-run metric base_pNN.
+func quantile(base, p string, doc string) Metric {
+	ranks := map[string]float64{"p50": 0.5, "p95": 0.95, "p99": 0.99}
+	all := requestMetrics()
+	b := all[slices.IndexFunc(all, func(m Metric) bool { return m.Name == base })]
+	name := base + "_" + p
+	return Metric{Name: name, Bench: strings.ReplaceAll(name, "_", "-") + "-" + b.Unit, Unit: b.Unit, Scope: PerRun,
+		Better: b.Better, Doc: doc, base: base, rank: ranks[p], of: b.of}
+}
+
+// quantileBases are the per-request metrics that a run reports by quantiles over
+// its OK requests, each the smallest value with at least that share at or below.
+var quantileBases = [...]string{"e2e", "itl_max", "late", "queue_time", "tpot", "ttft", "ttft_service"}
+
+func whole(name, bench, unit string, b Better, doc string, run func(*totals) float64) Metric {
+	return Metric{Name: name, Bench: bench, Unit: unit, Scope: PerRun, Better: b, Doc: doc, run: run}
+}
+
+// runMetrics is the table of per-run metrics, sorted by name.
+func runMetrics() []Metric {
+	ms := []Metric{
+		whole("completed_rate", "completed-req/s", "req/s", Higher, "OK requests / time from the first intended start to the last end", func(t *totals) float64 { return float64(t.ok) / t.makespan() }),
+		whole("concurrency", "concurrency-req", "req", Neither, "mean requests in the system: summed e2e of all / makespan", func(t *totals) float64 { return t.inSystem / t.makespan() }),
+		whole("down_bytes_request", "down-B/req", "B/req", Lower, "bytes towards the user / requests", func(t *totals) float64 { return t.down / float64(t.requests) }),
+		whole("energy_per_good", "J/good-req", "J/req", Lower, "energy of all requests / good requests", func(t *totals) float64 { return t.joules() / float64(t.good) }),
+		whole("energy_per_quality", "J/correct", "J/score", Lower, "energy of all requests / summed quality: J per correct answer", func(t *totals) float64 { return t.joules() / t.quality }),
+		whole("energy_per_request", "J/req", "J/req", Lower, "energy of all requests / requests", func(t *totals) float64 { return t.joules() / float64(t.requests) }),
+		whole("energy_per_token", "J/token", "J/token", Lower, "energy of all requests / tokens that reached users", func(t *totals) float64 { return t.joules() / t.tokens }),
+		whole("good_token_rate", "good-tok/s", "tok/s", Higher, "tokens of good requests / offered time", func(t *totals) float64 { return t.goodTokens / t.offered() }),
+		whole("goodput", "goodput-req/s", "req/s", Higher, "requests OK and within all limits by the intended clock / offered time", func(t *totals) float64 { return float64(t.good) / t.offered() }),
+		whole("goodput_share", "goodput-share", "share", Higher, "requests OK and within all limits / requests; failures are misses", func(t *totals) float64 { return float64(t.good) / float64(t.requests) }),
+		whole("makespan", "makespan-sec", "sec", Lower, "first intended start to last end", func(t *totals) float64 { return t.makespan() }),
+		whole("miss_share", "miss-share", "share", Lower, "requests that failed, timed out, were rejected or cancelled / requests", func(t *totals) float64 { return 1 - float64(t.ok)/float64(t.requests) }),
+		exact(whole("offered_rate", "offered-req/s", "req/s", Neither, "requests / offered time", func(t *totals) float64 { return float64(t.requests) / t.offered() })),
+		whole("quality_mean", "quality-score", "score", Higher, "mean task score of the requests that have one; failures without one are left out", func(t *totals) float64 { return t.quality / float64(t.scored) }),
+		exact(whole("requests", "requests", "req", Neither, "requests of the run", func(t *totals) float64 { return float64(t.requests) })),
+		whole("token_rate", "tok/s", "tok/s", Higher, "tokens of OK requests / makespan", func(t *totals) float64 { return t.okTokens / t.makespan() }),
+		whole("up_bytes_request", "up-B/req", "B/req", Lower, "bytes away from the user / requests", func(t *totals) float64 { return t.up / float64(t.requests) }),
+		whole("utilisation_max", "utilisation-max-share", "share", Neither, "busy share of the busiest node's slots over the makespan", func(t *totals) float64 { return t.utilisation() }),
+	}
+	for _, base := range quantileBases {
+		for _, p := range [...]string{"p50", "p95", "p99"} {
+			ms = append(ms, quantile(base, p, p+" of "+base+" over OK requests"))
+		}
+	}
+	slices.SortFunc(ms, func(a, b Metric) int { return strings.Compare(a.Name, b.Name) })
+	return ms
+}
+
+func since(at, from time.Duration) float64 {
+	if at == Unset || from == Unset {
+		return math.NaN()
+	}
+	return (at - from).Seconds()
+}
+
+func over(x float64, n int) float64 {
+	if n == 0 {
+		return math.NaN()
+	}
+	return x / float64(n)
+}
+
+func spent(k Kind) func(*Request) float64 {
+	return func(r *Request) float64 {
+		var d time.Duration
+		for i := range r.Spans {
+			if r.Spans[i].Kind == k {
+				d += r.Spans[i].End - r.Spans[i].Start
+			}
+		}
+		return d.Seconds()
+	}
+}
+
+func energyOf(p Part) func(*Request) float64 {
+	return func(r *Request) float64 {
+		if !r.Energy[p].Known() {
+			return math.NaN()
+		}
+		return float64(r.Energy[p].Joules)
+	}
+}
+
+// energy is the sum of the known parts. A part that was not involved counts
+// nothing; one with a step that could not tell makes the sum unknown.
+func energy(r *Request) float64 {
+	sum, known := 0.0, false
+	for _, e := range r.Energy {
+		if e.Unknown {
+			return math.NaN()
+		}
+		if e.Known() {
+			sum, known = sum+float64(e.Joules), true
+		}
+	}
+	if !known {
+		return math.NaN()
+	}
+	return sum
+}
+
+func itlMax(r *Request) float64 {
+	gap, last := Unset, Unset
+	for _, c := range r.Chunks {
+		if c.Tokens == 0 {
+			continue
+		}
+		if last != Unset {
+			gap = max(gap, c.At-last)
+		}
+		last = c.At
+	}
+	if gap == Unset {
+		return math.NaN()
+	}
+	return gap.Seconds()
+}

@@ -1,0 +1,177 @@
+package record
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+)
+
+// Value is one metric of one run. NaN means that the run has none: an unknown
+// energy, a quantile over nothing.
+type Value struct {
+	Metric Metric
+	V      float64
+}
+
+// Summary computes the per-run metrics from rows added one by one. It keeps
+// eight bytes per row for each metric of which it needs a quantile, so its
+// memory is that of one cell. The result does not depend on timing, but sums
+// of floats depend on the order of rows: add them by ID.
+type Summary struct {
+	cell   *Cell
+	table  []Metric
+	bases  []string
+	of     []func(*Request) float64
+	values [][]float64
+	t      totals
+}
+
+// NewSummary starts a summary of one run of a cell.
+func NewSummary(c *Cell) *Summary {
+	s := &Summary{cell: c, table: runMetrics(), t: totals{cell: c, first: math.MaxInt64}}
+	for _, m := range s.table {
+		if m.base != "" && !slices.Contains(s.bases, m.base) {
+			s.bases, s.of = append(s.bases, m.base), append(s.of, m.of)
+		}
+	}
+	s.values = make([][]float64, len(s.bases))
+	return s
+}
+
+// Add takes in one row. It keeps nothing of r.
+func (s *Summary) Add(r *Request) {
+	s.t.add(r)
+	if r.Outcome != OK {
+		return
+	}
+	for i, of := range s.of {
+		if v := of(r); !math.IsNaN(v) {
+			s.values[i] = append(s.values[i], v)
+		}
+	}
+}
+
+// Values returns the per-run metrics in the order of the table.
+func (s *Summary) Values() []Value {
+	out := make([]Value, len(s.table))
+	for _, v := range s.values {
+		slices.Sort(v)
+	}
+	for i, m := range s.table {
+		out[i] = Value{Metric: m}
+		if m.base != "" {
+			out[i].V = Quantile(s.values[slices.Index(s.bases, m.base)], m.rank)
+		} else {
+			out[i].V = m.run(&s.t)
+		}
+		if math.IsInf(out[i].V, 0) {
+			out[i].V = math.NaN() // a rate over no time, a share of nothing
+		}
+	}
+	return out
+}
+
+// Quantile is the smallest of the sorted values with at least a share p of them
+// at or below it (the inverse of the empirical distribution); NaN of none.
+func Quantile(sorted []float64, p float64) float64 {
+	if len(sorted) == 0 {
+		return math.NaN()
+	}
+	return sorted[index(len(sorted), p)]
+}
+
+// rank is Quantile for unsorted integers, 0 of none; it sorts what it is given.
+func rank[T cmp.Ordered](vs []T, p float64) (v T) {
+	if len(vs) == 0 {
+		return v
+	}
+	slices.Sort(vs)
+	return vs[index(len(vs), p)]
+}
+
+// index is the position of the smallest of n sorted values with a share p at or
+// below it: ceil(pn)-1, where a product that rounding pushed just above an
+// integer (0.07 × 100) is that integer.
+func index(n int, p float64) int {
+	x := float64(p * float64(n))
+	return min(max(int(math.Ceil(x-1e-9*x))-1, 0), n-1)
+}
+
+// totals are the sums over a run's rows.
+type totals struct {
+	cell                         *Cell
+	requests, ok, good           int
+	tokens, okTokens, goodTokens float64
+	up, down, inSystem           float64
+	first, last                  time.Duration
+	energy                       float64
+	energyKnown, energyUnknown   bool
+	quality                      float64
+	scored                       int
+}
+
+func (t *totals) add(r *Request) {
+	t.requests++
+	t.first, t.last = min(t.first, r.Intended), max(t.last, r.Done)
+	t.inSystem += (r.Done - r.Intended).Seconds()
+	t.tokens += float64(r.OutputTokens)
+	t.up, t.down = t.up+float64(r.UpBytes), t.down+float64(r.DownBytes)
+	if r.Outcome == OK {
+		t.ok++
+		t.okTokens += float64(r.OutputTokens)
+	}
+	if t.cell.Good(r) {
+		t.good++
+		t.goodTokens += float64(r.OutputTokens)
+	}
+	if !math.IsNaN(r.Quality) {
+		t.quality += r.Quality
+		t.scored++
+	}
+	for _, e := range r.Energy {
+		t.energyUnknown = t.energyUnknown || e.Unknown
+		if e.Known() {
+			t.energyKnown = true
+			t.energy += float64(e.Joules)
+		}
+	}
+}
+
+// makespan is the time from the first intended start to the last end; NaN of a
+// run without requests.
+func (t *totals) makespan() float64 {
+	if t.requests == 0 {
+		return math.NaN()
+	}
+	return (t.last - t.first).Seconds()
+}
+
+func (t *totals) offered() float64 {
+	if t.cell.Horizon <= 0 {
+		return math.NaN()
+	}
+	return t.cell.Horizon.Seconds()
+}
+
+// joules is the energy of all requests: unknown if any step of any request
+// could not tell, or if none could. A request that was turned away before it
+// did anything spent nothing.
+func (t *totals) joules() float64 {
+	if t.energyUnknown || !t.energyKnown {
+		return math.NaN()
+	}
+	return t.energy
+}
+
+func (t *totals) utilisation() float64 {
+	u := math.NaN()
+	for _, n := range t.cell.Nodes {
+		if n.Slots > 0 {
+			if v := n.Busy.Seconds() / float64(n.Slots) / t.makespan(); math.IsNaN(u) || v > u {
+				u = v
+			}
+		}
+	}
+	return u
+}
