@@ -93,7 +93,7 @@ func (b *batcher) admit() {
 		}
 		for len(b.waiting) > 0 && len(b.run) < b.most {
 			j := b.waiting[0]
-			if b.bound && b.need(j) > b.kvFree && b.need(j) <= b.kv {
+			if b.bound && b.need(j) > b.kvFree {
 				break
 			}
 			b.waiting = b.waiting[1:]
@@ -107,11 +107,13 @@ func (b *batcher) admit() {
 	}
 }
 
-// sort puts an arrival where it belongs: a step of a sequence that already has
-// its memory joins the batch at once.
+// sort puts an arrival where it belongs: what can never fit is refused, a step
+// of a sequence that already has its memory joins the batch at once.
 func (b *batcher) sort(j *job) {
 	switch {
 	case j == nil:
+	case b.bound && j.kind == hardware.Prefill && b.need(j) > b.kv:
+		j.finish(fmt.Errorf("%w: %v needed, %v in all", errNeverFits, b.need(j), b.kv))
 	case j.kind == hardware.Prefill:
 		b.waiting = append(b.waiting, j)
 	default:
@@ -121,10 +123,6 @@ func (b *batcher) sort(j *job) {
 
 func (b *batcher) enter(j *job) {
 	if b.bound {
-		if b.need(j) > b.kv {
-			j.finish(fmt.Errorf("%w: %v needed, %v in all", errNeverFits, b.need(j), b.kv))
-			return
-		}
 		b.kvFree -= b.need(j)
 	}
 	b.run = append(b.run, j)

@@ -1,0 +1,256 @@
+package pipeline
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"meibench/hardware"
+	"meibench/hardware/world"
+	"meibench/harness/record"
+	"meibench/internal/golden"
+	"meibench/internal/rng"
+	"meibench/internal/units"
+	"meibench/workloads"
+)
+
+// scene is a small site with a pipeline on it.
+type scene struct {
+	env      world.Runner
+	device   *toyDevice
+	edge     *toyDevice
+	up, down *toyLink
+	site     *hardware.Site
+	pipe     Pipeline
+	reqs     []workloads.Request
+	logs     []*record.Request
+}
+
+func newScene(env world.Runner) *scene {
+	s := &scene{env: env,
+		device: newToy(env, "device", ms(2), ms(4), 0),
+		edge:   newToy(env, "edge", ms(1)/2, ms(1), ms(1)/4),
+		up:     &toyLink{env: env, name: "up", rate: 1e6, delay: ms(5)},
+		down:   &toyLink{env: env, name: "down", rate: 4e6, delay: ms(5)},
+	}
+	s.site = &hardware.Site{Name: "toy",
+		NewUser: func(id int) *hardware.User {
+			return &hardware.User{ID: id, Device: s.device, Up: s.up, Down: s.down}
+		},
+		Nodes: []hardware.Node{{Name: "edge", Role: hardware.EdgeRole, Device: s.edge}}}
+	return s
+}
+
+func ms(n float64) time.Duration { return time.Duration(n * float64(time.Millisecond)) }
+
+func (s *scene) use(name string, set map[string]float64) error {
+	e, err := Find(name)
+	if err != nil {
+		return err
+	}
+	p, err := e.Resolve(set)
+	if err != nil {
+		return err
+	}
+	s.pipe = e.New(p)
+	return s.pipe.Start(s.env, s.site, toyModel)
+}
+
+func (s *scene) run(t *testing.T) {
+	s.env.Go("arrivals", func() {
+		for i := range s.reqs {
+			req := &s.reqs[i]
+			req.ID = i
+			log := &record.Request{}
+			s.logs = append(s.logs, log)
+			s.env.Sleep(max(0, req.ArriveAt-s.env.Now()))
+			log.Reset(i, req.ArriveAt)
+			log.PromptTokens, log.AskedTokens = req.PromptTokens, req.OutputTokens
+			log.Released = s.env.Now()
+			s.env.Go(fmt.Sprint("req ", i), func() {
+				err := s.pipe.Handle(req, log)
+				log.Finish(s.env.Now(), err)
+			})
+		}
+	})
+	require.NoError(t, s.env.Run())
+	for _, log := range s.logs {
+		require.NoError(t, log.Check())
+	}
+	require.Empty(t, s.device.live, "KV caches left on the device")
+	require.Empty(t, s.edge.live, "KV caches left at the edge")
+}
+
+// TestScenarios runs the scripts of testdata: what the pipelines do, as a story.
+func TestScenarios(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			require.NoError(t, err)
+			script, _, _ := strings.Cut(string(text), "----\n")
+			var out bytes.Buffer
+			out.WriteString(script + "----\n")
+			s := newScene(world.NewSim(nil))
+			for i, line := range strings.Split(script, "\n") {
+				require.NoError(t, s.command(t, line, &out), "%s:%d", file, i+1)
+			}
+			golden.Check(t, file, out.Bytes())
+		})
+	}
+}
+
+func (s *scene) command(t *testing.T, line string, out *bytes.Buffer) error {
+	f := strings.Fields(strings.SplitN(line, "#", 2)[0])
+	if len(f) == 0 {
+		return nil
+	}
+	kv := map[string]float64{}
+	for _, a := range f[1:] {
+		if k, v, ok := strings.Cut(a, "="); ok {
+			n, err := strconv.ParseFloat(v, 64)
+			if err != nil {
+				return err
+			}
+			kv[k] = n
+		}
+	}
+	switch f[0] {
+	case "pipeline":
+		return s.use(f[1], kv)
+	case "memory": // room for n tokens of KV cache at the edge, beside the weights
+		s.edge.memory = toyModel.WeightBytes(toyModel.All()) + units.Bytes(kv["tokens"])*toyModel.KVBytesPerToken(toyModel.All())
+	case "break":
+		switch f[1] {
+		case "up":
+			s.up.fail = hardware.ErrLinkDown
+		case "edge":
+			s.edge.fail = errors.New("edge died")
+		}
+	case "req":
+		s.reqs = append(s.reqs, workloads.Request{ArriveAt: ms(kv["at"]), PromptTokens: int(kv["prompt"]),
+			OutputTokens: int(kv["out"]), TextBytes: units.Bytes(kv["bytes"])})
+	case "run":
+		s.run(t)
+		s.story(out)
+	default:
+		return fmt.Errorf("unknown command %q", f[0])
+	}
+	return nil
+}
+
+func (s *scene) story(out *bytes.Buffer) {
+	for _, l := range s.logs {
+		fmt.Fprintf(out, "req %d %s: %d tokens, e2e %v", l.ID, l.Outcome, l.OutputTokens, l.Done-l.Intended)
+		if l.FirstToken != record.Unset {
+			fmt.Fprintf(out, ", first %v, last %v", l.FirstToken-l.Intended, l.LastToken-l.Intended)
+		}
+		fmt.Fprintf(out, ", up %d B, down %d B", l.UpBytes, l.DownBytes)
+		if l.Err != "" {
+			fmt.Fprintf(out, ", error: %s", l.Err)
+		}
+		fmt.Fprintln(out)
+		for _, sp := range l.Spans {
+			fmt.Fprintf(out, "  %10v %-10s %s\n", sp.Start, fmt.Sprintf("%v", sp.End-sp.Start), strings.TrimSpace(sp.Kind.String()+" "+sp.Node))
+		}
+	}
+	fmt.Fprintf(out, "operations: device %d, edge %d\n", s.device.ops, s.edge.ops)
+}
+
+// load is 300 requests of mixed sizes in a Poisson stream.
+func load(s *scene) {
+	key, gaps, at := rng.NewKey(11, "load"), rng.Stream(11, "gaps"), time.Duration(0)
+	for i := range 300 {
+		l := key.At(uint64(i))
+		at += time.Duration(30e6 * rng.Exp(gaps))
+		s.reqs = append(s.reqs, workloads.Request{ArriveAt: at, PromptTokens: 1 + int(20*l.Float64()),
+			OutputTokens: 1 + int(8*l.Float64()), TextBytes: units.Bytes(100 + 3000*l.Float64())})
+	}
+}
+
+// The same pipeline source gives the same nanoseconds in both worlds.
+func TestWorldsAgree(t *testing.T) {
+	for _, e := range Table {
+		t.Run("pipeline="+e.Name, func(t *testing.T) {
+			run := func(env world.Runner) (rows []string) {
+				s := newScene(env)
+				require.NoError(t, s.use(e.Name, nil))
+				load(s)
+				s.run(t)
+				for _, l := range s.logs {
+					rows = append(rows, fmt.Sprintf("%+v", *l))
+				}
+				return rows
+			}
+			want := run(world.NewSim(nil))
+			synctest.Test(t, func(t *testing.T) {
+				got := run(world.NewReal(nil))
+				for i := range want {
+					require.Equal(t, want[i], got[i])
+				}
+			})
+		})
+	}
+}
+
+// Work is conserved: every request gets the tokens it asked for, whatever the
+// batch size, and a larger batch never takes longer in all.
+func TestBatchingConservesWork(t *testing.T) {
+	var before time.Duration
+	for i, batch := range []float64{1, 2, 4, 16} {
+		s := newScene(world.NewSim(nil))
+		require.NoError(t, s.use("offload", map[string]float64{"batch": batch}))
+		load(s)
+		for i := range s.reqs {
+			s.reqs[i].ArriveAt = 0
+		}
+		s.run(t)
+		for i, l := range s.logs {
+			require.Equal(t, s.reqs[i].OutputTokens, l.OutputTokens)
+		}
+		if i > 0 {
+			require.LessOrEqual(t, s.env.Now(), before)
+		}
+		before = s.env.Now()
+	}
+}
+
+func TestTableIsSortedAndResolves(t *testing.T) {
+	require.True(t, sort.SliceIsSorted(Table, func(i, j int) bool { return Table[i].Name < Table[j].Name }))
+	for _, e := range Table {
+		p, err := e.Resolve(nil)
+		require.NoError(t, err)
+		for _, q := range e.Params {
+			require.Equal(t, q.Default, p[q.Name])
+			_, err := e.Resolve(map[string]float64{q.Name: q.Max + 1})
+			require.ErrorContains(t, err, q.Name)
+		}
+		_, err = e.Resolve(map[string]float64{"nonsense": 1})
+		require.ErrorContains(t, err, "nonsense")
+		require.NotEmpty(t, e.Doc)
+	}
+	_, err := Find("teleport")
+	require.EqualError(t, err, `unknown pipeline "teleport" (have local, offload, split)`)
+}
+
+func TestSitesThatLackSomethingAreRefused(t *testing.T) {
+	s := newScene(world.NewSim(nil))
+	s.site.Nodes = nil
+	require.ErrorContains(t, s.use("offload", nil), `site "toy" has no edge node`)
+	s = newScene(world.NewSim(nil))
+	require.ErrorContains(t, s.use("split", map[string]float64{"cut": 4}), "leaves no layer to the edge")
+	s.edge.memory = 1
+	require.ErrorIs(t, s.use("offload", nil), hardware.ErrMemory)
+}
