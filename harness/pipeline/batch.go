@@ -47,6 +47,7 @@ type job struct {
 	energy  units.Joules
 	flop    units.FLOP
 	joules  hardware.Source
+	steps   int
 }
 
 var errNeverFits = errors.New("pipeline: the request's KV cache can never fit")
@@ -181,7 +182,7 @@ func (j *job) account(u hardware.Usage, part float64) {
 	j.last = u.End
 	j.energy += u.Energy * units.Joules(part)
 	j.flop += u.FLOP * units.FLOP(part)
-	if u.Joules != 0 && (j.joules == 0 || u.Joules < j.joules) {
+	if j.steps++; j.steps == 1 || u.Joules < j.joules { // one unknown makes the sum unknown
 		j.joules = u.Joules
 	}
 }

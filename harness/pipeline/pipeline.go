@@ -140,9 +140,7 @@ func (e Entry) paramNames() string {
 // note accounts an operation's cost to a request: share is the part of a
 // batched operation that belongs to it.
 func note(log *record.Request, part record.Part, u hardware.Usage, share float64) {
-	if u.Joules != 0 {
-		log.Spend(part, u.Energy*units.Joules(share), uint8(u.Joules))
-	}
+	log.Spend(part, u.Energy*units.Joules(share), uint8(u.Joules))
 	log.FLOP += u.FLOP * units.FLOP(share)
 	if part == record.DevicePart {
 		log.PeakBytes = max(log.PeakBytes, u.Peak)
@@ -157,9 +155,7 @@ func sent(log *record.Request, d hardware.Delivery, up bool) {
 	} else {
 		log.DownBytes += u.Moved
 	}
-	if u.Joules != 0 {
-		log.Spend(record.RadioPart, u.Energy, uint8(u.Joules))
-	}
+	log.Spend(record.RadioPart, u.Energy, uint8(u.Joules))
 }
 
 // emit records an output token that the user has now.
