@@ -148,8 +148,8 @@ type Usage struct {
 	Joules     Source        // where Energy comes from; 0 if unknown
 }
 
-// Result is what Run returns. Seqs has one Out per sequence of the Op; it is
-// valid until the same process calls Run again on the device.
+// Result is what Run returns. Seqs has one Out per sequence of the Op; the slice
+// is valid until the calling process next blocks, the payloads in it for good.
 type Result struct {
 	Seqs  []Out
 	Usage Usage
