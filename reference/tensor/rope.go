@@ -17,9 +17,10 @@ const (
 // Pair i at position p turns by p / base^(2i/D). Angles are computed in float64, then rounded once.
 // Source: Su et al. 2021 (RoFormer), eq. 15.
 type Rope struct {
-	D     int     // channels per head, even
-	Base  float64 // 10000 unless a model says otherwise
-	Style RopeStyle
+	D       int     // channels per head, even
+	Base    float64 // 10000 unless a model says otherwise
+	Style   RopeStyle
+	Factors []float32 // (D/2) divisors of the angles, as in Llama 3.1; nil is all ones
 
 	cosSin []float32 // (n, D/2, 2)
 }
@@ -29,7 +30,11 @@ func (r *Rope) Reserve(n int) {
 	half := r.D / 2
 	for p := len(r.cosSin) / max(1, 2*half); p < n; p++ {
 		for i := range half {
-			sin, cos := math.Sincos(float64(p) * math.Pow(r.Base, -2*float64(i)/float64(r.D)))
+			angle := float64(p) * math.Pow(r.Base, -2*float64(i)/float64(r.D))
+			if r.Factors != nil {
+				angle /= float64(r.Factors[i])
+			}
+			sin, cos := math.Sincos(angle)
 			r.cosSin = append(r.cosSin, float32(cos), float32(sin))
 		}
 	}
