@@ -1,0 +1,187 @@
+package llm
+
+import (
+	"math"
+	"sync"
+)
+
+// lanes is the number of gradients that are summed at the end of a step. It is
+// fixed, and batch i always goes to lane i mod lanes, so that a step has the
+// same bits on any number of threads.
+const lanes = 4
+
+// Learner computes losses and gradients of a model.
+//
+// One goroutine may use it at a time. Training is float32 throughout, with
+// float64 only inside sums of norms and losses.
+type Learner struct {
+	Params  *Trainable
+	threads int
+	tapes   []*tape
+	grads   []*Trainable
+}
+
+// NewLearner wraps parameters, which it does not copy. threads is at least 1; more
+// than four are of no use.
+func NewLearner(p *Trainable, threads int) (*Learner, error) {
+	l := &Learner{Params: p, threads: min(max(1, threads), lanes)}
+	for range lanes {
+		g, err := NewTrainable(p.Model.Config)
+		if err != nil {
+			return nil, err
+		}
+		l.tapes, l.grads = append(l.tapes, newTape(g.Model.Config)), append(l.grads, g)
+	}
+	return l, nil
+}
+
+// each runs do for every batch, a lane at a time on each thread.
+func (l *Learner) each(batches []Batch, do func(lane, i int)) {
+	var wait sync.WaitGroup
+	for thread := range l.threads {
+		wait.Go(func() {
+			for lane := thread; lane < lanes; lane += l.threads {
+				for i := lane; i < len(batches); i += lanes {
+					do(lane, i)
+				}
+			}
+		})
+	}
+	wait.Wait()
+}
+
+// Gradient returns the mean loss over the weights of all batches (nats per
+// token) and its gradient, which stays valid until the next call. Batches of
+// a few hundred tokens fit the caches best.
+func (l *Learner) Gradient(batches []Batch) (loss float64, grad *Trainable) {
+	scale := float32(1 / totalWeight(batches))
+	sums := make([]float64, len(batches))
+	for _, g := range l.grads {
+		clear(g.Flat)
+	}
+	l.each(batches, func(lane, i int) {
+		t, b := l.tapes[lane], &batches[i]
+		t.forward(l.Params.Model, b)
+		sums[i] = t.loss(b, scale)
+		t.backward(l.grads[lane].Model, l.Params.Model, b)
+	})
+	for _, s := range sums {
+		loss += s
+	}
+	sum := l.grads[0].Flat
+	for _, g := range l.grads[1:] {
+		for i, v := range g.Flat {
+			sum[i] += v
+		}
+	}
+	return loss, l.grads[0]
+}
+
+func totalWeight(batches []Batch) float64 {
+	total := 0.0
+	for _, b := range batches {
+		for _, w := range b.Weights {
+			total += float64(w)
+		}
+	}
+	return max(total, math.SmallestNonzeroFloat32)
+}
+
+// Evaluate returns the mean loss and, for each batch and sequence, whether the
+// model ranks every weighted target first. With weight on the answer and its
+// end of text only, that is exact match under greedy decoding: a greedy decoder
+// is right at a token only after it was right at all tokens before.
+func (l *Learner) Evaluate(batches []Batch) (loss float64, exact [][]bool) {
+	scale := float32(1 / totalWeight(batches))
+	sums := make([]float64, len(batches))
+	exact = make([][]bool, len(batches))
+	l.each(batches, func(lane, i int) {
+		t, b := l.tapes[lane], &batches[i]
+		t.forward(l.Params.Model, b)
+		sums[i] = t.loss(b, scale)
+		exact[i] = sequencesHit(b, t.rows, t.hits)
+	})
+	for _, s := range sums {
+		loss += s
+	}
+	return loss, exact
+}
+
+func sequencesHit(b *Batch, rows []int, hits []bool) []bool {
+	all := make([]bool, len(b.Lens))
+	end, r := 0, 0
+	for s, n := range b.Lens {
+		end += n
+		all[s] = true
+		for ; r < len(rows) && rows[r] < end; r++ {
+			all[s] = all[s] && hits[r]
+		}
+	}
+	return all
+}
+
+// AdamW is Adam with decoupled weight decay (Loshchilov & Hutter 2019, alg. 2).
+// Decay applies to matrices, not to norms.
+type AdamW struct {
+	Beta1, Beta2, Eps float64
+	Decay             float64
+	Clip              float64   // largest norm of the gradient; 0 is no limit
+	M, V              []float32 // moments, in the order of Trainable.Flat
+	Steps             int       // taken so far
+}
+
+// NewAdamW returns the usual settings for small transformers: 0.9, 0.98, 1e-8,
+// decay 0.1, clip 1.
+func NewAdamW(p *Trainable) *AdamW {
+	return &AdamW{Beta1: 0.9, Beta2: 0.98, Eps: 1e-8, Decay: 0.1, Clip: 1, M: make([]float32, len(p.Flat)), V: make([]float32, len(p.Flat))}
+}
+
+// Step moves p against grad at the given learning rate and returns the norm of
+// the gradient before clipping.
+func (o *AdamW) Step(p, grad *Trainable, rate float64) (norm float64) {
+	for _, g := range grad.Flat {
+		norm += float64(g) * float64(g)
+	}
+	norm = math.Sqrt(norm)
+	clip := float32(1)
+	if o.Clip > 0 && norm > o.Clip {
+		clip = float32(o.Clip / norm)
+	}
+	o.Steps++
+	b1, b2 := float32(o.Beta1), float32(o.Beta2)
+	step := float32(rate / (1 - math.Pow(o.Beta1, float64(o.Steps))))
+	unbias := float32(1 / (1 - math.Pow(o.Beta2, float64(o.Steps))))
+	at := 0
+	for _, w := range p.Model.Weights() {
+		keep := float32(1)
+		if w.Matrix != nil {
+			keep = float32(1 - rate*o.Decay)
+		}
+		end := at + w.N*w.K
+		adam(p.Flat[at:end], grad.Flat[at:end], o.M[at:end], o.V[at:end], [6]float32{clip, b1, b2, step, unbias, float32(o.Eps)}, keep)
+		at = end
+	}
+	return norm
+}
+
+// adam updates one tensor; k is clip, beta1, beta2, step, unbias, eps.
+func adam(w, g, m, v []float32, k [6]float32, keep float32) {
+	g, m, v = g[:len(w)], m[:len(w)], v[:len(w)]
+	for i, gi := range g {
+		gi *= k[0]
+		m[i] = float32(k[1]*m[i]) + float32((1-k[1])*gi)
+		v[i] = float32(k[2]*v[i]) + float32((1-k[2])*gi*gi)
+		root := float32(math.Sqrt(float64(v[i] * k[4])))
+		w[i] = float32(keep*w[i]) - k[3]*m[i]/(root+k[5])
+	}
+}
+
+// Cosine is the learning rate at a step: a linear warm-up to peak, then half a
+// cosine down to floor at total.
+func Cosine(step, warmUp, total int, peak, floor float64) float64 {
+	if step < warmUp {
+		return peak * float64(step+1) / float64(warmUp)
+	}
+	done := float64(min(step, total)-warmUp) / float64(max(1, total-warmUp))
+	return floor + (peak-floor)*0.5*(1+math.Cos(math.Pi*done))
+}

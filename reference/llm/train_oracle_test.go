@@ -1,0 +1,144 @@
+package llm
+
+import "math"
+
+// A naive model in float64, written from the formulae: the oracle of training.
+
+func widen(x []float32) []float64 {
+	out := make([]float64, len(x))
+	for i, v := range x {
+		out[i] = float64(v)
+	}
+	return out
+}
+
+func silu(x float64) float64 { return x / (1 + math.Exp(-x)) }
+
+func logSumExp(x []float64) float64 {
+	s := 0.0
+	for _, v := range x {
+		s += math.Exp(v)
+	}
+	return math.Log(s)
+}
+
+func naiveNorm(x, w []float64, C int, eps float64) []float64 {
+	out := make([]float64, len(x))
+	for t := 0; t < len(x); t += C {
+		s := 0.0
+		for _, v := range x[t : t+C] {
+			s += v * v
+		}
+		for c := range C {
+			out[t+c] = x[t+c] / math.Sqrt(s/float64(C)+eps) * w[c]
+		}
+	}
+	return out
+}
+
+// naiveLinear is x·wᵀ for w (N, K).
+func naiveLinear(x, w []float64, N, K int) []float64 {
+	out := make([]float64, 0, len(x)/K*N)
+	for t := 0; t < len(x); t += K {
+		for n := range N {
+			s := 0.0
+			for k := range K {
+				s += x[t+k] * w[n*K+k]
+			}
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func naiveAttention(a attention, q, k, v []float64, T int) []float64 {
+	out := make([]float64, len(q))
+	D := a.headD
+	for h := range a.heads {
+		g := h * a.kvHeads / a.heads
+		for t := range T {
+			e := make([]float64, t+1)
+			for s := range e {
+				for d := range D {
+					e[s] += q[(t*a.heads+h)*D+d] * k[(s*a.kvHeads+g)*D+d] / math.Sqrt(float64(D))
+				}
+			}
+			z := logSumExp(e)
+			for s := range e {
+				for d := range D {
+					out[(t*a.heads+h)*D+d] += math.Exp(e[s]-z) * v[(s*a.kvHeads+g)*D+d]
+				}
+			}
+		}
+	}
+	return out
+}
+
+func naiveRope(x []float64, T, H, D int, base float64) {
+	for t := range T {
+		for h := range H {
+			for i := 0; i < D; i += 2 {
+				sin, cos := math.Sincos(float64(t) * math.Pow(base, -float64(i)/float64(D)))
+				at := (t*H+h)*D + i
+				x[at], x[at+1] = x[at]*cos-x[at+1]*sin, x[at]*sin+x[at+1]*cos
+			}
+		}
+	}
+}
+
+func naiveLoss(s Config, flat []float64, batches []Batch) float64 {
+	sum, total := 0.0, 0.0
+	for _, b := range batches {
+		at := 0
+		for _, n := range b.Lens {
+			logits := naiveModel(s, flat, b.Tokens[at:at+n])
+			for i := range n {
+				row := logits[i*s.Vocab : (i+1)*s.Vocab]
+				weight := float64(b.Weights[at+i])
+				sum += weight * (logSumExp(row) - row[b.Targets[at+i]])
+				total += weight
+			}
+			at += n
+		}
+	}
+	return sum / total
+}
+
+func naiveModel(s Config, flat []float64, ids []int32) []float64 {
+	take := func(n int) []float64 {
+		v := flat[:n]
+		flat = flat[n:]
+		return v
+	}
+	T, C, Q, KV := len(ids), s.Dim, s.QDim(), s.KVDim()
+	embed := take(s.Vocab * C)
+	var x []float64
+	for _, id := range ids {
+		x = append(x, embed[int(id)*C:(int(id)+1)*C]...)
+	}
+	add := func(y []float64) {
+		for i := range x {
+			x[i] += y[i]
+		}
+	}
+	for range s.Layers {
+		h := naiveNorm(x, take(C), C, float64(s.Eps))
+		q, k := naiveLinear(h, take(Q*C), Q, C), naiveLinear(h, take(KV*C), KV, C)
+		v := naiveLinear(h, take(KV*C), KV, C)
+		naiveRope(q, T, s.Heads, s.HeadDim, s.RopeBase)
+		naiveRope(k, T, s.KVHeads, s.HeadDim, s.RopeBase)
+		att := naiveAttention(attention{s.Heads, s.KVHeads, s.HeadDim}, q, k, v, T)
+		add(naiveLinear(att, take(C*Q), C, Q))
+		h = naiveNorm(x, take(C), C, float64(s.Eps))
+		gate, up := naiveLinear(h, take(s.FFN*C), s.FFN, C), naiveLinear(h, take(s.FFN*C), s.FFN, C)
+		for i := range gate {
+			gate[i] = silu(gate[i]) * up[i]
+		}
+		add(naiveLinear(gate, take(C*s.FFN), C, s.FFN))
+	}
+	h, head := naiveNorm(x, take(C), C, float64(s.Eps)), embed
+	if !s.Tied {
+		head = take(s.Vocab * C)
+	}
+	return naiveLinear(h, head, s.Vocab, C)
+}

@@ -1,0 +1,125 @@
+// Trainmodel makes the reference models of this project from a seed: it trains
+// the vocabulary and the model on generated tasks and measures what came out.
+//
+//	go run ./scripts/trainmodel -model mei-nano -checkpoint /tmp/mei-nano.ckpt -out reference/models/mei-nano.gguf
+//	go run ./scripts/trainmodel -eval reference/models/mei-nano.gguf
+//
+// The same seed and recipe give the same bytes on any number of threads on one
+// kind of CPU. An interrupted run continues from its checkpoint.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"meibench/reference/llm"
+	"meibench/reference/token"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "trainmodel:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	model, checkpoint, out, eval string
+	threads, n, steps            int
+	done                         int // steps taken when the model is written
+	every                        time.Duration
+}
+
+func run(args []string) error {
+	var o options
+	f := flag.NewFlagSet("trainmodel", flag.ContinueOnError)
+	f.StringVar(&o.model, "model", "mei-nano", "recipe to train")
+	f.StringVar(&o.checkpoint, "checkpoint", "", "file to resume from and to save to (default MODEL.ckpt)")
+	f.StringVar(&o.out, "out", "", "GGUF file to write at the end (default MODEL.gguf)")
+	f.StringVar(&o.eval, "eval", "", "do not train: measure this GGUF file on the test splits")
+	f.IntVar(&o.threads, "threads", runtime.NumCPU(), "threads; they do not change the result")
+	f.IntVar(&o.n, "n", 500, "test instances per task and difficulty")
+	f.IntVar(&o.steps, "steps", 0, "stop after this many steps in all (0: the recipe's)")
+	f.DurationVar(&o.every, "every", time.Minute, "time between checkpoints")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	if o.eval != "" {
+		return evaluateFile(os.Stdout, o)
+	}
+	r, err := lookup(o.model)
+	if err != nil {
+		return err
+	}
+	return train(r, o)
+}
+
+func train(r recipe, o options) error {
+	meta, err := token.Train(vocabularyTexts(r.Seed), vocabulary, vocabularyPre)
+	if err != nil {
+		return err
+	}
+	tok, err := token.New(meta)
+	if err != nil {
+		return err
+	}
+	r.Shape.Vocab = tok.Len()
+	s, err := resume(r, o)
+	if err != nil {
+		return err
+	}
+	l, err := llm.NewLearner(s.params, o.threads)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s: %d parameters, %d tokens, from step %d\n", r.Name, len(s.params.Flat), tok.Len(), s.opt.Steps)
+	if err := steps(r, o, s, l, tok); err != nil {
+		return err
+	}
+	brief(os.Stdout, measure(l, tok, o.n))
+	o.done = s.opt.Steps
+	return writeModel(o, r, s.params, tok)
+}
+
+// steps trains until the recipe, or -steps, is done.
+func steps(r recipe, o options, s *state, l *llm.Learner, tok *token.Tokenizer) error {
+	ready := make(chan []llm.Batch, 4) // the next steps' text is made while this one is computed
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		defer close(ready)
+		for b := range r.stream(tok, s.opt.Steps) {
+			select {
+			case ready <- b:
+			case <-stop:
+				return
+			}
+		}
+	}()
+	saved, shown, loss := time.Now(), time.Now(), 0.0
+	for b := range ready {
+		if o.steps > 0 && s.opt.Steps >= o.steps {
+			break
+		}
+		rate := llm.Cosine(s.opt.Steps, r.WarmUp, r.Steps, r.Peak, r.Floor)
+		now, grad := l.Gradient(b)
+		norm := s.opt.Step(s.params, grad, rate)
+		loss += 0.02 * (now - loss)
+		if s.opt.Steps%500 == 0 {
+			fmt.Printf("step %d loss %.4f norm %.2f rate %.5f %.0fs\n", s.opt.Steps, loss, norm, rate, time.Since(shown).Seconds())
+			if s.opt.Steps%1000 == 0 {
+				brief(os.Stdout, measure(l, tok, 100))
+			}
+		}
+		if time.Since(saved) > o.every {
+			if err := s.save(o.checkpointFile()); err != nil {
+				return err
+			}
+			saved = time.Now()
+		}
+	}
+	return s.save(o.checkpointFile())
+}

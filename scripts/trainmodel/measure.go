@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+
+	"meibench/reference/llm"
+	"meibench/reference/token"
+	"meibench/workloads/tasks"
+)
+
+// evalSeed differs from every training seed; the splits do not depend on it.
+const evalSeed = 2026
+
+// score is exact match on one task and difficulty of the test split.
+type score struct {
+	task       string
+	difficulty tasks.Difficulty
+	right, n   int
+	credit     float64 // sum of Task.Score, of which exact matches are 1
+}
+
+func (s *score) add(credit float64, exact bool) {
+	s.n++
+	s.credit += credit
+	if exact {
+		s.right++
+	}
+}
+
+func (s score) share() float64 { return float64(s.right) / float64(s.n) }
+
+// wilson is the 95 % score interval of a proportion (Wilson 1927), z = 1.96.
+func (s score) wilson() (low, high float64) {
+	const z = 1.959964
+	n, p := float64(s.n), s.share()
+	mid, half := (p+z*z/(2*n))/(1+z*z/n), z/(1+z*z/n)*math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
+	return mid - half, mid + half
+}
+
+// cases lists what is measured, in the order of the report.
+func cases(n int, visit func(t tasks.Task, d tasks.Difficulty, in []tasks.Instance)) {
+	for _, t := range tasks.Table {
+		for _, d := range []tasks.Difficulty{tasks.Easy, tasks.Hard} {
+			visit(t, d, t.Draw(evalSeed, tasks.Test, d, n))
+		}
+	}
+}
+
+// measure counts exact matches of greedy decoding, by forcing the reference.
+func measure(l *llm.Learner, tok *token.Tokenizer, n int) (scores []score) {
+	cases(n, func(t tasks.Task, d tasks.Difficulty, instances []tasks.Instance) {
+		batches := make([]llm.Batch, (len(instances)+batchSize-1)/batchSize)
+		for i, in := range instances {
+			ids, prompt := sequence(tok, in)
+			batches[i/batchSize].Add(ids, prompt, 0)
+		}
+		s := score{task: t.Name, difficulty: d}
+		_, exact := l.Evaluate(batches)
+		for _, b := range exact {
+			for _, hit := range b {
+				s.add(0, hit)
+			}
+		}
+		scores = append(scores, s)
+	})
+	return scores
+}
+
+// report prints scores as the table of a model card.
+func report(w io.Writer, scores []score) {
+	fmt.Fprintln(w, "| application | split | n | exact match | 95 % interval (Wilson) | mean score |")
+	fmt.Fprintln(w, "|---|---|---|---|---|---|")
+	for _, s := range scores {
+		low, high := s.wilson()
+		fmt.Fprintf(w, "| %s | %s | %d | %.1f %% | %.1f to %.1f %% | %.3f |\n", s.task, s.difficulty, s.n, 100*s.share(), 100*low, 100*high, s.credit/float64(s.n))
+	}
+}
+
+func brief(w io.Writer, scores []score) {
+	for _, s := range scores {
+		fmt.Fprintf(w, " %s/%s %.0f", s.task, s.difficulty, 100*s.share())
+	}
+	fmt.Fprintln(w)
+}

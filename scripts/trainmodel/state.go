@@ -1,0 +1,73 @@
+package main
+
+import (
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"meibench/reference/llm"
+)
+
+// state is what a run needs to go on.
+type state struct {
+	recipe string // the recipe as text: a checkpoint of another is refused
+	params *llm.Trainable
+	opt    *llm.AdamW
+}
+
+// saved is a state in a file.
+type saved struct {
+	Recipe string
+	Flat   []float32
+	Opt    llm.AdamW
+}
+
+func (o options) checkpointFile() string {
+	if o.checkpoint != "" {
+		return o.checkpoint
+	}
+	return o.model + ".ckpt"
+}
+
+// resume loads the checkpoint if there is one, else starts afresh.
+func resume(r recipe, o options) (*state, error) {
+	p, err := llm.NewTrainable(r.Shape)
+	if err != nil {
+		return nil, err
+	}
+	p.Init(r.Seed)
+	s := &state{recipe: fmt.Sprintf("%+v", r), params: p, opt: llm.NewAdamW(p)}
+	s.opt.Decay = r.Decay
+	f, err := os.Open(o.checkpointFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	} else if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var in saved
+	if err := gob.NewDecoder(f).Decode(&in); err != nil {
+		return nil, fmt.Errorf("resume from %s: %w", f.Name(), err)
+	}
+	if in.Recipe != s.recipe || len(in.Flat) != len(p.Flat) {
+		return nil, fmt.Errorf("resume from %s: it was made by another recipe; delete it or give another -checkpoint", f.Name())
+	}
+	copy(p.Flat, in.Flat)
+	*s.opt = in.Opt
+	return s, nil
+}
+
+// save replaces the checkpoint in one step, so that a crash leaves the old one.
+func (s *state) save(name string) error {
+	f, err := os.Create(name + ".new")
+	if err != nil {
+		return fmt.Errorf("save checkpoint: %w", err)
+	}
+	err = errors.Join(gob.NewEncoder(f).Encode(saved{s.recipe, s.params.Flat, *s.opt}), f.Sync(), f.Close())
+	if err != nil {
+		return fmt.Errorf("save checkpoint: %w", err)
+	}
+	return os.Rename(name+".new", name)
+}
