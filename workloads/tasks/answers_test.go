@@ -52,14 +52,18 @@ func checkAR(t *testing.T, prompt string) string {
 	}
 	q := ask("what is (right of|left of|above|below) the (.*)")
 	require.NotNil(t, q, prompt)
-	// neighbours by list: a keypad has no arithmetic to get wrong
+	return neighbour(q[1], byName[q[2]], byCell)
+}
+
+// neighbour goes by list: a keypad has no arithmetic to get wrong.
+func neighbour(side string, at int, byCell map[int]string) string {
 	right := map[int]int{1: 2, 2: 3, 4: 5, 5: 6, 7: 8, 8: 9}
 	below := map[int]int{1: 4, 2: 5, 3: 6, 4: 7, 5: 8, 6: 9}
-	at, want := byName[q[2]], 0
+	want := 0
 	for c := 1; c <= 9; c++ {
 		switch {
-		case q[1] == "right of" && right[at] == c, q[1] == "below" && below[at] == c,
-			q[1] == "left of" && right[c] == at, q[1] == "above" && below[c] == at:
+		case side == "right of" && right[at] == c, side == "below" && below[at] == c,
+			side == "left of" && right[c] == at, side == "above" && below[c] == at:
 			want = c
 		}
 	}
