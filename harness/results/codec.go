@@ -1,0 +1,260 @@
+package results
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+	"strings"
+	"time"
+
+	"meibench/harness/record"
+	"meibench/internal/units"
+)
+
+// The fields of a request that the journal and the tables treat alike, by
+// address, so that writing and reading cannot disagree about their order.
+
+func times(r *record.Request) [9]*time.Duration {
+	return [...]*time.Duration{&r.Released, &r.Sent, &r.FirstByte, &r.FirstChunk, &r.FirstToken, &r.FirstAnswerToken, &r.LastToken, &r.Done, &r.Deadline}
+}
+
+func counts(r *record.Request) [7]*int {
+	return [...]*int{&r.ID, &r.User, &r.Session, &r.Turn, &r.PromptTokens, &r.AskedTokens, &r.OutputTokens}
+}
+
+func sizes(r *record.Request) [6]*units.Bytes {
+	return [...]*units.Bytes{&r.SensorBytes, &r.UpBytes, &r.DownBytes, &r.RawBytesOut, &r.DerivedBytesOut, &r.PeakBytes}
+}
+
+// maxErrBytes cuts the text of a request's error: a server that answers each
+// request with a page of HTML must not fill the disk with it.
+const maxErrBytes = 1024
+
+func clean(s string, limit int) string {
+	if len(s) > limit {
+		s = s[:limit]
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}
+
+// names numbers the strings of a frame in order of their first use.
+type names struct {
+	list []string
+	at   map[string]int
+	last int // index of the last one asked for: spans repeat nodes
+}
+
+func (n *names) index(s string) int {
+	if n.last < len(n.list) && n.list[n.last] == s {
+		return n.last
+	}
+	i, ok := n.at[s]
+	if !ok {
+		i = len(n.list)
+		n.list = append(n.list, s)
+		n.at[s] = i
+	}
+	n.last = i
+	return i
+}
+
+func (n *names) reset() {
+	n.list, n.last = n.list[:0], 0
+	clear(n.at)
+}
+
+// appendRow writes a request. Times are differences to the one before, so most
+// take two to five bytes; absent events cost one bit.
+func appendRow(b []byte, r *record.Request, nodes *names) []byte {
+	for _, c := range counts(r) {
+		b = binary.AppendVarint(b, int64(*c))
+	}
+	b = binary.AppendVarint(b, int64(r.Intended))
+	mask, at := uint16(0), times(r)
+	for i, t := range at {
+		if *t != record.Unset {
+			mask |= 1 << i
+		}
+	}
+	if !math.IsNaN(r.Quality) {
+		mask |= 1 << len(at)
+	}
+	b = binary.LittleEndian.AppendUint16(b, mask)
+	prev := r.Intended
+	for _, t := range at {
+		if *t != record.Unset {
+			b = binary.AppendVarint(b, int64(*t-prev))
+			prev = *t
+		}
+	}
+	for _, s := range sizes(r) {
+		b = binary.AppendVarint(b, int64(*s))
+	}
+	b = binary.LittleEndian.AppendUint64(b, math.Float64bits(float64(r.FLOP)))
+	if !math.IsNaN(r.Quality) {
+		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(r.Quality))
+	}
+	b = append(b, byte(r.Outcome))
+	b = appendString(b, clean(r.Err, maxErrBytes))
+	b = appendEnergy(b, &r.Energy)
+	return appendParts(b, r, nodes)
+}
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+const unknownBit = 0x80
+
+func appendEnergy(b []byte, e *[record.NumParts]record.Energy) []byte {
+	for i := range e {
+		tag := e[i].Source &^ unknownBit
+		if e[i].Unknown {
+			tag |= unknownBit
+		}
+		b = append(b, tag)
+		if tag != 0 {
+			b = binary.LittleEndian.AppendUint64(b, math.Float64bits(float64(e[i].Joules)))
+		}
+	}
+	return b
+}
+
+func appendParts(b []byte, r *record.Request, nodes *names) []byte {
+	b = binary.AppendUvarint(b, uint64(len(r.Chunks)))
+	prev := r.Intended
+	for _, c := range r.Chunks {
+		b = binary.AppendVarint(b, int64(c.At-prev))
+		b = binary.AppendVarint(b, int64(c.Tokens))
+		prev = c.At
+	}
+	b = binary.AppendUvarint(b, uint64(len(r.Spans)))
+	prev = r.Intended
+	for i := range r.Spans {
+		s := &r.Spans[i]
+		b = append(b, byte(s.Kind))
+		b = binary.AppendUvarint(b, uint64(nodes.index(s.Node)))
+		b = binary.AppendVarint(b, int64(s.Start-prev))
+		b = binary.AppendVarint(b, int64(s.End-s.Start))
+		prev = s.End
+	}
+	return b
+}
+
+var errFrame = errors.New("frame is not what its checksum promised: written by another version of meibench?")
+
+// decoder reads from a frame. After the first thing that does not fit, bad is
+// set and everything reads as zero. It never allocates more than a small
+// multiple of the frame's own size.
+type decoder struct {
+	b   []byte
+	bad bool
+}
+
+func (d *decoder) fail() { d.bad, d.b = true, nil }
+
+func (d *decoder) varint() int64 {
+	v, n := binary.Varint(d.b)
+	if n <= 0 {
+		d.fail()
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 {
+		d.fail()
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+// count is a number of items that take at least size bytes each.
+func (d *decoder) count(size int) int {
+	n := d.uvarint()
+	if n > uint64(len(d.b)/size) {
+		d.fail()
+		return 0
+	}
+	return int(n)
+}
+
+func (d *decoder) take(n int) []byte {
+	if n > len(d.b) {
+		d.fail()
+		return make([]byte, min(n, 8))
+	}
+	p := d.b[:n]
+	d.b = d.b[n:]
+	return p
+}
+
+func (d *decoder) float() float64 { return math.Float64frombits(binary.LittleEndian.Uint64(d.take(8))) }
+
+func (d *decoder) text() string {
+	n := d.count(1)
+	return string(d.take(n))
+}
+
+// row reads a request into r, keeping the memory of r's slices. Node names are
+// those of the frame.
+func (d *decoder) row(r *record.Request, nodes []string) {
+	chunks, spans := r.Chunks[:0], r.Spans[:0]
+	*r = record.Request{Quality: math.NaN()}
+	for _, c := range counts(r) {
+		*c = int(d.varint())
+	}
+	r.Intended = time.Duration(d.varint())
+	mask, at := binary.LittleEndian.Uint16(d.take(2)), times(r)
+	prev := r.Intended
+	for i, t := range at {
+		*t = record.Unset
+		if mask&(1<<i) != 0 {
+			*t = prev + time.Duration(d.varint())
+			prev = *t
+		}
+	}
+	for _, s := range sizes(r) {
+		*s = units.Bytes(d.varint())
+	}
+	r.FLOP = units.FLOP(d.float())
+	if mask&(1<<len(at)) != 0 {
+		r.Quality = d.float()
+	}
+	r.Outcome = record.Outcome(d.take(1)[0])
+	if n := d.count(1); n > 0 {
+		r.Err = string(d.take(n))
+	}
+	for i := range r.Energy {
+		if tag := d.take(1)[0]; tag != 0 {
+			r.Energy[i] = record.Energy{Joules: units.Joules(d.float()), Source: tag &^ unknownBit, Unknown: tag&unknownBit != 0}
+		}
+	}
+	r.Chunks, r.Spans = d.chunks(chunks, r.Intended), d.spans(spans, r.Intended, nodes)
+}
+
+func (d *decoder) chunks(out []record.Chunk, prev time.Duration) []record.Chunk {
+	for range d.count(2) {
+		prev += time.Duration(d.varint())
+		out = append(out, record.Chunk{At: prev, Tokens: int(d.varint())})
+	}
+	return out
+}
+
+func (d *decoder) spans(out []record.Span, prev time.Duration, nodes []string) []record.Span {
+	for range d.count(4) {
+		kind, node := record.Kind(d.take(1)[0]), d.uvarint()
+		if node >= uint64(len(nodes)) {
+			d.fail()
+			return out
+		}
+		start := prev + time.Duration(d.varint())
+		prev = start + time.Duration(d.varint())
+		out = append(out, record.Span{Kind: kind, Node: nodes[node], Start: start, End: prev})
+	}
+	return out
+}

@@ -1,0 +1,312 @@
+package results
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"math"
+	"slices"
+
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/ipc"
+	"github.com/apache/arrow/go/v17/arrow/memory"
+)
+
+// batchRows is the number of rows of every record batch but the last, so that
+// row i of a table is in batch i/batchRows whatever was in the journal.
+const batchRows = 8192
+
+// column gathers the values of one field of a batch in a plain slice; array
+// wraps that slice without copying. It is good until reset.
+type column interface {
+	field() arrow.Field
+	array(rows int) arrow.Array
+	reset()
+}
+
+// head is what columns share: the field, and which rows are null.
+type head struct {
+	name, unit string
+	null       []byte // bitmap of valid rows, nil for columns without nulls
+	nulls      int
+}
+
+func (h *head) describe(t arrow.DataType) arrow.Field {
+	f := arrow.Field{Name: h.name, Type: t, Nullable: h.null != nil}
+	if h.unit != "" {
+		f.Metadata = arrow.NewMetadata([]string{"unit"}, []string{h.unit})
+	}
+	return f
+}
+
+func (h *head) mark(row int, valid bool) {
+	if h.null == nil {
+		return
+	}
+	if valid {
+		h.null[row/8] |= 1 << (row % 8)
+	} else {
+		h.nulls++
+	}
+}
+
+func (h *head) resetNulls() {
+	clear(h.null)
+	h.nulls = 0
+}
+
+// wrap makes an array of buffers; the first is the bitmap.
+func (h *head) wrap(t arrow.DataType, rows int, buffers ...[]byte) arrow.Array {
+	data := h.data(t, rows, buffers)
+	defer data.Release()
+	return array.MakeFromData(data)
+}
+
+func (h *head) data(t arrow.DataType, rows int, buffers [][]byte) *array.Data {
+	bufs := make([]*memory.Buffer, 1, len(buffers)+1)
+	if h.nulls > 0 {
+		bufs[0] = memory.NewBufferBytes(h.null[:(rows+7)/8])
+	}
+	for _, b := range buffers {
+		bufs = append(bufs, memory.NewBufferBytes(b))
+	}
+	return array.NewData(t, rows, bufs, nil, h.nulls, 0)
+}
+
+func nullable(name, unit string) head {
+	return head{name: name, unit: unit, null: make([]byte, batchRows/8)}
+}
+
+// ints is a column of 64-bit integers, signed or not.
+type ints struct {
+	head
+	v    []int64
+	kind arrow.DataType
+}
+
+func newInts(h head) *ints {
+	return &ints{h, make([]int64, 0, batchRows), arrow.PrimitiveTypes.Int64}
+}
+
+func (c *ints) put(v int64)        { c.mark(len(c.v), true); c.v = append(c.v, v) }
+func (c *ints) putNull()           { c.mark(len(c.v), false); c.v = append(c.v, 0) }
+func (c *ints) reset()             { c.v = c.v[:0]; c.resetNulls() }
+func (c *ints) field() arrow.Field { return c.describe(c.kind) }
+func (c *ints) array(rows int) arrow.Array {
+	return c.wrap(c.kind, rows, arrow.Int64Traits.CastToBytes(c.v))
+}
+
+// floats is a column of doubles; NaN is null.
+type floats struct {
+	head
+	v []float64
+}
+
+func newFloats(name, unit string) *floats {
+	return &floats{nullable(name, unit), make([]float64, 0, batchRows)}
+}
+
+func (c *floats) put(v float64) {
+	if math.IsNaN(v) {
+		v = 0 // the bytes under a null must not depend on which NaN it was
+		c.mark(len(c.v), false)
+	} else {
+		c.mark(len(c.v), true)
+	}
+	c.v = append(c.v, v)
+}
+func (c *floats) reset()             { c.v = c.v[:0]; c.resetNulls() }
+func (c *floats) field() arrow.Field { return c.describe(arrow.PrimitiveTypes.Float64) }
+func (c *floats) array(rows int) arrow.Array {
+	return c.wrap(arrow.PrimitiveTypes.Float64, rows, arrow.Float64Traits.CastToBytes(c.v))
+}
+
+// texts is a column of plain strings.
+type texts struct {
+	head
+	off []int32
+	v   []byte
+}
+
+func newTexts(name string) *texts {
+	return &texts{head: head{name: name}, off: make([]int32, 1, batchRows+1)}
+}
+
+func (c *texts) put(s string) {
+	c.v = append(c.v, s...)
+	c.off = append(c.off, int32(len(c.v)))
+}
+func (c *texts) reset()             { c.v, c.off = c.v[:0], c.off[:1]; c.resetNulls() }
+func (c *texts) field() arrow.Field { return c.describe(arrow.BinaryTypes.String) }
+func (c *texts) array(rows int) arrow.Array {
+	return c.wrap(arrow.BinaryTypes.String, rows, arrow.Int32Traits.CastToBytes(c.off), c.v)
+}
+
+// words is a dictionary column: its words are fixed before the first batch,
+// because an Arrow file allows one dictionary per column.
+type words struct {
+	head
+	v    []int32
+	dict arrow.Array
+	at   map[string]int32
+}
+
+func newWords(h head, list []string) *words {
+	b := array.NewStringBuilder(memory.DefaultAllocator)
+	defer b.Release()
+	b.AppendValues(list, nil)
+	w := &words{head: h, v: make([]int32, 0, batchRows), dict: b.NewArray(), at: map[string]int32{}}
+	for i, s := range list {
+		w.at[s] = int32(i)
+	}
+	return w
+}
+
+func (c *words) put(i int32)   { c.mark(len(c.v), true); c.v = append(c.v, i) }
+func (c *words) putNull()      { c.mark(len(c.v), false); c.v = append(c.v, 0) }
+func (c *words) word(s string) { c.put(c.at[s]) }
+func (c *words) reset()        { c.v = c.v[:0]; c.resetNulls() }
+func (c *words) kind() *arrow.DictionaryType {
+	return &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.String}
+}
+func (c *words) field() arrow.Field { return c.describe(c.kind()) }
+func (c *words) array(rows int) arrow.Array {
+	idx := c.wrap(arrow.PrimitiveTypes.Int32, rows, arrow.Int32Traits.CastToBytes(c.v))
+	defer idx.Release()
+	return array.NewDictionaryArray(c.kind(), idx, c.dict)
+}
+
+// lists is a column of lists of 64-bit integers.
+type lists struct {
+	head
+	off []int32
+	v   []int64
+}
+
+func newLists(name, unit string) *lists {
+	return &lists{head: head{name: name, unit: unit}, off: make([]int32, 1, batchRows+1)}
+}
+
+func (c *lists) end()   { c.off = append(c.off, int32(len(c.v))) }
+func (c *lists) reset() { c.v, c.off = c.v[:0], c.off[:1]; c.resetNulls() }
+func (c *lists) field() arrow.Field {
+	return c.describe(arrow.ListOfNonNullable(arrow.PrimitiveTypes.Int64))
+}
+func (c *lists) array(rows int) arrow.Array {
+	values := (&head{}).data(arrow.PrimitiveTypes.Int64, len(c.v), [][]byte{arrow.Int64Traits.CastToBytes(c.v)})
+	defer values.Release()
+	bufs := []*memory.Buffer{nil, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(c.off))}
+	data := array.NewData(arrow.ListOfNonNullable(arrow.PrimitiveTypes.Int64), rows, bufs, []arrow.ArrayData{values}, 0, 0)
+	defer data.Release()
+	return array.NewListData(data)
+}
+
+// table writes columns to an Arrow file, batch by batch.
+type table struct {
+	cols   []column
+	schema *arrow.Schema
+	w      *ipc.FileWriter
+	rows   int // in the batch
+	total  int64
+}
+
+func newTable(out io.WriteSeeker, format string, cols []column) (*table, error) {
+	fields := make([]arrow.Field, len(cols))
+	for i, c := range cols {
+		fields[i] = c.field()
+	}
+	meta := arrow.NewMetadata([]string{"format"}, []string{format})
+	t := &table{cols: cols, schema: arrow.NewSchema(fields, &meta)}
+	var err error
+	t.w, err = ipc.NewFileWriter(out, ipc.WithSchema(t.schema))
+	return t, err
+}
+
+// row says that every column has one more value.
+func (t *table) row() error {
+	t.rows++
+	t.total++
+	if t.rows == batchRows {
+		return t.flush()
+	}
+	return nil
+}
+
+// flush writes what there is as a batch. An empty table still gets one, or its
+// dictionaries would be missing from the file.
+func (t *table) flush() error {
+	arrays := make([]arrow.Array, len(t.cols))
+	for i, c := range t.cols {
+		arrays[i] = c.array(t.rows)
+		defer arrays[i].Release()
+	}
+	rec := array.NewRecord(t.schema, arrays, int64(t.rows))
+	defer rec.Release()
+	if err := t.w.Write(rec); err != nil {
+		return err
+	}
+	for _, c := range t.cols {
+		c.reset()
+	}
+	t.rows = 0
+	return nil
+}
+
+func (t *table) close() error {
+	if t.rows > 0 || t.total == 0 {
+		if err := t.flush(); err != nil {
+			return err
+		}
+	}
+	return t.w.Close()
+}
+
+// sink is a buffered, hashed file. Arrow seeks only to ask where it is.
+type sink struct {
+	w    *bufio.Writer
+	hash hash.Hash
+	pos  int64
+}
+
+func newSink(w io.Writer) *sink {
+	h := sha256.New()
+	return &sink{w: bufio.NewWriterSize(io.MultiWriter(w, h), 1<<18), hash: h}
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	n, err := s.w.Write(p)
+	s.pos += int64(n)
+	return n, err
+}
+
+// Seek answers only the question where the end is.
+func (s *sink) Seek(offset int64, whence int) (int64, error) {
+	if offset != 0 || whence != io.SeekCurrent {
+		return 0, errors.New("results: a table is written front to back")
+	}
+	return s.pos, nil
+}
+
+func (s *sink) flush() error { return s.w.Flush() }
+
+// distinct is the sorted set of what a function says of each item.
+func distinct[T any](items []T, of func(T) string) []string {
+	seen := map[string]bool{}
+	var out []string
+	for _, it := range items {
+		if s := of(it); !seen[s] {
+			seen[s] = true
+			out = append(out, s)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+var errSchema = errors.New("the table's columns are not those this program writes: it comes from another version")
+
+func missing(name string) error { return fmt.Errorf("column %q: %w", name, errSchema) }

@@ -1,0 +1,186 @@
+package results
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"meibench/internal/canon"
+)
+
+// Format names the layout of a run folder. A reader refuses any other.
+const Format = "meibench.run/v1"
+
+// Names of the files of a run folder.
+const (
+	ManifestFile = "run.json"
+	RequestsFile = "requests.arrow"
+	SpansFile    = "spans.arrow"
+	CellsFile    = "cells.arrow"
+	BenchFile    = "bench.txt"
+	journalFile  = "journal"
+)
+
+// Manifest is run.json: what a reader must know about a run that is in no row.
+// It is canonical JSON. Nothing in it decides whether two runs may be compared;
+// that is the contract of each cell.
+type Manifest struct {
+	Format    string            `json:"format"`
+	Command   []string          `json:"command"`    // the command line
+	Commit    string            `json:"commit"`     // of this program, with "+dirty" where it was
+	GoVersion string            `json:"go_version"` // runtime.Version()
+	GOARCH    string            `json:"goarch"`
+	GOAMD64   string            `json:"goamd64,omitempty"` // decides whether Go fuses x*y+z on amd64
+	CPU       string            `json:"cpu"`               // model name
+	Kernel    string            `json:"kernel"`            // of the operating system
+	Governor  string            `json:"governor"`          // CPU frequency governor, "" where unknown
+	Host      map[string]string `json:"host,omitempty"`    // anything else about the machine
+	Suite     string            `json:"suite"`             // the suite file's text
+	SuiteHash string            `json:"suite_hash"`        // SHA-256 of its canonical JSON
+	Profiles  map[string]string `json:"profiles"`          // hardware profile -> SHA-256
+	Models    map[string]string `json:"models"`            // model -> SHA-256 of its bytes
+	Seeds     []string          `json:"seeds"`             // decimal: JSON readers round large integers
+	Contract  string            `json:"contract"`          // hash over the contracts of all cells
+	Contracts []Contract        `json:"contracts"`         // the distinct contracts, sorted by hash
+	Expected  int               `json:"expected"`          // runs of cells that make the run complete; 0 = unknown
+	Quick     bool              `json:"quick"`             // NOT COMPARABLE
+	Started   time.Time         `json:"started"`
+
+	// What Finish adds.
+	Finished *time.Time        `json:"finished,omitempty"`
+	Complete bool              `json:"complete"` // all expected runs of cells are there
+	Blocks   int               `json:"blocks"`   // runs of cells
+	Rows     int64             `json:"rows"`
+	Spans    int64             `json:"spans"`
+	Files    map[string]Digest `json:"files,omitempty"`
+	Warnings []string          `json:"warnings,omitempty"` // such as a torn journal that was repaired
+}
+
+// Digest identifies a file's content.
+type Digest struct {
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"`
+}
+
+// readManifest loads run.json of a folder. A missing file is os.ErrNotExist.
+func readManifest(dir string) (m Manifest, err error) {
+	path := filepath.Join(dir, ManifestFile)
+	f, err := os.Open(path)
+	if err != nil {
+		return m, fmt.Errorf("read run %s: %w (is it a folder that meibench run wrote?)", dir, err)
+	}
+	defer f.Close()
+	const limit = 64 << 20
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return m, diskError("read", path, err)
+	}
+	if len(b) > limit {
+		return m, fmt.Errorf("read %s: more than %d bytes: no manifest is that large", path, limit)
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	if err := dec.Decode(&m); err != nil {
+		return m, fmt.Errorf("read %s: %w", path, err)
+	}
+	if m.Format != Format {
+		return m, fmt.Errorf("read %s: format is %q, this program reads %q", path, m.Format, Format)
+	}
+	return m, nil
+}
+
+// disk is the part of the file system that writes go through; tests replace it
+// by one that fails.
+type disk interface {
+	create(path string) (file, error)
+	rename(from, to string) error
+	remove(path string)
+	syncDir(path string) error
+}
+
+type realDisk struct{}
+
+func (realDisk) create(path string) (file, error) {
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+}
+func (realDisk) rename(from, to string) error { return os.Rename(from, to) }
+func (realDisk) remove(path string)           { _ = os.Remove(path) }
+func (realDisk) syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if errors.Is(err, os.ErrInvalid) || errors.Is(err, errors.ErrUnsupported) {
+		err = nil // some file systems cannot
+	}
+	return errors.Join(err, d.Close())
+}
+
+const tempSuffix = ".tmp"
+
+// writeWhole writes a file under a temporary name and syncs it. The caller
+// renames it when all files of a set are written.
+func writeWhole(d disk, path string, fill func(*sink) error) (dig Digest, err error) {
+	f, err := d.create(path + tempSuffix)
+	if err != nil {
+		return dig, diskError("create", path+tempSuffix, err)
+	}
+	s := newSink(f)
+	err = fill(s)
+	if err == nil {
+		err = s.flush()
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		d.remove(path + tempSuffix) // give the space back
+		return dig, diskError("write", path+tempSuffix, err)
+	}
+	return Digest{s.pos, hex.EncodeToString(s.hash.Sum(nil))}, nil
+}
+
+// replace writes a file so that at any moment either the old or the new content
+// is under its name.
+func replace(d disk, path string, content []byte) error {
+	if _, err := writeWhole(d, path, func(w *sink) error { _, err := w.Write(content); return err }); err != nil {
+		return err
+	}
+	if err := d.rename(path+tempSuffix, path); err != nil {
+		return diskError("replace", path, err)
+	}
+	if err := d.syncDir(filepath.Dir(path)); err != nil {
+		return diskError("sync the folder of", path, err)
+	}
+	return nil
+}
+
+func (m *Manifest) save(d disk, dir string) error {
+	b, err := canon.JSON(m)
+	if err != nil {
+		return err
+	}
+	return replace(d, filepath.Join(dir, ManifestFile), append(b, '\n'))
+}
+
+// DigestFile hashes a file for a manifest.
+func DigestFile(path string) (Digest, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Digest{}, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(h, f)
+	return Digest{n, hex.EncodeToString(h.Sum(nil))}, err
+}

@@ -1,0 +1,304 @@
+package results
+
+import (
+	"io"
+	"math"
+	"time"
+
+	"github.com/apache/arrow/go/v17/arrow"
+
+	"meibench/hardware"
+	"meibench/harness/record"
+	"meibench/internal/canon"
+)
+
+// Formats of the tables, in their schema's metadata.
+const (
+	RequestsFormat = "meibench.requests/v1"
+	SpansFormat    = "meibench.spans/v1"
+	CellsFormat    = "meibench.cells/v1"
+)
+
+// Column names, in the order of times, counts and sizes.
+func timeNames() [9]string {
+	return [...]string{"released_ns", "sent_ns", "first_byte_ns", "first_chunk_ns", "first_token_ns", "first_answer_token_ns", "last_token_ns", "done_ns", "deadline_ns"}
+}
+func countNames() [7]string {
+	return [...]string{"id", "user", "session", "turn", "prompt_tokens", "asked_tokens", "output_tokens"}
+}
+func sizeNames() [6]string {
+	return [...]string{"sensor_bytes", "up_bytes", "down_bytes", "raw_bytes_out", "derived_bytes_out", "peak_bytes"}
+}
+func sourceNames() []string {
+	return []string{hardware.Modelled.String(), hardware.Emulated.String(), hardware.Measured.String(), "unknown"}
+}
+func outcomeNames() (out []string) {
+	for o := record.OK; o <= record.Cancelled; o++ {
+		out = append(out, o.String())
+	}
+	return out
+}
+func kindNames() (out []string) {
+	for k := record.Compute; k <= record.Wait; k++ {
+		out = append(out, k.String())
+	}
+	return out
+}
+
+// identity are the columns that say of which run of which cell a row is. They
+// cost four bytes each: dictionaries of what the blocks hold.
+type identity struct {
+	words  []*words
+	of     []func(*record.Cell) string
+	seed   *ints
+	repeat *ints
+	now    []int32
+	cell   *record.Cell
+}
+
+func newIdentity(blocks []*block) *identity {
+	id := &identity{seed: newInts(head{name: "seed"}), repeat: newInts(head{name: "repeat"})}
+	id.seed.kind = arrow.PrimitiveTypes.Uint64
+	for _, f := range []struct {
+		name string
+		of   func(*record.Cell) string
+	}{
+		{"suite", func(c *record.Cell) string { return c.Suite }}, {"cell", func(c *record.Cell) string { return c.Name }},
+		{"app", func(c *record.Cell) string { return c.App }}, {"pipeline", func(c *record.Cell) string { return c.Pipeline }},
+		{"site", func(c *record.Cell) string { return c.Site }}, {"model", func(c *record.Cell) string { return c.Model }},
+		{"mode", func(c *record.Cell) string { return c.Mode }},
+	} {
+		list := distinct(blocks, func(b *block) string { return f.of(&b.cell) })
+		id.words, id.of = append(id.words, newWords(head{name: f.name}, list)), append(id.of, f.of)
+	}
+	id.now = make([]int32, len(id.words))
+	return id
+}
+
+func (id *identity) set(c *record.Cell) {
+	id.cell = c
+	for i, w := range id.words {
+		id.now[i] = w.at[id.of[i](c)]
+	}
+}
+
+func (id *identity) put() {
+	for i, w := range id.words {
+		w.put(id.now[i])
+	}
+	id.seed.put(int64(id.cell.Seed))
+	id.repeat.put(int64(id.cell.Repeat))
+}
+
+func (id *identity) columns() (out []column) {
+	for _, w := range id.words {
+		out = append(out, w)
+	}
+	return append(out, id.seed, id.repeat)
+}
+
+// requests is the table of requests.
+type requests struct {
+	*table
+	id       *identity
+	counts   [7]*ints
+	intended *ints
+	times    [9]*ints
+	sizes    [6]*ints
+	flop     *floats
+	quality  *floats
+	joules   [record.NumParts]*floats
+	sources  [record.NumParts]*words
+	outcome  *words
+	err      *texts
+	chunkAt  *lists
+	chunkTok *lists
+}
+
+func newRequests(out io.WriteSeeker, blocks []*block) (*requests, error) {
+	t := &requests{id: newIdentity(blocks), intended: newInts(head{name: "intended_ns", unit: "ns"}),
+		flop: newFloats("flop", "FLOP"), quality: newFloats("quality", "score"), outcome: newWords(head{name: "outcome"}, outcomeNames()),
+		err: newTexts("err"), chunkAt: newLists("chunk_at_ns", "ns"), chunkTok: newLists("chunk_tokens", "tok")}
+	cols := t.id.columns()
+	for i, name := range countNames() {
+		t.counts[i] = newInts(head{name: name})
+		cols = append(cols, t.counts[i])
+	}
+	cols = append(cols, t.intended)
+	for i, name := range timeNames() {
+		t.times[i] = newInts(nullable(name, "ns"))
+		cols = append(cols, t.times[i])
+	}
+	for i, name := range sizeNames() {
+		t.sizes[i] = newInts(head{name: name, unit: "B"})
+		cols = append(cols, t.sizes[i])
+	}
+	for p := range record.NumParts {
+		t.joules[p] = newFloats("energy_"+p.String(), "J")
+		t.sources[p] = newWords(nullable("energy_"+p.String()+"_source", ""), sourceNames())
+		cols = append(cols, t.joules[p], t.sources[p])
+	}
+	cols = append(cols, t.flop, t.quality, t.outcome, t.err, t.chunkAt, t.chunkTok)
+	var err error
+	t.table, err = newTable(out, RequestsFormat, cols)
+	return t, err
+}
+
+func (t *requests) put(r *record.Request) error {
+	t.id.put()
+	for i, c := range counts(r) {
+		t.counts[i].put(int64(*c))
+	}
+	t.intended.put(int64(r.Intended))
+	for i, at := range times(r) {
+		if *at == record.Unset {
+			t.times[i].putNull()
+		} else {
+			t.times[i].put(int64(*at))
+		}
+	}
+	for i, s := range sizes(r) {
+		t.sizes[i].put(int64(*s))
+	}
+	for p, e := range r.Energy {
+		t.putEnergy(p, e)
+	}
+	t.flop.put(float64(r.FLOP))
+	t.quality.put(r.Quality)
+	t.outcome.put(int32(r.Outcome - record.OK))
+	t.err.put(r.Err)
+	for _, c := range r.Chunks {
+		t.chunkAt.v = append(t.chunkAt.v, int64(c.At))
+		t.chunkTok.v = append(t.chunkTok.v, int64(c.Tokens))
+	}
+	t.chunkAt.end()
+	t.chunkTok.end()
+	return t.row()
+}
+
+// putEnergy writes an energy as its joules and its source. A part that was not
+// involved has neither; one with a step that could not tell has the source
+// "unknown" and no joules.
+func (t *requests) putEnergy(p int, e record.Energy) {
+	switch {
+	case e.Unknown:
+		t.joules[p].put(math.NaN())
+		t.sources[p].put(int32(len(sourceNames()) - 1))
+	case e.Source == 0 || int(e.Source) >= len(sourceNames()):
+		t.joules[p].put(math.NaN())
+		t.sources[p].putNull()
+	default:
+		t.joules[p].put(float64(e.Joules))
+		t.sources[p].put(int32(e.Source - 1))
+	}
+}
+
+// spans is the table of spans, in the order of the requests and then of time.
+type spans struct {
+	*table
+	id         *identity
+	request    *ints
+	kind, node *words
+	start, end *ints
+}
+
+func newSpans(out io.WriteSeeker, blocks []*block) (*spans, error) {
+	seen := []string{}
+	for _, b := range blocks {
+		seen = append(seen, b.nodes...)
+	}
+	nodes := distinct(seen, func(s string) string { return s })
+	t := &spans{id: newIdentity(blocks), request: newInts(head{name: "id"}), kind: newWords(head{name: "kind"}, kindNames()),
+		node: newWords(head{name: "node"}, nodes), start: newInts(head{name: "start_ns", unit: "ns"}), end: newInts(head{name: "end_ns", unit: "ns"})}
+	var err error
+	t.table, err = newTable(out, SpansFormat, append(t.id.columns(), t.request, t.kind, t.node, t.start, t.end))
+	return t, err
+}
+
+func (t *spans) put(r *record.Request) error {
+	for i := range r.Spans {
+		s := &r.Spans[i]
+		t.id.put()
+		t.request.put(int64(r.ID))
+		t.kind.put(int32(s.Kind - record.Compute))
+		t.node.word(s.Node)
+		t.start.put(int64(s.Start))
+		t.end.put(int64(s.End))
+		if err := t.row(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// extent says where a block's rows are in the tables.
+type extent struct {
+	FirstRow, Rows, FirstSpan, Spans int64
+}
+
+// cells is the table of runs of cells: their identity and limits, where their
+// rows are, every per-run metric, and the whole cell as JSON.
+type cells struct {
+	*table
+	id      *identity
+	ints    []*ints
+	texts   []*texts
+	metrics []*floats
+}
+
+func cellInts() []string {
+	return []string{"index", "ttft_limit_ns", "tpot_limit_ns", "e2e_limit_ns", "wall_ns", "horizon_ns", "client_cpu_ns", "events", "valid", "first_row", "rows", "first_span", "spans"}
+}
+
+func newCells(out io.WriteSeeker, blocks []*block, metrics []record.Metric) (*cells, error) {
+	t := &cells{id: newIdentity(blocks)}
+	cols := t.id.columns()
+	for _, name := range cellInts() {
+		c := newInts(head{name: name})
+		t.ints, cols = append(t.ints, c), append(cols, c)
+	}
+	for _, name := range []string{"contract", "params", "invalid", "cell_json"} {
+		c := newTexts(name)
+		t.texts, cols = append(t.texts, c), append(cols, c)
+	}
+	for _, m := range metrics {
+		c := newFloats(m.Name, m.Unit)
+		t.metrics, cols = append(t.metrics, c), append(cols, c)
+	}
+	var err error
+	t.table, err = newTable(out, CellsFormat, cols)
+	return t, err
+}
+
+func (t *cells) put(c *record.Cell, e extent, values []record.Value) error {
+	t.id.set(c)
+	t.id.put()
+	valid := int64(0)
+	if c.Valid {
+		valid = 1
+	}
+	d := func(d time.Duration) int64 { return int64(d) }
+	for i, v := range []int64{int64(c.Index), d(c.TTFTLimit), d(c.TPOTLimit), d(c.E2ELimit), d(c.Wall), d(c.Horizon), d(c.ClientCPU),
+		int64(c.Events), valid, e.FirstRow, e.Rows, e.FirstSpan, e.Spans} {
+		t.ints[i].put(v)
+	}
+	params, err := canon.JSON(c.Params)
+	if err != nil {
+		return err
+	}
+	invalid, err := canon.JSON(c.Invalid)
+	if err != nil {
+		return err
+	}
+	whole, err := canon.JSON(c)
+	if err != nil {
+		return err
+	}
+	for i, s := range []string{c.Contract, string(params), string(invalid), string(whole)} {
+		t.texts[i].put(s)
+	}
+	for i, v := range values {
+		t.metrics[i].put(v.V)
+	}
+	return t.row()
+}
