@@ -1,0 +1,165 @@
+package tidy
+
+import (
+	"go/ast"
+	"go/token"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+var (
+	link    = regexp.MustCompile(`\]\(([^)\s]*)(?:\s+"[^"]*")?\)`)
+	inline  = regexp.MustCompile("`[^`]*`")
+	notSlug = regexp.MustCompile(`[^\pL\pN _-]+`)
+	flagDef = regexp.MustCompile(`^(Bool|String|Int|Uint|Float|Duration|Count|Text|Func|Var)\w*$`)
+	aFlag   = regexp.MustCompile(`^--?([a-z][a-z0-9-]*)`)
+	target  = regexp.MustCompile(`(?m)^([a-z][a-z0-9-]*):`)
+)
+
+// textRules checks the Markdown files.
+func (t *tree) textRules() {
+	verbs := t.verbs()
+	makefile, _ := fs.ReadFile(t.fsys, "Makefile")
+	for _, p := range t.texts {
+		src, err := fs.ReadFile(t.fsys, p)
+		if err != nil {
+			t.add("link", p, 0, "cannot be read: %v", err)
+		}
+		fenced := false
+		for i, line := range strings.Split(string(src), "\n") {
+			before := len(t.found)
+			switch command, shell := strings.CutPrefix(strings.TrimSpace(line), "$ "); {
+			case strings.HasPrefix(strings.TrimSpace(line), "```"):
+				fenced = !fenced
+			case fenced && shell:
+				t.command(p, strings.Fields(command), verbs, string(makefile))
+			case !fenced:
+				for _, m := range link.FindAllStringSubmatch(inline.ReplaceAllString(line, ""), -1) {
+					t.link(p, m[1])
+				}
+			}
+			for k := range t.found[before:] {
+				t.found[before+k].Line = i + 1
+			}
+		}
+	}
+}
+
+func (t *tree) link(from, to string) {
+	if strings.Contains(to, "://") || strings.HasPrefix(to, "mailto:") {
+		return
+	}
+	file, anchor, _ := strings.Cut(to, "#")
+	p := from
+	if file != "" {
+		p = path.Join(path.Dir(from), file)
+	}
+	if _, err := fs.Stat(t.fsys, p); err != nil {
+		t.add("link", from, 0, "%s: there is no %s", to, p)
+		return
+	}
+	if src, err := fs.ReadFile(t.fsys, p); err == nil && anchor != "" && path.Ext(p) == ".md" && !slices.Contains(anchors(string(src)), anchor) {
+		t.add("link", from, 0, "%s: %s has no such heading", to, p)
+	}
+}
+
+// anchors are the headings of a page as a forge names them.
+func anchors(src string) (out []string) {
+	for line := range strings.Lines(src) {
+		if text := strings.TrimLeft(line, "#"); text != line {
+			text = notSlug.ReplaceAllString(strings.ToLower(strings.TrimSpace(text)), "")
+			out = append(out, strings.ReplaceAll(text, " ", "-"))
+		}
+	}
+	return out
+}
+
+// verbs maps the commands of cmd/meibench to the flags that their files define;
+// "" holds the flags of files without a command, which all share.
+func (t *tree) verbs() map[string][]string {
+	verbs := map[string][]string{"": {"help", "h", "version"}, "help": nil, "completion": nil}
+	for _, u := range t.units {
+		for _, f := range u.files {
+			if u.dir != "cmd/meibench" || f.test {
+				continue
+			}
+			names, flags := commandsIn(f.ast)
+			for _, name := range names {
+				verbs[name] = append(verbs[name], flags...)
+			}
+			if len(names) == 0 || slices.Contains(names, "meibench") {
+				verbs[""] = append(verbs[""], flags...)
+			}
+		}
+	}
+	return verbs
+}
+
+// commandsIn finds the commands and flags that a file of cmd defines: the first
+// word of every Use field, the names that flag methods get.
+func commandsIn(f *ast.File) (names, flags []string) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.KeyValueExpr:
+			if key, ok := n.Key.(*ast.Ident); ok && key.Name == "Use" {
+				names = append(names, words([]ast.Expr{n.Value})...)
+			}
+		case *ast.CallExpr:
+			if sel, ok := n.Fun.(*ast.SelectorExpr); ok && flagDef.MatchString(sel.Sel.Name) {
+				got := words(n.Args)
+				flags = append(flags, got[:min(2, len(got))]...) // long and short name
+			}
+		}
+		return true
+	})
+	return names, flags
+}
+
+// words are the first words of the string literals among some expressions.
+func words(exprs []ast.Expr) (out []string) {
+	for _, e := range exprs {
+		if lit, ok := e.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+			text, _ := strconv.Unquote(lit.Value)
+			word, _, _ := strings.Cut(text, " ")
+			out = append(out, word)
+		}
+	}
+	return out
+}
+
+// command checks one `$ ` line of a page.
+func (t *tree) command(p string, words []string, verbs map[string][]string, makefile string) {
+	if end := slices.IndexFunc(words, func(w string) bool { return strings.ContainsAny(w[:1], "|>;&#") }); end >= 0 {
+		words = words[:end]
+	}
+	for len(words) > 0 && strings.Contains(words[0], "=") { // VAR=value in front
+		words = words[1:]
+	}
+	if len(words) > 3 && words[0] == "go" && words[1] == "run" && strings.TrimPrefix(words[2], "./") == "cmd/meibench" {
+		words = words[2:]
+	}
+	if len(words) < 2 {
+		return
+	}
+	switch name := path.Base(words[0]); name {
+	case "make":
+		if !slices.ContainsFunc(target.FindAllStringSubmatch(makefile, -1), func(m []string) bool { return m[1] == words[1] }) {
+			t.add("command", p, 0, "the Makefile has no target %q", words[1])
+		}
+	case "meibench":
+		flags, ok := verbs[words[1]]
+		if !ok {
+			t.add("command", p, 0, "meibench has no command %q", words[1])
+			return
+		}
+		for _, w := range words[2:] {
+			if m := aFlag.FindStringSubmatch(w); m != nil && !slices.Contains(flags, m[1]) && !slices.Contains(verbs[""], m[1]) {
+				t.add("command", p, 0, "meibench %s has no flag %s", words[1], w)
+			}
+		}
+	}
+}
