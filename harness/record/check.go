@@ -61,7 +61,7 @@ func (r *Request) checkSpans() error {
 func (r *Request) checkChunks() error {
 	prev, tokens, first, last := r.Intended, 0, Unset, Unset
 	for _, c := range r.Chunks {
-		if c.At < prev || c.At > r.Done || c.Tokens < 0 {
+		if c.At < prev || c.At > r.Done || c.Tokens < 0 || c.Tokens > math.MaxInt32 {
 			return fmt.Errorf("chunk of %d tokens at %v, after %v, done at %v", c.Tokens, c.At, prev, r.Done)
 		}
 		prev = c.At

@@ -81,48 +81,29 @@ func nullable(name, unit string) head {
 	return head{name: name, unit: unit, null: make([]byte, batchRows/8)}
 }
 
-// ints is a column of 64-bit integers, signed or not.
-type ints struct {
+// nums is a column of numbers of one width.
+type nums[T arrow.NumericType] struct {
 	head
-	v    []int64
-	kind arrow.DataType
+	v []T
 }
 
-func newInts(h head) *ints {
-	return &ints{h, make([]int64, 0, batchRows), arrow.PrimitiveTypes.Int64}
-}
+func newNums[T arrow.NumericType](h head) *nums[T] { return &nums[T]{h, make([]T, 0, batchRows)} }
 
-func (c *ints) put(v int64)        { c.mark(len(c.v), true); c.v = append(c.v, v) }
-func (c *ints) putNull()           { c.mark(len(c.v), false); c.v = append(c.v, 0) }
-func (c *ints) reset()             { c.v = c.v[:0]; c.resetNulls() }
-func (c *ints) field() arrow.Field { return c.describe(c.kind) }
-func (c *ints) array(rows int) arrow.Array {
-	return c.wrap(c.kind, rows, arrow.Int64Traits.CastToBytes(c.v))
-}
+func (c *nums[T]) put(v T)                    { c.mark(len(c.v), true); c.v = append(c.v, v) }
+func (c *nums[T]) putNull()                   { c.mark(len(c.v), false); c.v = append(c.v, 0) }
+func (c *nums[T]) reset()                     { c.v = c.v[:0]; c.resetNulls() }
+func (c *nums[T]) kind() arrow.DataType       { return arrow.GetDataType[T]() }
+func (c *nums[T]) field() arrow.Field         { return c.describe(c.kind()) }
+func (c *nums[T]) array(rows int) arrow.Array { return c.wrap(c.kind(), rows, arrow.GetBytes(c.v)) }
 
-// floats is a column of doubles; NaN is null.
-type floats struct {
-	head
-	v []float64
-}
-
-func newFloats(name, unit string) *floats {
-	return &floats{nullable(name, unit), make([]float64, 0, batchRows)}
-}
-
-func (c *floats) put(v float64) {
+// putReal puts a double that is null where it is NaN; the bytes under a null do
+// not depend on which NaN it was.
+func putReal(c *nums[float64], v float64) {
 	if math.IsNaN(v) {
-		v = 0 // the bytes under a null must not depend on which NaN it was
-		c.mark(len(c.v), false)
+		c.putNull()
 	} else {
-		c.mark(len(c.v), true)
+		c.put(v)
 	}
-	c.v = append(c.v, v)
-}
-func (c *floats) reset()             { c.v = c.v[:0]; c.resetNulls() }
-func (c *floats) field() arrow.Field { return c.describe(arrow.PrimitiveTypes.Float64) }
-func (c *floats) array(rows int) arrow.Array {
-	return c.wrap(arrow.PrimitiveTypes.Float64, rows, arrow.Float64Traits.CastToBytes(c.v))
 }
 
 // texts is a column of plain strings.
@@ -143,64 +124,99 @@ func (c *texts) put(s string) {
 func (c *texts) reset()             { c.v, c.off = c.v[:0], c.off[:1]; c.resetNulls() }
 func (c *texts) field() arrow.Field { return c.describe(arrow.BinaryTypes.String) }
 func (c *texts) array(rows int) arrow.Array {
-	return c.wrap(arrow.BinaryTypes.String, rows, arrow.Int32Traits.CastToBytes(c.off), c.v)
+	return c.wrap(arrow.BinaryTypes.String, rows, arrow.GetBytes(c.off), c.v)
 }
 
 // words is a dictionary column: its words are fixed before the first batch,
-// because an Arrow file allows one dictionary per column.
+// because an Arrow file allows one dictionary per column. The index is a byte
+// where that is enough, else four.
 type words struct {
 	head
-	v    []int32
-	dict arrow.Array
-	at   map[string]int32
+	narrow []int8
+	wide   []int32
+	dict   arrow.Array
+	list   []string
+	at     map[string]int32
+	last   int32 // most words repeat the one before
 }
 
 func newWords(h head, list []string) *words {
 	b := array.NewStringBuilder(memory.DefaultAllocator)
 	defer b.Release()
 	b.AppendValues(list, nil)
-	w := &words{head: h, v: make([]int32, 0, batchRows), dict: b.NewArray(), at: map[string]int32{}}
+	w := &words{head: h, dict: b.NewArray(), list: list, at: map[string]int32{}}
 	for i, s := range list {
 		w.at[s] = int32(i)
 	}
 	return w
 }
 
-func (c *words) put(i int32)   { c.mark(len(c.v), true); c.v = append(c.v, i) }
-func (c *words) putNull()      { c.mark(len(c.v), false); c.v = append(c.v, 0) }
-func (c *words) word(s string) { c.put(c.at[s]) }
-func (c *words) reset()        { c.v = c.v[:0]; c.resetNulls() }
-func (c *words) kind() *arrow.DictionaryType {
-	return &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.String}
+func (c *words) isNarrow() bool { return len(c.list) <= math.MaxInt8 }
+
+func (c *words) put(i int32) {
+	c.mark(len(c.narrow)+len(c.wide), true)
+	c.append(i)
 }
+
+func (c *words) putNull() {
+	c.mark(len(c.narrow)+len(c.wide), false)
+	c.append(0)
+}
+
+func (c *words) append(i int32) {
+	if c.isNarrow() {
+		c.narrow = append(c.narrow, int8(i))
+	} else {
+		c.wide = append(c.wide, i)
+	}
+}
+
+func (c *words) word(s string) {
+	if int(c.last) >= len(c.list) || c.list[c.last] != s {
+		c.last = c.at[s]
+	}
+	c.put(c.last)
+}
+
+func (c *words) reset()             { c.narrow, c.wide = c.narrow[:0], c.wide[:0]; c.resetNulls() }
 func (c *words) field() arrow.Field { return c.describe(c.kind()) }
+func (c *words) kind() *arrow.DictionaryType {
+	t := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.String}
+	if c.isNarrow() {
+		t.IndexType = arrow.PrimitiveTypes.Int8
+	}
+	return t
+}
 func (c *words) array(rows int) arrow.Array {
-	idx := c.wrap(arrow.PrimitiveTypes.Int32, rows, arrow.Int32Traits.CastToBytes(c.v))
+	raw := arrow.GetBytes(c.wide)
+	if c.isNarrow() {
+		raw = arrow.GetBytes(c.narrow)
+	}
+	idx := c.wrap(c.kind().IndexType, rows, raw)
 	defer idx.Release()
 	return array.NewDictionaryArray(c.kind(), idx, c.dict)
 }
 
-// lists is a column of lists of 64-bit integers.
-type lists struct {
+// lists is a column of lists of numbers.
+type lists[T arrow.NumericType] struct {
 	head
 	off []int32
-	v   []int64
+	v   []T
 }
 
-func newLists(name, unit string) *lists {
-	return &lists{head: head{name: name, unit: unit}, off: make([]int32, 1, batchRows+1)}
+func newLists[T arrow.NumericType](name, unit string) *lists[T] {
+	return &lists[T]{head: head{name: name, unit: unit}, off: make([]int32, 1, batchRows+1)}
 }
 
-func (c *lists) end()   { c.off = append(c.off, int32(len(c.v))) }
-func (c *lists) reset() { c.v, c.off = c.v[:0], c.off[:1]; c.resetNulls() }
-func (c *lists) field() arrow.Field {
-	return c.describe(arrow.ListOfNonNullable(arrow.PrimitiveTypes.Int64))
-}
-func (c *lists) array(rows int) arrow.Array {
-	values := (&head{}).data(arrow.PrimitiveTypes.Int64, len(c.v), [][]byte{arrow.Int64Traits.CastToBytes(c.v)})
+func (c *lists[T]) kind() *arrow.ListType { return arrow.ListOfNonNullable(arrow.GetDataType[T]()) }
+func (c *lists[T]) end()                  { c.off = append(c.off, int32(len(c.v))) }
+func (c *lists[T]) reset()                { c.v, c.off = c.v[:0], c.off[:1]; c.resetNulls() }
+func (c *lists[T]) field() arrow.Field    { return c.describe(c.kind()) }
+func (c *lists[T]) array(rows int) arrow.Array {
+	values := (&head{}).data(arrow.GetDataType[T](), len(c.v), [][]byte{arrow.GetBytes(c.v)})
 	defer values.Release()
-	bufs := []*memory.Buffer{nil, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(c.off))}
-	data := array.NewData(arrow.ListOfNonNullable(arrow.PrimitiveTypes.Int64), rows, bufs, []arrow.ArrayData{values}, 0, 0)
+	bufs := []*memory.Buffer{nil, memory.NewBufferBytes(arrow.GetBytes(c.off))}
+	data := array.NewData(c.kind(), rows, bufs, []arrow.ArrayData{values}, 0, 0)
 	defer data.Release()
 	return array.NewListData(data)
 }

@@ -111,9 +111,9 @@ func (r *Run) writeRows(blocks []*block, m *Manifest) (extents []extent, values 
 }
 
 func fill(f file, blocks []*block, req *requests, spn *spans) (extents []extent, values [][]record.Value, err error) {
-	for _, b := range blocks {
+	for i, b := range blocks {
 		req.id.set(&b.cell)
-		spn.id.set(&b.cell)
+		spn.now = int32(i)
 		e := extent{FirstRow: req.total, FirstSpan: spn.total}
 		sum := record.NewSummary(&b.cell)
 		err := merge(f, b, func(r *record.Request) error {

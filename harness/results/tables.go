@@ -2,10 +2,7 @@ package results
 
 import (
 	"io"
-	"math"
 	"time"
-
-	"github.com/apache/arrow/go/v17/arrow"
 
 	"meibench/hardware"
 	"meibench/harness/record"
@@ -45,20 +42,19 @@ func kindNames() (out []string) {
 	return out
 }
 
-// identity are the columns that say of which run of which cell a row is. They
-// cost four bytes each: dictionaries of what the blocks hold.
+// identity are the columns that say of which run of which cell a row is. Each
+// costs a byte or four: dictionaries of what the blocks hold.
 type identity struct {
 	words  []*words
 	of     []func(*record.Cell) string
-	seed   *ints
-	repeat *ints
+	seed   *nums[uint64]
+	repeat *nums[int32]
 	now    []int32
 	cell   *record.Cell
 }
 
 func newIdentity(blocks []*block) *identity {
-	id := &identity{seed: newInts(head{name: "seed"}), repeat: newInts(head{name: "repeat"})}
-	id.seed.kind = arrow.PrimitiveTypes.Uint64
+	id := &identity{seed: newNums[uint64](head{name: "seed"}), repeat: newNums[int32](head{name: "repeat"})}
 	for _, f := range []struct {
 		name string
 		of   func(*record.Cell) string
@@ -86,8 +82,8 @@ func (id *identity) put() {
 	for i, w := range id.words {
 		w.put(id.now[i])
 	}
-	id.seed.put(int64(id.cell.Seed))
-	id.repeat.put(int64(id.cell.Repeat))
+	id.seed.put(id.cell.Seed)
+	id.repeat.put(int32(id.cell.Repeat))
 }
 
 func (id *identity) columns() (out []column) {
@@ -101,40 +97,41 @@ func (id *identity) columns() (out []column) {
 type requests struct {
 	*table
 	id       *identity
-	counts   [7]*ints
-	intended *ints
-	times    [9]*ints
-	sizes    [6]*ints
-	flop     *floats
-	quality  *floats
-	joules   [record.NumParts]*floats
+	counts   [7]*nums[int64]
+	intended *nums[int64]
+	times    [9]*nums[int64]
+	sizes    [6]*nums[int64]
+	flop     *nums[float64]
+	quality  *nums[float64]
+	joules   [record.NumParts]*nums[float64]
 	sources  [record.NumParts]*words
 	outcome  *words
 	err      *texts
-	chunkAt  *lists
-	chunkTok *lists
+	chunkAt  *lists[int64]
+	chunkTok *lists[int32]
 }
 
 func newRequests(out io.WriteSeeker, blocks []*block) (*requests, error) {
-	t := &requests{id: newIdentity(blocks), intended: newInts(head{name: "intended_ns", unit: "ns"}),
-		flop: newFloats("flop", "FLOP"), quality: newFloats("quality", "score"), outcome: newWords(head{name: "outcome"}, outcomeNames()),
-		err: newTexts("err"), chunkAt: newLists("chunk_at_ns", "ns"), chunkTok: newLists("chunk_tokens", "tok")}
+	t := &requests{id: newIdentity(blocks), intended: newNums[int64](head{name: "intended_ns", unit: "ns"}),
+		flop: newNums[float64](head{name: "flop", unit: "FLOP"}), quality: newNums[float64](nullable("quality", "score")),
+		outcome: newWords(head{name: "outcome"}, outcomeNames()), err: newTexts("err"),
+		chunkAt: newLists[int64]("chunk_at_ns", "ns"), chunkTok: newLists[int32]("chunk_tokens", "tok")}
 	cols := t.id.columns()
 	for i, name := range countNames() {
-		t.counts[i] = newInts(head{name: name})
+		t.counts[i] = newNums[int64](head{name: name})
 		cols = append(cols, t.counts[i])
 	}
 	cols = append(cols, t.intended)
 	for i, name := range timeNames() {
-		t.times[i] = newInts(nullable(name, "ns"))
+		t.times[i] = newNums[int64](nullable(name, "ns"))
 		cols = append(cols, t.times[i])
 	}
 	for i, name := range sizeNames() {
-		t.sizes[i] = newInts(head{name: name, unit: "B"})
+		t.sizes[i] = newNums[int64](head{name: name, unit: "B"})
 		cols = append(cols, t.sizes[i])
 	}
 	for p := range record.NumParts {
-		t.joules[p] = newFloats("energy_"+p.String(), "J")
+		t.joules[p] = newNums[float64](nullable("energy_"+p.String(), "J"))
 		t.sources[p] = newWords(nullable("energy_"+p.String()+"_source", ""), sourceNames())
 		cols = append(cols, t.joules[p], t.sources[p])
 	}
@@ -160,32 +157,34 @@ func (t *requests) put(r *record.Request) error {
 	for i, s := range sizes(r) {
 		t.sizes[i].put(int64(*s))
 	}
-	for p, e := range r.Energy {
-		t.putEnergy(p, e)
+	for p := range r.Energy {
+		t.putEnergy(p, &r.Energy[p])
 	}
 	t.flop.put(float64(r.FLOP))
-	t.quality.put(r.Quality)
+	putReal(t.quality, r.Quality)
 	t.outcome.put(int32(r.Outcome - record.OK))
 	t.err.put(r.Err)
 	for _, c := range r.Chunks {
 		t.chunkAt.v = append(t.chunkAt.v, int64(c.At))
-		t.chunkTok.v = append(t.chunkTok.v, int64(c.Tokens))
+		t.chunkTok.v = append(t.chunkTok.v, int32(c.Tokens))
 	}
 	t.chunkAt.end()
 	t.chunkTok.end()
 	return t.row()
 }
 
+const unknownSource = int32(hardware.Measured) // the word after the last real source
+
 // putEnergy writes an energy as its joules and its source. A part that was not
 // involved has neither; one with a step that could not tell has the source
 // "unknown" and no joules.
-func (t *requests) putEnergy(p int, e record.Energy) {
+func (t *requests) putEnergy(p int, e *record.Energy) {
 	switch {
 	case e.Unknown:
-		t.joules[p].put(math.NaN())
-		t.sources[p].put(int32(len(sourceNames()) - 1))
-	case e.Source == 0 || int(e.Source) >= len(sourceNames()):
-		t.joules[p].put(math.NaN())
+		t.joules[p].putNull()
+		t.sources[p].put(unknownSource)
+	case e.Source == 0 || e.Source > uint8(hardware.Measured):
+		t.joules[p].putNull()
 		t.sources[p].putNull()
 	default:
 		t.joules[p].put(float64(e.Joules))
@@ -194,12 +193,15 @@ func (t *requests) putEnergy(p int, e record.Energy) {
 }
 
 // spans is the table of spans, in the order of the requests and then of time.
+// A span knows its run of a cell as a row of the table of cells: with a handful
+// of spans per request, more would make this the largest table by far.
 type spans struct {
 	*table
-	id         *identity
-	request    *ints
+	run        *nums[int32]
+	now        int32
+	request    *nums[int64]
 	kind, node *words
-	start, end *ints
+	start, end *nums[int64]
 }
 
 func newSpans(out io.WriteSeeker, blocks []*block) (*spans, error) {
@@ -208,17 +210,17 @@ func newSpans(out io.WriteSeeker, blocks []*block) (*spans, error) {
 		seen = append(seen, b.nodes...)
 	}
 	nodes := distinct(seen, func(s string) string { return s })
-	t := &spans{id: newIdentity(blocks), request: newInts(head{name: "id"}), kind: newWords(head{name: "kind"}, kindNames()),
-		node: newWords(head{name: "node"}, nodes), start: newInts(head{name: "start_ns", unit: "ns"}), end: newInts(head{name: "end_ns", unit: "ns"})}
+	t := &spans{run: newNums[int32](head{name: "run"}), request: newNums[int64](head{name: "id"}), kind: newWords(head{name: "kind"}, kindNames()),
+		node: newWords(head{name: "node"}, nodes), start: newNums[int64](head{name: "start_ns", unit: "ns"}), end: newNums[int64](head{name: "end_ns", unit: "ns"})}
 	var err error
-	t.table, err = newTable(out, SpansFormat, append(t.id.columns(), t.request, t.kind, t.node, t.start, t.end))
+	t.table, err = newTable(out, SpansFormat, []column{t.run, t.request, t.kind, t.node, t.start, t.end})
 	return t, err
 }
 
 func (t *spans) put(r *record.Request) error {
 	for i := range r.Spans {
 		s := &r.Spans[i]
-		t.id.put()
+		t.run.put(t.now)
 		t.request.put(int64(r.ID))
 		t.kind.put(int32(s.Kind - record.Compute))
 		t.node.word(s.Node)
@@ -241,9 +243,9 @@ type extent struct {
 type cells struct {
 	*table
 	id      *identity
-	ints    []*ints
+	ints    []*nums[int64]
 	texts   []*texts
-	metrics []*floats
+	metrics []*nums[float64]
 }
 
 func cellInts() []string {
@@ -254,7 +256,7 @@ func newCells(out io.WriteSeeker, blocks []*block, metrics []record.Metric) (*ce
 	t := &cells{id: newIdentity(blocks)}
 	cols := t.id.columns()
 	for _, name := range cellInts() {
-		c := newInts(head{name: name})
+		c := newNums[int64](head{name: name})
 		t.ints, cols = append(t.ints, c), append(cols, c)
 	}
 	for _, name := range []string{"contract", "params", "invalid", "cell_json"} {
@@ -262,7 +264,7 @@ func newCells(out io.WriteSeeker, blocks []*block, metrics []record.Metric) (*ce
 		t.texts, cols = append(t.texts, c), append(cols, c)
 	}
 	for _, m := range metrics {
-		c := newFloats(m.Name, m.Unit)
+		c := newNums[float64](nullable(m.Name, m.Unit))
 		t.metrics, cols = append(t.metrics, c), append(cols, c)
 	}
 	var err error
@@ -298,7 +300,7 @@ func (t *cells) put(c *record.Cell, e extent, values []record.Value) error {
 		t.texts[i].put(s)
 	}
 	for i, v := range values {
-		t.metrics[i].put(v.V)
+		putReal(t.metrics[i], v.V)
 	}
 	return t.row()
 }
