@@ -19,7 +19,8 @@
 //
 // To offer a process at another rate, compress its time (Run.Factor). Thinning a
 // bursty process would make it Poisson; compression keeps its shape, and the
-// factor is recorded beside the result.
+// factor is recorded beside the result. Only Day keeps its length: people sleep
+// at night however many they are.
 //
 // Times are integer nanoseconds. Each gap is rounded to the nearest nanosecond
 // before it is added, so that errors of the last bit in a logarithm do not add

@@ -161,6 +161,15 @@ func TestFactor(t *testing.T) {
 	for i := range a {
 		require.InDelta(t, float64(a[i])/4, float64(b[i]), 1)
 	}
+	// A day is not compressed: at ten times the rate, the night still lasts
+	// twelve hours of the run.
+	night := Spec{Kind: Poisson, Rate: perSec(0.01), Day: Day{Hourly: make([]float64, 24), Source: "test", Kind: sourced.Assumed}}
+	for h := 12; h < 24; h++ {
+		night.Day.Hourly[h] = 1
+	}
+	for _, at := range times(t, night, Run{Seed: 9, Factor: 10}, 10_000) { // 1.2 days
+		require.GreaterOrEqual(t, int(at.Hours())%24, 12)
+	}
 	_, err := chat.Start(Run{Factor: -1})
 	require.ErrorContains(t, err, "want a finite factor > 0, got -1")
 }

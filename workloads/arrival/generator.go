@@ -98,6 +98,7 @@ type clock struct {
 	rate  float64 // mean rate, 1/s
 	burst float64 // current factor
 	day   []float64
+	hour  int64 // an hour of the run in process time
 	start int64 // process time of midnight, <= 0
 
 	luck          *rand.Rand
@@ -106,10 +107,7 @@ type clock struct {
 	step, next    int64   // nanoseconds; next is where the current step ends
 }
 
-const (
-	hour         = int64(time.Hour)
-	stepsPerCorr = 32
-)
+const stepsPerCorr = 32
 
 func newClock(s Spec, run Run) *clock {
 	c := &clock{rate: s.Rate.Value, burst: 1, next: math.MaxInt64}
@@ -121,7 +119,9 @@ func newClock(s Spec, run Run) *clock {
 		for _, f := range s.Day.Hourly {
 			c.day = append(c.day, f*24/sum)
 		}
-		c.start = -nanos(s.Day.Start * 3600)
+		// A day of the run stays 24 hours however the gaps are compressed.
+		c.hour = max(1, min(nanos(3600*run.Factor), math.MaxInt64/64))
+		c.start = -int64(s.Day.Start * float64(c.hour))
 	}
 	if s.Burst.Given() {
 		// A lognormal factor of mean 1 and this CV has ln-variance ln(1+CV^2).
@@ -142,9 +142,9 @@ func (c *clock) spend(at int64, need float64) int64 {
 	for at < math.MaxInt64 {
 		rate, end := c.rate*c.burst, c.next
 		if c.day != nil {
-			h := (at - c.start) / hour
+			h := (at - c.start) / c.hour
 			rate *= c.day[h%24]
-			if e := c.start + (h+1)*hour; e < end {
+			if e := c.start + (h+1)*c.hour; e > at && e < end {
 				end = e
 			}
 		}
