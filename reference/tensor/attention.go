@@ -87,7 +87,7 @@ func (j *attentionJob) block(sc *scratch, s *AttnSeq, h, t0, t1 int) {
 		for i := range r {
 			r[i] *= scale
 		}
-		Softmax(r, r)
+		softmax(kern.vector, r, r)
 		clear(scores.Data[t*P+seen : (t+1)*P]) // zeros add nothing to a chain
 	}
 	gemmSerial(kern, sc, out, scores, &operand{mat: v, k: P, n: D}, 0, D, false)

@@ -26,9 +26,17 @@ func SiLU(x float32) float32 { return x / (1 + exp32(-x)) }
 //
 //	out, gate, up: (T, F)
 func SwiGLU(out, gate, up []float32) {
-	out, up = out[:len(gate)], up[:len(gate)]
-	for i, g := range gate {
-		out[i] = SiLU(g) * up[i]
+	swiGLU(chosen().kernel.vector, out[:len(gate)], gate, up[:len(gate)])
+}
+
+func swiGLU(v *vector, out, gate, up []float32) {
+	n := 0
+	if v != nil && len(gate) >= 8 {
+		n = len(gate) &^ 7
+		v.swiglu(out, gate[:n], up)
+	}
+	for i := n; i < len(gate); i++ {
+		out[i] = SiLU(gate[i]) * up[i]
 	}
 }
 

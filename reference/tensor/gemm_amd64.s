@@ -760,3 +760,198 @@ loop:
 	JNZ loop
 	VZEROUPPER
 	RET
+
+// Constants of exp32, each eight times.
+DATA expTable<>+0(SB)/8, $0x3fb8aa3b3fb8aa3b
+DATA expTable<>+8(SB)/8, $0x3fb8aa3b3fb8aa3b
+DATA expTable<>+16(SB)/8, $0x3fb8aa3b3fb8aa3b
+DATA expTable<>+24(SB)/8, $0x3fb8aa3b3fb8aa3b
+DATA expTable<>+32(SB)/8, $0x4b4000004b400000
+DATA expTable<>+40(SB)/8, $0x4b4000004b400000
+DATA expTable<>+48(SB)/8, $0x4b4000004b400000
+DATA expTable<>+56(SB)/8, $0x4b4000004b400000
+DATA expTable<>+64(SB)/8, $0x3f3180003f318000
+DATA expTable<>+72(SB)/8, $0x3f3180003f318000
+DATA expTable<>+80(SB)/8, $0x3f3180003f318000
+DATA expTable<>+88(SB)/8, $0x3f3180003f318000
+DATA expTable<>+96(SB)/8, $0xb95e8083b95e8083
+DATA expTable<>+104(SB)/8, $0xb95e8083b95e8083
+DATA expTable<>+112(SB)/8, $0xb95e8083b95e8083
+DATA expTable<>+120(SB)/8, $0xb95e8083b95e8083
+DATA expTable<>+128(SB)/8, $0x3950696739506967
+DATA expTable<>+136(SB)/8, $0x3950696739506967
+DATA expTable<>+144(SB)/8, $0x3950696739506967
+DATA expTable<>+152(SB)/8, $0x3950696739506967
+DATA expTable<>+160(SB)/8, $0x3ab743ce3ab743ce
+DATA expTable<>+168(SB)/8, $0x3ab743ce3ab743ce
+DATA expTable<>+176(SB)/8, $0x3ab743ce3ab743ce
+DATA expTable<>+184(SB)/8, $0x3ab743ce3ab743ce
+DATA expTable<>+192(SB)/8, $0x3c0889083c088908
+DATA expTable<>+200(SB)/8, $0x3c0889083c088908
+DATA expTable<>+208(SB)/8, $0x3c0889083c088908
+DATA expTable<>+216(SB)/8, $0x3c0889083c088908
+DATA expTable<>+224(SB)/8, $0x3d2aa9c13d2aa9c1
+DATA expTable<>+232(SB)/8, $0x3d2aa9c13d2aa9c1
+DATA expTable<>+240(SB)/8, $0x3d2aa9c13d2aa9c1
+DATA expTable<>+248(SB)/8, $0x3d2aa9c13d2aa9c1
+DATA expTable<>+256(SB)/8, $0x3e2aaaaa3e2aaaaa
+DATA expTable<>+264(SB)/8, $0x3e2aaaaa3e2aaaaa
+DATA expTable<>+272(SB)/8, $0x3e2aaaaa3e2aaaaa
+DATA expTable<>+280(SB)/8, $0x3e2aaaaa3e2aaaaa
+DATA expTable<>+288(SB)/8, $0x3f0000003f000000
+DATA expTable<>+296(SB)/8, $0x3f0000003f000000
+DATA expTable<>+304(SB)/8, $0x3f0000003f000000
+DATA expTable<>+312(SB)/8, $0x3f0000003f000000
+DATA expTable<>+320(SB)/8, $0x3f8000003f800000
+DATA expTable<>+328(SB)/8, $0x3f8000003f800000
+DATA expTable<>+336(SB)/8, $0x3f8000003f800000
+DATA expTable<>+344(SB)/8, $0x3f8000003f800000
+DATA expTable<>+352(SB)/8, $0xc2ae0000c2ae0000
+DATA expTable<>+360(SB)/8, $0xc2ae0000c2ae0000
+DATA expTable<>+368(SB)/8, $0xc2ae0000c2ae0000
+DATA expTable<>+376(SB)/8, $0xc2ae0000c2ae0000
+DATA expTable<>+384(SB)/8, $0x42b0999a42b0999a
+DATA expTable<>+392(SB)/8, $0x42b0999a42b0999a
+DATA expTable<>+400(SB)/8, $0x42b0999a42b0999a
+DATA expTable<>+408(SB)/8, $0x42b0999a42b0999a
+DATA expTable<>+416(SB)/8, $0x7f8000007f800000
+DATA expTable<>+424(SB)/8, $0x7f8000007f800000
+DATA expTable<>+432(SB)/8, $0x7f8000007f800000
+DATA expTable<>+440(SB)/8, $0x7f8000007f800000
+DATA expTable<>+448(SB)/8, $0x0000007f0000007f
+DATA expTable<>+456(SB)/8, $0x0000007f0000007f
+DATA expTable<>+464(SB)/8, $0x0000007f0000007f
+DATA expTable<>+472(SB)/8, $0x0000007f0000007f
+DATA expTable<>+480(SB)/8, $0x8000000080000000
+DATA expTable<>+488(SB)/8, $0x8000000080000000
+DATA expTable<>+496(SB)/8, $0x8000000080000000
+DATA expTable<>+504(SB)/8, $0x8000000080000000
+GLOBL expTable<>(SB), RODATA|NOPTR, $512
+
+// func expShift8(out, x *float32, n int, shift float32, lanes *[8]float64)
+TEXT ·expShift8(SB), NOSPLIT, $0-40
+	MOVQ out+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+16(FP), BX
+	VBROADCASTSS shift+24(FP), Y5
+	MOVQ lanes+32(FP), DX
+	VMOVUPD (DX), Y6
+	VMOVUPD 32(DX), Y7
+loop:
+	VMOVUPS (SI), Y0
+	VSUBPS Y5, Y0, Y0
+	VMULPS expTable<>+0(SB), Y0, Y1
+	VADDPS expTable<>+32(SB), Y1, Y1
+	VSUBPS expTable<>+32(SB), Y1, Y1
+	VMULPS expTable<>+64(SB), Y1, Y2
+	VSUBPS Y2, Y0, Y2
+	VMULPS expTable<>+96(SB), Y1, Y3
+	VSUBPS Y3, Y2, Y2
+	VMOVUPS expTable<>+128(SB), Y3
+	VMULPS Y2, Y3, Y3
+	VADDPS expTable<>+160(SB), Y3, Y3
+	VMULPS Y2, Y3, Y3
+	VADDPS expTable<>+192(SB), Y3, Y3
+	VMULPS Y2, Y3, Y3
+	VADDPS expTable<>+224(SB), Y3, Y3
+	VMULPS Y2, Y3, Y3
+	VADDPS expTable<>+256(SB), Y3, Y3
+	VMULPS Y2, Y3, Y3
+	VADDPS expTable<>+288(SB), Y3, Y3
+	VMULPS Y2, Y2, Y4
+	VMULPS Y4, Y3, Y3
+	VADDPS Y2, Y3, Y3
+	VADDPS expTable<>+320(SB), Y3, Y3
+	VCVTPS2DQ Y1, Y1
+	VPADDD expTable<>+448(SB), Y1, Y1
+	VPSLLD $23, Y1, Y1
+	VMULPS Y1, Y3, Y3
+	VCMPPS $0x11, expTable<>+352(SB), Y0, Y4
+	VANDNPS Y3, Y4, Y3
+	VCMPPS $0x1e, expTable<>+384(SB), Y0, Y4
+	VBLENDVPS Y4, expTable<>+416(SB), Y3, Y3
+	VMOVUPS Y3, (DI)
+	VCVTPS2PD X3, Y4
+	VADDPD Y4, Y6, Y6
+	VEXTRACTF128 $1, Y3, X3
+	VCVTPS2PD X3, Y4
+	VADDPD Y4, Y7, Y7
+	ADDQ $32, SI
+	ADDQ $32, DI
+	DECQ BX
+	JNZ loop
+	VMOVUPD Y6, (DX)
+	VMOVUPD Y7, 32(DX)
+	VZEROUPPER
+	RET
+
+// func swiglu8(out, gate, up *float32, n int)
+TEXT ·swiglu8(SB), NOSPLIT, $0-32
+	MOVQ out+0(FP), DI
+	MOVQ gate+8(FP), SI
+	MOVQ up+16(FP), DX
+	MOVQ n+24(FP), BX
+loop:
+	VMOVUPS (SI), Y5
+	VXORPS expTable<>+480(SB), Y5, Y0
+	VMULPS expTable<>+0(SB), Y0, Y1
+	VADDPS expTable<>+32(SB), Y1, Y1
+	VSUBPS expTable<>+32(SB), Y1, Y1
+	VMULPS expTable<>+64(SB), Y1, Y2
+	VSUBPS Y2, Y0, Y2
+	VMULPS expTable<>+96(SB), Y1, Y3
+	VSUBPS Y3, Y2, Y2
+	VMOVUPS expTable<>+128(SB), Y3
+	VMULPS Y2, Y3, Y3
+	VADDPS expTable<>+160(SB), Y3, Y3
+	VMULPS Y2, Y3, Y3
+	VADDPS expTable<>+192(SB), Y3, Y3
+	VMULPS Y2, Y3, Y3
+	VADDPS expTable<>+224(SB), Y3, Y3
+	VMULPS Y2, Y3, Y3
+	VADDPS expTable<>+256(SB), Y3, Y3
+	VMULPS Y2, Y3, Y3
+	VADDPS expTable<>+288(SB), Y3, Y3
+	VMULPS Y2, Y2, Y4
+	VMULPS Y4, Y3, Y3
+	VADDPS Y2, Y3, Y3
+	VADDPS expTable<>+320(SB), Y3, Y3
+	VCVTPS2DQ Y1, Y1
+	VPADDD expTable<>+448(SB), Y1, Y1
+	VPSLLD $23, Y1, Y1
+	VMULPS Y1, Y3, Y3
+	VCMPPS $0x11, expTable<>+352(SB), Y0, Y4
+	VANDNPS Y3, Y4, Y3
+	VCMPPS $0x1e, expTable<>+384(SB), Y0, Y4
+	VBLENDVPS Y4, expTable<>+416(SB), Y3, Y3
+	VADDPS expTable<>+320(SB), Y3, Y3
+	VDIVPS Y3, Y5, Y3
+	VMULPS (DX), Y3, Y3
+	VMOVUPS Y3, (DI)
+	ADDQ $32, SI
+	ADDQ $32, DX
+	ADDQ $32, DI
+	DECQ BX
+	JNZ loop
+	VZEROUPPER
+	RET
+
+// func top8(x *float32, n int) float32
+TEXT ·top8(SB), NOSPLIT, $0-20
+	MOVQ x+0(FP), SI
+	MOVQ n+8(FP), BX
+	VMOVUPS (SI), Y0
+loop:
+	VMAXPS (SI), Y0, Y0
+	ADDQ $32, SI
+	DECQ BX
+	JNZ loop
+	VEXTRACTF128 $1, Y0, X1
+	VMAXPS X1, X0, X0
+	VPERMILPS $0x4e, X0, X1
+	VMAXPS X1, X0, X0
+	VPERMILPS $0xb1, X0, X1
+	VMAXPS X1, X0, X0
+	VMOVSS X0, ret+16(FP)
+	VZEROUPPER
+	RET

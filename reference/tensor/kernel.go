@@ -49,6 +49,16 @@ type kernel struct {
 
 	// transpose packs 8 rows x k columns, k a multiple of 8: dst[j*dstRow+i] = src[i*srcRow+j]. May be nil.
 	transpose func(dst []float32, dstRow int, src []float32, srcRow, k int)
+
+	vector *vector // element-wise functions, or nil for plain Go
+}
+
+// vector is the functions that work element by element, on a positive multiple of 8 elements. They perform the
+// operations of the plain Go versions in the same order, unfused, so their bits are those of every kernel.
+type vector struct {
+	expShift func(out, x []float32, shift float32) (lanes [8]float64) // out = exp(x-shift); lane i%8 sums out[i]
+	swiglu   func(out, gate, up []float32)
+	top      func(x []float32) float32
 }
 
 // Kernels lists the kernels that this build and this CPU can run, slowest first.
@@ -72,9 +82,9 @@ type choice struct {
 }
 
 // chosen reads MEIBENCH_CPU once: a process runs one kernel, so that its numbers can carry its name.
-var chosen = sync.OnceValue(func() choice {
+var chosen = sync.OnceValue(func() *choice {
 	k, err := choose(os.Getenv("MEIBENCH_CPU"), kernels())
-	return choice{k, err}
+	return &choice{k, err}
 })
 
 // choose returns the kernel called name, or the last of have if name is empty or cannot be had.

@@ -36,13 +36,23 @@ func avx512x12(a *float32, aRow, aK int, b *float32, k int, c *float32, cRow int
 //go:noescape
 func transpose8(dst *float32, dstRow int, src *float32, srcRow int, n int)
 
+//go:noescape
+func expShift8(out, x *float32, n int, shift float32, lanes *[8]float64)
+
+//go:noescape
+func swiglu8(out, gate, up *float32, n int)
+
+//go:noescape
+func top8(x *float32, n int) float32
+
 // kernels lists the kernels that can run here, slowest first.
 func kernels() []kernel {
 	have := []kernel{generic()}
 	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
-		have = append(have, kernel{"avx2", 16, []int{6, 4, 2, 1}, avx2Tile, transposeAVX2})
+		v := &vector{expShiftAVX2, swigluAVX2, topAVX2}
+		have = append(have, kernel{"avx2", 16, []int{6, 4, 2, 1}, avx2Tile, transposeAVX2, v})
 		if cpu.X86.HasAVX512F {
-			have = append(have, kernel{"avx512", 32, []int{12, 8, 4, 2, 1}, avx512Tile, transposeAVX2})
+			have = append(have, kernel{"avx512", 32, []int{12, 8, 4, 2, 1}, avx512Tile, transposeAVX2, v})
 		}
 	}
 	return have
@@ -98,3 +108,16 @@ func transposeAVX2(dst []float32, dstRow int, src []float32, srcRow, k int) {
 	_, _ = dst[(k-1)*dstRow+7], src[7*srcRow+k-1]
 	transpose8(&dst[0], dstRow*f32Bytes, &src[0], srcRow*f32Bytes, k/8)
 }
+
+func expShiftAVX2(out, x []float32, shift float32) (lanes [8]float64) {
+	_ = out[:len(x)]
+	expShift8(&out[0], &x[0], len(x)/8, shift, &lanes)
+	return lanes
+}
+
+func swigluAVX2(out, gate, up []float32) {
+	_, _ = out[:len(gate)], up[:len(gate)]
+	swiglu8(&out[0], &gate[0], &up[0], len(gate)/8)
+}
+
+func topAVX2(x []float32) float32 { return top8(&x[0], len(x)/8) }

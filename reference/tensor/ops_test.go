@@ -29,6 +29,33 @@ func TestExp(t *testing.T) {
 	require.InDeltaSlice(t, []float32{1, math.E}, got, 3e-7)
 }
 
+// TestVectorEqualsPlain: the assembly performs exactly the operations of the Go code.
+func TestVectorEqualsPlain(t *testing.T) {
+	x, up := random(1, 1003), random(2, 1003)
+	for i := range x {
+		x[i] *= 100
+	}
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	copy(x, []float32{0, -0.0, 88.3, 88.30001, -87, -87.00001, inf, -inf, 1e-30, -1e30})
+	for _, k := range kernels() {
+		for _, n := range []int{1, 7, 8, 9, 64, 1003} {
+			want, got := make([]float32, n), make([]float32, n)
+			sum := expSum(nil, want, x[:n], 1.5)
+			require.Equal(t, sum, expSum(k.vector, got, x[:n], 1.5), k.name)
+			require.Equal(t, want, got, k.name)
+			require.Equal(t, largest(nil, x[:n]), largest(k.vector, x[:n]))
+			swiGLU(nil, want, x[:n], up)
+			swiGLU(k.vector, got, x[:n], up)
+			for i := range want {
+				require.Equal(t, math.Float32bits(want[i]), math.Float32bits(got[i]), "%s: swiglu of %g", k.name, x[i])
+			}
+		}
+		bad := append(random(3, 20), nan)
+		softmax(k.vector, bad, bad)
+		require.True(t, math.IsNaN(float64(bad[0])), "NaN must not hide")
+	}
+}
+
 func TestRMSNorm(t *testing.T) {
 	const T, C = 5, 129
 	x, w, inv := random(1, T*C), random(2, C), make([]float32, T)

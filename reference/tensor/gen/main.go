@@ -9,6 +9,7 @@ package main
 import (
 	"fmt"
 	"log"
+	"math"
 	"os"
 	"strings"
 )
@@ -38,6 +39,10 @@ func main() {
 		}
 	}
 	transpose8(&s)
+	constants(&s)
+	expShift(&s)
+	swiglu(&s)
+	top(&s)
 	if err := os.WriteFile(os.Args[1], []byte(s.String()), 0o644); err != nil {
 		log.Fatal(err)
 	}
@@ -148,6 +153,152 @@ func transpose8(s *strings.Builder) {
 	}
 	ln("DECQ BX")
 	ln("JNZ loop")
+	ln("VZEROUPPER")
+	ln("RET")
+}
+
+// The constants of exp32 in softmax.go, in the order of the table; bias and sign are integers.
+const (
+	log2e = iota
+	round
+	ln2Hi
+	ln2Lo
+	poly0 // to poly0+5
+	one   = poly0 + 6
+	low   = one + 1
+	high  = one + 2
+	inf   = one + 3
+	bias  = one + 4
+	sign  = one + 5
+)
+
+// constants emits the table: each constant eight times, so that it can be a 256-bit memory operand.
+func constants(s *strings.Builder) {
+	table := []uint32{}
+	for _, v := range []float32{1.44269504088896341, 3 << 22, 0.693359375, -2.12194440e-4,
+		1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1,
+		1, -87, 88.3, float32(math.Inf(1))} {
+		table = append(table, math.Float32bits(v))
+	}
+	table = append(table, 127, 1<<31)
+	s.WriteString("\n// Constants of exp32, each eight times.\n")
+	for i, v := range table {
+		for j := range 4 {
+			fmt.Fprintf(s, "DATA expTable<>+%d(SB)/8, $0x%08x%08x\n", 32*i+8*j, v, v)
+		}
+	}
+	fmt.Fprintf(s, "GLOBL expTable<>(SB), RODATA|NOPTR, $%d\n", 32*len(table))
+}
+
+func constant(i int) string { return fmt.Sprintf("expTable<>+%d(SB)", 32*i) }
+
+// exp8 emits Y3 = exp(Y0) with the operations of exp32 in the same order, never fused, so that bits agree with it.
+// Y1, Y2 and Y4 are overwritten.
+func exp8(ln func(f string, a ...any)) {
+	ln("VMULPS %s, Y0, Y1", constant(log2e))
+	ln("VADDPS %s, Y1, Y1", constant(round))
+	ln("VSUBPS %s, Y1, Y1", constant(round))
+	ln("VMULPS %s, Y1, Y2", constant(ln2Hi))
+	ln("VSUBPS Y2, Y0, Y2")
+	ln("VMULPS %s, Y1, Y3", constant(ln2Lo))
+	ln("VSUBPS Y3, Y2, Y2")
+	ln("VMOVUPS %s, Y3", constant(poly0))
+	for i := 1; i < 6; i++ {
+		ln("VMULPS Y2, Y3, Y3")
+		ln("VADDPS %s, Y3, Y3", constant(poly0+i))
+	}
+	ln("VMULPS Y2, Y2, Y4")
+	ln("VMULPS Y4, Y3, Y3")
+	ln("VADDPS Y2, Y3, Y3")
+	ln("VADDPS %s, Y3, Y3", constant(one))
+	ln("VCVTPS2DQ Y1, Y1")
+	ln("VPADDD %s, Y1, Y1", constant(bias))
+	ln("VPSLLD $23, Y1, Y1")
+	ln("VMULPS Y1, Y3, Y3")
+	ln("VCMPPS $0x11, %s, Y0, Y4", constant(low)) // x < low gives 0
+	ln("VANDNPS Y3, Y4, Y3")
+	ln("VCMPPS $0x1e, %s, Y0, Y4", constant(high)) // x > high gives +Inf
+	ln("VBLENDVPS Y4, %s, Y3, Y3", constant(inf))
+}
+
+// expShift emits out = exp(x - shift) for 8n elements, and lane i%8 of lanes += out[i] in float64.
+func expShift(s *strings.Builder) {
+	ln := func(f string, a ...any) { fmt.Fprintf(s, "\t"+f+"\n", a...) }
+	s.WriteString("\n// func expShift8(out, x *float32, n int, shift float32, lanes *[8]float64)\n")
+	s.WriteString("TEXT ·expShift8(SB), NOSPLIT, $0-40\n")
+	ln("MOVQ out+0(FP), DI")
+	ln("MOVQ x+8(FP), SI")
+	ln("MOVQ n+16(FP), BX")
+	ln("VBROADCASTSS shift+24(FP), Y5")
+	ln("MOVQ lanes+32(FP), DX")
+	ln("VMOVUPD (DX), Y6")
+	ln("VMOVUPD 32(DX), Y7")
+	s.WriteString("loop:\n")
+	ln("VMOVUPS (SI), Y0")
+	ln("VSUBPS Y5, Y0, Y0")
+	exp8(ln)
+	ln("VMOVUPS Y3, (DI)")
+	ln("VCVTPS2PD X3, Y4")
+	ln("VADDPD Y4, Y6, Y6")
+	ln("VEXTRACTF128 $1, Y3, X3")
+	ln("VCVTPS2PD X3, Y4")
+	ln("VADDPD Y4, Y7, Y7")
+	ln("ADDQ $32, SI")
+	ln("ADDQ $32, DI")
+	ln("DECQ BX")
+	ln("JNZ loop")
+	ln("VMOVUPD Y6, (DX)")
+	ln("VMOVUPD Y7, 32(DX)")
+	ln("VZEROUPPER")
+	ln("RET")
+}
+
+// swiglu emits out = gate / (1 + exp(-gate)) * up for 8n elements.
+func swiglu(s *strings.Builder) {
+	ln := func(f string, a ...any) { fmt.Fprintf(s, "\t"+f+"\n", a...) }
+	s.WriteString("\n// func swiglu8(out, gate, up *float32, n int)\n")
+	s.WriteString("TEXT ·swiglu8(SB), NOSPLIT, $0-32\n")
+	ln("MOVQ out+0(FP), DI")
+	ln("MOVQ gate+8(FP), SI")
+	ln("MOVQ up+16(FP), DX")
+	ln("MOVQ n+24(FP), BX")
+	s.WriteString("loop:\n")
+	ln("VMOVUPS (SI), Y5")
+	ln("VXORPS %s, Y5, Y0", constant(sign))
+	exp8(ln)
+	ln("VADDPS %s, Y3, Y3", constant(one))
+	ln("VDIVPS Y3, Y5, Y3")
+	ln("VMULPS (DX), Y3, Y3")
+	ln("VMOVUPS Y3, (DI)")
+	for _, r := range []string{"SI", "DX", "DI"} {
+		ln("ADDQ $32, %s", r)
+	}
+	ln("DECQ BX")
+	ln("JNZ loop")
+	ln("VZEROUPPER")
+	ln("RET")
+}
+
+// top emits the largest of 8n elements.
+func top(s *strings.Builder) {
+	ln := func(f string, a ...any) { fmt.Fprintf(s, "\t"+f+"\n", a...) }
+	s.WriteString("\n// func top8(x *float32, n int) float32\n")
+	s.WriteString("TEXT ·top8(SB), NOSPLIT, $0-20\n")
+	ln("MOVQ x+0(FP), SI")
+	ln("MOVQ n+8(FP), BX")
+	ln("VMOVUPS (SI), Y0")
+	s.WriteString("loop:\n")
+	ln("VMAXPS (SI), Y0, Y0")
+	ln("ADDQ $32, SI")
+	ln("DECQ BX")
+	ln("JNZ loop")
+	ln("VEXTRACTF128 $1, Y0, X1")
+	ln("VMAXPS X1, X0, X0")
+	ln("VPERMILPS $0x4e, X0, X1")
+	ln("VMAXPS X1, X0, X0")
+	ln("VPERMILPS $0xb1, X0, X1")
+	ln("VMAXPS X1, X0, X0")
+	ln("VMOVSS X0, ret+16(FP)")
 	ln("VZEROUPPER")
 	ln("RET")
 }
