@@ -10,6 +10,7 @@ import (
 
 	"meibench/reference/gguf"
 	"meibench/reference/llm"
+	"meibench/reference/models"
 	"meibench/reference/quant"
 	"meibench/reference/token"
 	"meibench/workloads/tasks"
@@ -46,35 +47,11 @@ func writeModel(o options, r recipe, p *llm.Trainable, tok *token.Tokenizer) err
 	return os.WriteFile(name, b.Bytes(), 0o644)
 }
 
-// openModel reads model and tokenizer of a GGUF file.
-func openModel(name string) (*llm.Model, *token.Tokenizer, error) {
-	data, err := os.ReadFile(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	f, err := gguf.Read(bytes.NewReader(data), int64(len(data)))
-	if err != nil {
-		return nil, nil, err
-	}
-	kv := map[string]any{}
-	for _, e := range f.KV {
-		kv[e.Key] = e.Value
-	}
-	meta, err := token.FromMap(kv)
-	if err != nil {
-		return nil, nil, err
-	}
-	tok, err := token.New(meta)
-	if err != nil {
-		return nil, nil, err
-	}
-	m, err := llm.FromFile(f, llm.ReadOptions{})
-	return m, tok, err
-}
+const answerMax = 24 // tokens; the longest answers have under 20
 
 // evaluateFile measures a file by generating, as its users will.
 func evaluateFile(w io.Writer, o options) error {
-	m, tok, err := openModel(o.eval)
+	m, err := models.Load(o.eval)
 	if err != nil {
 		return err
 	}
@@ -86,15 +63,15 @@ func evaluateFile(w io.Writer, o options) error {
 		errs := make([]error, o.threads)
 		for thread := range o.threads {
 			wait.Go(func() {
-				work := m.NewWork(1)
+				work := m.Model.NewWork(1)
 				defer work.Close()
 				for i := thread; i < len(instances) && errs[thread] == nil; i += o.threads {
-					outputs[i], errs[thread] = answer(work, tok, instances[i].Prompt)
+					outputs[i], errs[thread] = m.Answer(work, instances[i].Prompt, answerMax)
 				}
 			})
 		}
 		wait.Wait()
-		s := score{task: t.Name, difficulty: d}
+		s := score{task: t.Name, difficulty: d, constant: commonest(instances)}
 		for i, in := range instances {
 			s.add(t.Score(in, outputs[i]), tasks.Exact(in, outputs[i]))
 		}
@@ -105,18 +82,7 @@ func evaluateFile(w io.Writer, o options) error {
 		}
 		scores = append(scores, s)
 	})
+	fmt.Fprintf(w, "%s: %d parameters, sha256 %s, greedy decoding, seed %d of the test splits\n\n", m.Name, m.Model.TotalParams(), m.SHA256, evalSeed)
 	report(w, scores)
 	return fault
-}
-
-// answer is the model's greedy answer to a prompt.
-func answer(w *llm.Work, tok *token.Tokenizer, prompt string) (string, error) {
-	const most = 24 // tokens; the longest answers have 20
-	ids := tok.EncodePrompt(prompt)
-	c, err := w.Model.NewCache(0, w.Model.Layers, len(ids)+most)
-	if err != nil {
-		return "", err
-	}
-	out, err := w.Generate(c, ids, most, llm.Greedy, func(id int32) bool { return id == tok.EOS() })
-	return tok.Decode(out), err
 }

@@ -19,6 +19,7 @@ type score struct {
 	difficulty tasks.Difficulty
 	right, n   int
 	credit     float64 // sum of Task.Score, of which exact matches are 1
+	constant   int     // instances that share the most frequent answer: what knowing nothing scores
 }
 
 func (s *score) add(credit float64, exact bool) {
@@ -48,6 +49,16 @@ func cases(n int, visit func(t tasks.Task, d tasks.Difficulty, in []tasks.Instan
 	}
 }
 
+// commonest counts the instances with the most frequent answer.
+func commonest(instances []tasks.Instance) (most int) {
+	counts := map[string]int{}
+	for _, in := range instances {
+		counts[in.Answer]++
+		most = max(most, counts[in.Answer])
+	}
+	return most
+}
+
 // measure counts exact matches of greedy decoding, by forcing the reference.
 func measure(l *llm.Learner, tok *token.Tokenizer, n int) (scores []score) {
 	cases(n, func(t tasks.Task, d tasks.Difficulty, instances []tasks.Instance) {
@@ -70,11 +81,12 @@ func measure(l *llm.Learner, tok *token.Tokenizer, n int) (scores []score) {
 
 // report prints scores as the table of a model card.
 func report(w io.Writer, scores []score) {
-	fmt.Fprintln(w, "| application | split | n | exact match | 95 % interval (Wilson) | mean score |")
-	fmt.Fprintln(w, "|---|---|---|---|---|---|")
+	fmt.Fprintln(w, "| application | split | n | exact match | 95 % interval (Wilson) | mean score | best constant answer |")
+	fmt.Fprintln(w, "|---|---|---|---|---|---|---|")
 	for _, s := range scores {
 		low, high := s.wilson()
-		fmt.Fprintf(w, "| %s | %s | %d | %.1f %% | %.1f to %.1f %% | %.3f |\n", s.task, s.difficulty, s.n, 100*s.share(), 100*low, 100*high, s.credit/float64(s.n))
+		fmt.Fprintf(w, "| %s | %s | %d | %.1f %% | %.1f to %.1f %% | %.3f | %.1f %% |\n", s.task, s.difficulty, s.n, 100*s.share(), 100*low, 100*high, s.credit/float64(s.n),
+			100*float64(s.constant)/float64(s.n))
 	}
 }
 

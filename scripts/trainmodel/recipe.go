@@ -34,9 +34,9 @@ const (
 // recipes, sorted by name.
 var recipes = []recipe{
 	{
-		Name: "mei-nano", Seed: 1, Steps: 14000, Sequences: 64, WarmUp: 200, Peak: 3e-3, Floor: 3e-5, Decay: 0.1, PromptWeight: 0.2,
+		Name: "mei-nano", Seed: 1, Steps: 14000, Sequences: 64, WarmUp: 200, Peak: 3e-3, Floor: 3e-5, Decay: 0.1, PromptWeight: 0,
 		Mix: []int{0, 1, 2, 3, 4},
-		Shape: llm.Config{Arch: llm.Llama, Vocab: vocabulary, Dim: 128, Layers: 4, Heads: 4, KVHeads: 2, HeadDim: 32, FFN: 352,
+		Shape: llm.Config{Arch: llm.Llama, Vocab: vocabulary, Dim: 128, Layers: 4, Heads: 8, KVHeads: 4, HeadDim: 16, FFN: 352,
 			Context: 256, RopeBase: 10000, Eps: 1e-5, Tied: true},
 	},
 }

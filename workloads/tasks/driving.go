@@ -37,6 +37,10 @@ type junction struct {
 func generateDriving(seed uint64, id int) Instance {
 	return generate("driving", seed, id, func(r *rand.Rand, d Difficulty) draft {
 		j := drawJunction(r, d)
+		// Most situations need no waiting; two in three of those are drawn again, so that "go" alone scores little.
+		for j.decide() == "go" && r.IntN(3) > 0 {
+			j = drawJunction(r, d)
+		}
 		return draft{j.String() + " , " + pick(r, skies), j.decide(), j.content()}
 	})
 }

@@ -1,0 +1,156 @@
+// Package models ships the project's own reference models, embedded in the
+// binary: small decoder-only transformers in GGUF files, trained by
+// scripts/trainmodel on the generated tasks of workloads/tasks.
+//
+//	l, err := models.Open("mei-nano")
+//	ids := l.Tokenizer.EncodePrompt("me south straight , car east straight , main none , light off , walkers none , dry =>")
+//	work := l.Model.NewWork(1)
+//
+// They exist so that every technique (quantisation, speculation, splitting,
+// caching, fine-tuning) shows its real effect on quality. They know five kinds
+// of generated questions and nothing else; README.md in this folder is their
+// card, with measured scores.
+//
+// Files of other models load with Load and Read; the weights of this package
+// are read-only like any opened model's.
+package models
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"meibench/reference/gguf"
+	"meibench/reference/llm"
+	"meibench/reference/token"
+)
+
+//go:embed mei-nano.gguf
+var files embed.FS
+
+// Entry names an embedded model.
+type Entry struct {
+	Name string
+	Doc  string // one line for lists
+	file string
+}
+
+// Table lists the embedded models, sorted by name.
+var Table = []Entry{
+	{"mei-nano", "0.87 M parameters, 4 layers, F16, trained on the five generated tasks", "mei-nano.gguf"},
+}
+
+// Loaded is a model with its tokenizer.
+type Loaded struct {
+	Name      string // of the table, or general.name of the file
+	SHA256    string // of the GGUF file, in hexadecimal: the identity of the model in records
+	Model     *llm.Model
+	Tokenizer *token.Tokenizer
+}
+
+// Bytes returns the GGUF file of an embedded model.
+func Bytes(name string) ([]byte, error) {
+	names := make([]string, len(Table))
+	for i, e := range Table {
+		if e.Name == name {
+			return files.ReadFile(e.file)
+		}
+		names[i] = e.Name
+	}
+	return nil, fmt.Errorf("open model %q: unknown, have %s", name, strings.Join(names, ", "))
+}
+
+// Open loads an embedded model by name.
+func Open(name string) (*Loaded, error) {
+	data, err := Bytes(name)
+	if err != nil {
+		return nil, err
+	}
+	l, err := Read(data, llm.ReadOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("open model %q: %w", name, err)
+	}
+	l.Name = name
+	return l, nil
+}
+
+// Load loads a GGUF file of any supported model from disk, whole.
+func Load(path string) (*Loaded, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("load model: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("load model: %w", err)
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return nil, fmt.Errorf("load model %s: %w", path, err)
+	}
+	l, err := read(f, info.Size(), llm.ReadOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("load model %s: %w", path, err)
+	}
+	l.SHA256 = hex.EncodeToString(sum.Sum(nil))
+	return l, nil
+}
+
+// Read loads a model from the bytes of a GGUF file; options may narrow it to a
+// span of layers or decode it to F32.
+func Read(data []byte, o llm.ReadOptions) (*Loaded, error) {
+	l, err := read(bytes.NewReader(data), int64(len(data)), o)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(data)
+	l.SHA256 = hex.EncodeToString(sum[:])
+	return l, nil
+}
+
+func read(r io.ReaderAt, size int64, o llm.ReadOptions) (*Loaded, error) {
+	f, err := gguf.Read(r, size)
+	if err != nil {
+		return nil, err
+	}
+	kv := make(map[string]any, len(f.KV))
+	for _, e := range f.KV {
+		kv[e.Key] = e.Value
+	}
+	meta, err := token.FromMap(kv)
+	if err != nil {
+		return nil, err
+	}
+	tok, err := token.New(meta)
+	if err != nil {
+		return nil, err
+	}
+	m, err := llm.FromFile(f, o)
+	if err != nil {
+		return nil, err
+	}
+	if tok.Len() != m.Vocab {
+		return nil, fmt.Errorf("the tokenizer has %d tokens but the embedding %d rows", tok.Len(), m.Vocab)
+	}
+	name, _ := kv["general.name"].(string)
+	return &Loaded{Name: name, Model: m, Tokenizer: tok}, nil
+}
+
+// Answer generates greedily until the end of text or most tokens, and returns
+// the text. The work must be the loaded model's.
+func (l *Loaded) Answer(w *llm.Work, prompt string, most int) (string, error) {
+	ids := l.Tokenizer.EncodePrompt(prompt)
+	c, err := l.Model.NewCache(0, l.Model.Layers, len(ids)+most)
+	if err != nil {
+		return "", fmt.Errorf("answer: %w", err)
+	}
+	eos := l.Tokenizer.EOS()
+	out, err := w.Generate(c, ids, most, llm.Greedy, func(id int32) bool { return id == eos })
+	return l.Tokenizer.Decode(out), err
+}

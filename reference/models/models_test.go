@@ -1,0 +1,63 @@
+package models
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"meibench/reference/llm"
+)
+
+func TestTable(t *testing.T) {
+	require.True(t, sort.SliceIsSorted(Table, func(i, j int) bool { return Table[i].Name < Table[j].Name }))
+	card, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	for _, e := range Table {
+		l, err := Open(e.Name)
+		require.NoError(t, err)
+		require.Equal(t, e.Name, l.Name)
+		require.Equal(t, l.Model.Vocab, l.Tokenizer.Len())
+		data, err := Bytes(e.Name)
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(data), 4<<20)
+		require.Contains(t, string(card), l.SHA256, "the card describes these bytes")
+		params := fmt.Sprintf("%d parameters", l.Model.TotalParams())
+		require.Contains(t, string(card), params)
+	}
+	_, err = Open("mei-huge")
+	require.ErrorContains(t, err, `open model "mei-huge": unknown, have mei-nano`)
+}
+
+// A file on disk and the embedded bytes are the same model; a span of layers
+// and damaged bytes work as package llm says.
+func TestLoad(t *testing.T) {
+	data, err := Bytes("mei-nano")
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "m.gguf")
+	require.NoError(t, os.WriteFile(path, data, 0o600))
+	l, err := Load(path)
+	require.NoError(t, err)
+	want, err := Open("mei-nano")
+	require.NoError(t, err)
+	require.Equal(t, want, l)
+	part, err := Read(data, llm.ReadOptions{Lo: 1, Hi: 2})
+	require.NoError(t, err)
+	require.Equal(t, 2, part.Model.Hi)
+	_, err = Read(data[:len(data)/2], llm.ReadOptions{})
+	require.Error(t, err)
+	_, err = Load(path + ".none")
+	require.ErrorContains(t, err, "load model")
+}
+
+func ExampleOpen() {
+	l, _ := Open("mei-nano")
+	w := l.Model.NewWork(1)
+	defer w.Close()
+	text, _ := l.Answer(w, "please play jazz in the kitchen =>", 16)
+	fmt.Println(text)
+	// Output: play jazz kitchen
+}
