@@ -32,13 +32,13 @@ type Kind uint8
 const (
 	Prefill   Kind = iota + 1 // run New prompt tokens of each sequence
 	Decode                    // run one token of each sequence
-	Verify                    // run New draft tokens and accept a prefix
+	Verify                    // run New tokens, the last known one and New-1 drafts, and accept a prefix of the drafts
 	Encode                    // run an encoder over sensor data
 	Load                      // bring weights from storage to memory
 	TrainStep                 // forward, backward and optimiser step
 	Aggregate                 // combine model updates
 	Generate                  // prompt to whole answer in one operation
-	Drop                      // forget the sequences' KV cache; takes no time
+	Drop                      // forget the sequences' KV cache, or with no sequences the model; takes no time
 )
 
 var kindNames = [...]string{"", "prefill", "decode", "verify", "encode", "load", "train-step", "aggregate", "generate", "drop"}
@@ -100,7 +100,7 @@ type Op struct {
 	Model  *Model
 	Layers Span
 	Seqs   []Seq
-	Bytes  units.Bytes // Load, Encode, Aggregate: amount of data
+	Bytes  units.Bytes // Load, Encode, Aggregate: amount of data; TrainStep: gradients and optimiser state
 }
 
 // Out is what an operation made of one sequence.
@@ -179,6 +179,14 @@ type LinkSpec struct {
 	Delay       time.Duration // median one-way delay without load
 	Time        Source
 	Digest      string
+}
+
+// Transit is when a message passes a link: its first byte leaves at Start, its
+// last at Sent, and it has arrived at Arrive.
+type Transit struct {
+	Start, Sent, Arrive time.Duration
+	Energy              units.Joules
+	Joules              Source // 0 = energy unknown
 }
 
 // Delivery is a message that arrived.

@@ -1,0 +1,234 @@
+package costmodel
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"sort"
+	"time"
+
+	"meibench/hardware"
+	"meibench/hardware/profiles"
+)
+
+// Sample is one timed operation: Prefill, Decode or Verify of a known model on
+// some span of its layers.
+type Sample struct {
+	Op   hardware.Op
+	Time time.Duration
+}
+
+// Residual compares a sample with the fitted law.
+type Residual struct {
+	Predicted time.Duration
+	Relative  float64 // (predicted - measured) / measured
+}
+
+// terms is the number of coefficients of profiles.Coefficients.
+const terms = 6
+
+// features are what the coefficients multiply, in the order of their fields.
+func features(op *hardware.Op, w *work) [terms]float64 {
+	layers := float64(op.Layers.Len())
+	f := [terms]float64{1, layers, layers * float64(w.tokens), layers * w.pairs, 0, 0}
+	if op.Layers.Hi == op.Model.Layers {
+		f[4], f[5] = 1, float64(w.seqs)
+		if op.Kind == hardware.Verify {
+			f[5] = float64(w.tokens)
+		}
+	}
+	return f
+}
+
+// FitOps fits the affine cost law of one model from timings. Prefill and Verify
+// samples give the prefill coefficients, Decode samples the decode ones; a kind
+// without samples keeps zero coefficients and Law falls back to its formula.
+//
+// The fit minimises relative error under the constraint that no coefficient is
+// negative, because a negative cost predicts nonsense outside the samples. It is
+// robust: samples that fit badly weigh less (weights 1/sqrt(max(|e|, 0.02)),
+// iterated), so that one interrupted timing does not bend the law.
+//
+// To tell the coefficients apart, samples must vary what they multiply: number
+// of tokens, context, batch, and, for the split of layers and head, the span. What
+// the samples do not tell apart is put where it is exact for their own shape.
+// Residuals are in the order of samples. The caller names Kernel, Source and Kind.
+func FitOps(samples []Sample) (profiles.Fit, []Residual, error) {
+	if len(samples) == 0 {
+		return profiles.Fit{}, nil, errors.New("fit: no samples: time some operations first")
+	}
+	m := samples[0].Op.Model
+	fit := profiles.Fit{Kind: profiles.Measured, Samples: len(samples)}
+	var groups [2][]int // prefill and verify, decode
+	for i := range samples {
+		s := &samples[i]
+		if err := s.check(m); err != nil {
+			return profiles.Fit{}, nil, fmt.Errorf("fit: sample %d: %w", i, err)
+		}
+		g := 0
+		if s.Op.Kind == hardware.Decode {
+			g = 1
+		}
+		groups[g] = append(groups[g], i)
+	}
+	fit.Model, fit.Digest = m.Name, m.Digest
+	residuals := make([]Residual, len(samples))
+	for g, out := range []*profiles.Coefficients{&fit.Prefill, &fit.Decode} {
+		if len(groups[g]) == 0 {
+			continue
+		}
+		c := fitGroup(samples, groups[g], residuals)
+		*out = profiles.Coefficients{Pass: c[0], Layer: c[1], Token: c[2], Pair: c[3], Head: c[4], HeadToken: c[5]}
+	}
+	errs := make([]float64, len(residuals))
+	for i, r := range residuals {
+		errs[i] = math.Abs(r.Relative)
+	}
+	sort.Float64s(errs)
+	fit.MedianError, fit.P90Error = errs[(len(errs)-1)/2], errs[(len(errs)-1)*9/10]
+	return fit, residuals, nil
+}
+
+func (s *Sample) check(m *hardware.Model) error {
+	switch {
+	case s.Op.Kind != hardware.Prefill && s.Op.Kind != hardware.Decode && s.Op.Kind != hardware.Verify:
+		return fmt.Errorf("kind %s: only prefill, decode and verify are fitted", s.Op.Kind)
+	case s.Op.Model == nil || s.Op.Model != m && (s.Op.Model.Name != m.Name || s.Op.Model.Digest != m.Digest):
+		return errors.New("all samples of a fit must be of one model")
+	case s.Time <= 0:
+		return fmt.Errorf("time must be positive, got %v", s.Time)
+	}
+	return checkOp(&s.Op)
+}
+
+// fitGroup fits the samples of one group and writes their residuals.
+func fitGroup(samples []Sample, group []int, residuals []Residual) [terms]float64 {
+	rows := make([][terms]float64, len(group))
+	secs := make([]float64, len(group))
+	weights := make([]float64, len(group))
+	for k, i := range group {
+		w := workOf(&samples[i].Op)
+		rows[k], secs[k], weights[k] = features(&samples[i].Op, &w), samples[i].Time.Seconds(), 1
+	}
+	var c [terms]float64
+	for range 20 {
+		c = leastSquares(rows, secs, weights)
+		for k := range rows {
+			weights[k] = 1 / math.Sqrt(max(math.Abs(dot(&rows[k], &c)/secs[k]-1), 0.02))
+		}
+	}
+	for k, i := range group {
+		p := dot(&rows[k], &c)
+		residuals[i] = Residual{Predicted: time.Duration(math.Round(p * 1e9)), Relative: p/secs[k] - 1}
+	}
+	return c
+}
+
+func dot(row, c *[terms]float64) float64 {
+	s := 0.0
+	for j := range row {
+		s += float64(row[j] * c[j])
+	}
+	return s
+}
+
+// leastSquares minimises Σ weight × (row·c/sec - 1)² over c >= 0, exactly: with
+// six coefficients all 63 sets of positive ones can be tried. Among sets that
+// fit equally well the smaller one wins, and of those the earlier.
+//
+// Note: coordinate descent was tried and needs thousands of rounds when, say,
+// all samples have the whole depth and Pass and Layer cannot be told apart.
+func leastSquares(rows [][terms]float64, secs, weights []float64) [terms]float64 {
+	var gram [terms][terms]float64
+	var rhs, scale [terms]float64
+	total := 0.0
+	for k := range rows {
+		for j := range terms {
+			scale[j] = max(scale[j], rows[k][j]/secs[k])
+		}
+	}
+	for k := range rows {
+		var x [terms]float64
+		for j := range terms {
+			if scale[j] > 0 {
+				x[j] = rows[k][j] / secs[k] / scale[j]
+			}
+		}
+		for i := range terms {
+			for j := range terms {
+				gram[i][j] += weights[k] * x[i] * x[j]
+			}
+			rhs[i] += weights[k] * x[i]
+		}
+		total += weights[k]
+	}
+	var best [terms]float64
+	bestCost := total // of c = 0
+	for size := 1; size <= terms; size++ {
+		for set := 1; set < 1<<terms; set++ {
+			c, ok := solve(&gram, &rhs, set, size)
+			if !ok {
+				continue
+			}
+			cost := total
+			for j := range terms {
+				cost -= c[j] * rhs[j] // at the optimum of the set: total - c·rhs
+			}
+			if cost < bestCost-1e-12*total {
+				best, bestCost = c, cost
+			}
+		}
+	}
+	for j := range best {
+		if scale[j] > 0 {
+			best[j] /= scale[j]
+		}
+	}
+	return best
+}
+
+// solve finds the unconstrained optimum over the coefficients in set by Gauss
+// elimination; ok is false if set has another size, is singular, or has a
+// coefficient that is not positive.
+func solve(gram *[terms][terms]float64, rhs *[terms]float64, set, size int) (c [terms]float64, ok bool) {
+	var idx [terms]int
+	n := 0
+	for j := range terms {
+		if set&(1<<j) != 0 {
+			idx[n] = j
+			n++
+		}
+	}
+	if n != size {
+		return c, false
+	}
+	var a [terms][terms + 1]float64
+	for i := range n {
+		for j := range n {
+			a[i][j] = gram[idx[i]][idx[j]]
+		}
+		a[i][n] = rhs[idx[i]]
+	}
+	for i := range n {
+		if a[i][i] <= 1e-10*gram[idx[i]][idx[i]] || a[i][i] == 0 {
+			return c, false // positive semidefinite: the diagonal is the pivot
+		}
+		for r := i + 1; r < n; r++ {
+			f := a[r][i] / a[i][i]
+			for j := i; j <= n; j++ {
+				a[r][j] -= f * a[i][j]
+			}
+		}
+	}
+	for i := n - 1; i >= 0; i-- {
+		x := a[i][n]
+		for j := i + 1; j < n; j++ {
+			x -= a[i][j] * c[idx[j]]
+		}
+		if x /= a[i][i]; x <= 0 {
+			return [terms]float64{}, false
+		}
+		c[idx[i]] = x
+	}
+	return c, true
+}

@@ -1,0 +1,68 @@
+package costmodel
+
+import (
+	"math"
+	"time"
+
+	"meibench/hardware/profiles"
+)
+
+// heat is the thermal state of a device: 0 cool, 1 as hot as it gets. Under load
+// it rises towards 1 with time constant up, at rest it falls towards 0 with down.
+// Speed is 1 - (1-retained) × heat: the exponential decay of decode rates that ten
+// minutes of continuous use show, from the burst rate to the retained share of it.
+//
+// Note: a two-node RC network (die and case) is the better physics, but the
+// published traces do not identify its four constants; one node fits them
+// within 9 %.
+type heat struct {
+	retained, up, down float64 // share, s, s
+	level              float64
+	at                 time.Duration // when level was right
+	busyUntil          time.Duration // load known so far
+}
+
+func newHeat(t *profiles.Thermal) *heat {
+	if t == nil {
+		return nil
+	}
+	return &heat{retained: t.Retained.Value, up: t.Heat.Value, down: t.Cool.Value}
+}
+
+// advance brings the level to now: warming while busy, cooling after.
+func (h *heat) advance(now time.Duration) {
+	if busy := min(now, h.busyUntil) - h.at; busy > 0 {
+		h.level = 1 - float64((1-h.level)*math.Exp(-busy.Seconds()/h.up))
+		h.at += busy
+	}
+	if rest := now - h.at; rest > 0 {
+		h.level *= math.Exp(-rest.Seconds() / h.down)
+		h.at = now
+	}
+}
+
+// stretch returns how many seconds work of sec seconds (on a cool device) takes
+// when it starts now, and books the load. The speed falls while the work runs:
+//
+//	retained·T + (1-retained)(1-level)·up·(1 - e^(-T/up)) = sec
+//
+// solved by Newton's method, which approaches from below since the left side is
+// concave. Work much shorter than the time constant converges at once.
+func (h *heat) stretch(now time.Duration, sec float64) float64 {
+	h.advance(now)
+	lost := float64((1 - h.retained) * (1 - h.level)) // speed above the retained share
+	t := sec / (h.retained + lost)
+	for range 50 {
+		e := math.Exp(-t / h.up)
+		done := float64(h.retained*t) + float64(float64(lost*h.up)*(1-e))
+		step := (sec - done) / (h.retained + float64(lost*e))
+		t += step
+		if step <= 1e-12*t {
+			break
+		}
+	}
+	t = max(t, sec)
+	end := now + time.Duration(math.Ceil(t*1e9))
+	h.busyUntil = max(h.busyUntil, end)
+	return t
+}

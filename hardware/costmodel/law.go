@@ -1,0 +1,268 @@
+package costmodel
+
+import (
+	"time"
+
+	"meibench/hardware"
+	"meibench/hardware/profiles"
+	"meibench/internal/units"
+)
+
+// hiddenElem is the size of an activation on its way to another device: F32, as
+// the kernels of this project send it.
+const hiddenElem = 4
+
+// Cost is what an operation takes on a cool device with a free slot.
+type Cost struct {
+	Time   time.Duration
+	FLOP   units.FLOP
+	Moved  units.Bytes // memory traffic: weights and KV cache; for Load, storage
+	Energy units.Joules
+}
+
+// Law is a device profile made ready for arithmetic. It is immutable and safe
+// to share between devices.
+type Law struct {
+	pass, fixed, layer float64 // s, share, s
+	weightRate         float64 // B/s: efficiency × bandwidth
+	kvRate             float64 // B/s
+	flopRate           float64 // FLOP/s: MFU × peak
+	storage            float64 // B/s
+	encode             float64 // FLOP per byte of sensor data
+	idle, active       float64 // W; idle per slot
+	perByte, perFLOP   float64 // J/B, J/FLOP
+	ceiling            float64 // W; 0 = none
+	fits               []profiles.Fit
+}
+
+// NewLaw prepares the cost law of a device profile.
+func NewLaw(p *profiles.DeviceSheet) *Law {
+	l := &Law{
+		pass: p.Law.PassOverhead.Value, fixed: p.Law.FixedShare.Value, layer: p.Law.LayerOverhead.Value,
+		weightRate: p.Law.Efficiency.Value * p.Bandwidth.Value,
+		kvRate:     p.Law.KVEfficiency.Value * p.Bandwidth.Value,
+		storage:    p.StorageRead.Value,
+		encode:     p.Law.Encode.Value,
+		idle:       p.Power.Idle.Value / p.Slots.Value,
+		active:     value(p.Power.Active), perByte: value(p.Power.PerByte), perFLOP: value(p.Power.PerFLOP),
+		ceiling: value(p.Power.Cap),
+		fits:    p.Fitted,
+	}
+	peak := p.PeakFP16.Value
+	if p.Law.MFUPeak == "int8" {
+		peak = p.PeakInt8.Value
+	}
+	l.flopRate = p.Law.MFU.Value * peak
+	return l
+}
+
+func value(q *profiles.Quantity) float64 {
+	if q == nil {
+		return 0
+	}
+	return q.Value
+}
+
+// Tier says how well the law knows a model: "fitted" from timings of this very
+// model on this very device, or "prior" from the figures of its class.
+func (l *Law) Tier(m *hardware.Model) string {
+	if l.fit(m) != nil {
+		return "fitted"
+	}
+	return "prior"
+}
+
+// fit finds the measured coefficients of a model: by the digest of its file
+// where the fit names one, else by its name.
+func (l *Law) fit(m *hardware.Model) *profiles.Fit {
+	for i := range l.fits {
+		f := &l.fits[i]
+		if f.Digest != "" && f.Digest == m.Digest || f.Digest == "" && f.Model == m.Name {
+			return f
+		}
+	}
+	return nil
+}
+
+// work is what a pass has to do, summed over its sequences.
+type work struct {
+	seqs, tokens int
+	pairs        float64 // (query, key) pairs of attention
+	cached       int     // tokens read from or written to the KV cache
+	flop         float64
+	moved        units.Bytes // weights
+	kv           units.Bytes
+}
+
+// workOf adds up a pass. Every new token goes through the head in Verify and
+// TrainStep, one of each sequence otherwise.
+func workOf(op *hardware.Op) work {
+	w := work{seqs: len(op.Seqs)}
+	m, span := op.Model, op.Layers
+	for i := range op.Seqs {
+		s := &op.Seqs[i]
+		heads := 1
+		if op.Kind == hardware.Verify || op.Kind == hardware.TrainStep {
+			heads = s.New
+		}
+		w.tokens += s.New
+		w.cached += s.Context + s.New
+		n := float64(s.New)
+		w.pairs += float64(n*float64(s.Context)) + float64(n*(n+1)/2)
+		w.flop += float64(m.FLOP(span, s.Context, s.New, heads))
+	}
+	w.moved = m.ReadBytes(span, w.tokens)
+	w.kv = units.Bytes(w.cached) * m.KVBytesPerToken(span)
+	return w
+}
+
+// Time is how long an operation takes on a cool device with a free slot.
+func (l *Law) Time(op *hardware.Op) time.Duration { return l.Cost(op).Time }
+
+// Cost is everything an operation takes on a cool device with a free slot. The
+// operation must be well formed, as Device.Run checks.
+func (l *Law) Cost(op *hardware.Op) Cost {
+	switch op.Kind {
+	case hardware.Prefill, hardware.Decode, hardware.Verify:
+		return l.passCost(op)
+	case hardware.Encode:
+		if op.Model != nil && len(op.Seqs) > 0 {
+			return l.passCost(op)
+		}
+		return l.streamCost(l.pass, float64(op.Bytes), float64(op.Bytes)*l.encode)
+	case hardware.TrainStep:
+		return l.trainCost(op)
+	case hardware.Aggregate:
+		// Every update is read and the sum written once; a multiply-add per F32.
+		return l.streamCost(float64(l.pass*l.fixed), 2*float64(op.Bytes), float64(op.Bytes)/2)
+	case hardware.Load:
+		return l.loadCost(op)
+	case hardware.Generate:
+		return l.generateCost(op, nil)
+	}
+	return Cost{}
+}
+
+// overhead is what a span pays for being launched.
+func (l *Law) overhead(m *hardware.Model, s hardware.Span) float64 {
+	share := l.fixed + float64((1-l.fixed)*float64(s.Len()))/float64(m.Layers)
+	return float64(l.pass*share) + float64(l.layer*float64(s.Len()))
+}
+
+func (l *Law) passCost(op *hardware.Op) Cost {
+	w := workOf(op)
+	sec, ok := l.fitted(op, &w)
+	if !ok {
+		memory := float64(w.moved)/l.weightRate + float64(w.kv)/l.kvRate
+		sec = l.overhead(op.Model, op.Layers) + max(memory, w.flop/l.flopRate)
+	}
+	return l.priced(sec, units.FLOP(w.flop), w.moved+w.kv)
+}
+
+// fitted is the time by measured coefficients, if there are any for this model
+// and this kind of pass.
+func (l *Law) fitted(op *hardware.Op, w *work) (float64, bool) {
+	if len(l.fits) == 0 {
+		return 0, false
+	}
+	f := l.fit(op.Model)
+	if f == nil {
+		return 0, false
+	}
+	c := &f.Prefill
+	if op.Kind == hardware.Decode {
+		c = &f.Decode
+	}
+	if *c == (profiles.Coefficients{}) {
+		return 0, false
+	}
+	row := features(op, w)
+	return dot(&row, &[terms]float64{c.Pass, c.Layer, c.Token, c.Pair, c.Head, c.HeadToken}), true
+}
+
+// trainCost counts three passes (forward, backward through activations, backward
+// through weights: 6 FLOP per weight and token) that each read the weights, and
+// op.Bytes of gradients and optimiser state read and written once.
+func (l *Law) trainCost(op *hardware.Op) Cost {
+	w := workOf(op)
+	w.flop *= 3
+	w.moved = 3*w.moved + 2*op.Bytes
+	sec := float64(3*l.overhead(op.Model, op.Layers)) + max(float64(w.moved)/l.weightRate, w.flop/l.flopRate)
+	return l.priced(sec, units.FLOP(w.flop), w.moved)
+}
+
+func (l *Law) streamCost(overhead, bytes, flop float64) Cost {
+	sec := overhead + max(bytes/l.weightRate, flop/l.flopRate)
+	return l.priced(sec, units.FLOP(flop), units.Bytes(bytes))
+}
+
+// loadCost reads op.Bytes, or the weights of the span, from storage. The
+// processor waits meanwhile: no active power.
+func (l *Law) loadCost(op *hardware.Op) Cost {
+	n := op.Bytes
+	if n == 0 && op.Model != nil {
+		n = op.Model.WeightBytes(op.Layers)
+	}
+	t := units.TransferTime(n, l.storage)
+	return Cost{Time: t, Moved: n, Energy: units.Joules(float64(l.idle*t.Seconds()) + float64(l.perByte*float64(n)))}
+}
+
+// priced rounds the time up to the nanosecond and adds the energy.
+func (l *Law) priced(sec float64, flop units.FLOP, moved units.Bytes) Cost {
+	c := Cost{Time: units.Seconds(sec), FLOP: flop, Moved: moved}
+	c.Energy = l.energy(c, sec)
+	return c
+}
+
+// energy of work c that keeps a slot busy for busy seconds; more than c.Time
+// if the device is throttled, when active power falls with the clock.
+func (l *Law) energy(c Cost, busy float64) units.Joules {
+	j := float64(l.idle*busy) + float64(l.active*c.Time.Seconds()) +
+		float64(l.perByte*float64(c.Moved)) + float64(l.perFLOP*float64(c.FLOP))
+	if most := float64(l.ceiling * busy); l.ceiling > 0 && j > most {
+		j = most
+	}
+	return units.Joules(j)
+}
+
+// generateCost is a prefill and as many decode steps as the longest answer
+// needs; each sequence leaves the batch at its limit. step, if given, is told
+// when each step ends and which of op.Seqs got a token from it.
+func (l *Law) generateCost(op *hardware.Op, step func(at time.Duration, seq int)) Cost {
+	batch := hardware.Op{Kind: hardware.Prefill, Model: op.Model, Layers: op.Layers, Seqs: op.Seqs}
+	total := l.passCost(&batch)
+	live := make([]int, 0, len(op.Seqs))
+	seqs := make([]hardware.Seq, len(op.Seqs))
+	for i, s := range op.Seqs {
+		if s.Limit > 0 {
+			live = append(live, i)
+			if step != nil {
+				step(total.Time, i)
+			}
+		}
+	}
+	batch.Kind = hardware.Decode
+	for made := 1; ; made++ {
+		batch.Seqs = seqs[:0]
+		kept := live[:0]
+		for _, i := range live {
+			if s := &op.Seqs[i]; made < s.Limit {
+				batch.Seqs = append(batch.Seqs, hardware.Seq{ID: s.ID, Context: s.Context + s.New + made - 1, New: 1})
+				kept = append(kept, i)
+			}
+		}
+		if live = kept; len(live) == 0 {
+			return total
+		}
+		c := l.passCost(&batch)
+		total.Time += c.Time
+		total.FLOP += c.FLOP
+		total.Moved += c.Moved
+		total.Energy += c.Energy
+		for _, i := range live {
+			if step != nil {
+				step(total.Time, i)
+			}
+		}
+	}
+}

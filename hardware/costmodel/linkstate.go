@@ -1,0 +1,200 @@
+package costmodel
+
+import (
+	"fmt"
+	"time"
+
+	"meibench/hardware"
+	"meibench/internal/rng"
+	"meibench/internal/units"
+)
+
+// Trace is a measured series of rates. It repeats from its start when it ends.
+type Trace struct {
+	Slot  time.Duration // how long each rate holds; positive
+	Rates []float64     // bytes per second; 0 = outage; at least one
+}
+
+// LinkOptions say which link a state belongs to and how it behaves.
+type LinkOptions struct {
+	Seed  uint64 // of the run
+	Name  string // whose link it is: part of the key of its luck
+	Radio *Radio // shared with the other direction; nil = always awake
+	// Constant switches chance off: median rate and delay, no loss, no handover.
+	Constant bool
+	// Trace replaces the rate of the profile; delay and the rest stay.
+	Trace *Trace
+	// Timeout is how long a message may make no progress at all before the link
+	// counts as down; 0 = 30 s.
+	Timeout time.Duration
+}
+
+// LinkState decides when messages pass one direction of a link. It is the one
+// algorithm behind the modelled link (Link) and the measured one, which shapes a
+// real socket with it.
+//
+// A message waits for the ones before it (first come, first served), for the
+// radio to wake, then occupies the link for size over rate; the rate is
+// constant within a second, follows an autocorrelated lognormal process from
+// second to second, and is zero in outages and handovers. It arrives half a round
+// trip after its last byte left, plus a round trip for every repair of losses,
+// and never before a message sent earlier.
+//
+// All luck is keyed by seed, link name and time, never drawn in order: the link
+// is in the same state at 17 s whoever sent what before. Delay and loss of a
+// message are those of the moment it was handed over, so a faster link never
+// makes a single message later.
+//
+// It needs no world and keeps no clock: times are what the caller says, and must
+// not go back. One caller at a time; the two directions that share a Radio count
+// as one caller.
+type LinkState struct {
+	ch      *Channel
+	opt     LinkOptions
+	free    time.Duration // when the last byte handed over will have left
+	arrived time.Duration // when the latest message arrives
+
+	fading, jitter, losing, handing rng.Key
+
+	slot     int64 // the second that rate is of
+	slotRate float64
+	known    bool
+}
+
+// NewLinkState returns an idle link in the channel's direction.
+func NewLinkState(ch *Channel, o LinkOptions) *LinkState {
+	if o.Timeout == 0 {
+		o.Timeout = 30 * time.Second
+	}
+	if o.Trace != nil && (o.Trace.Slot <= 0 || len(o.Trace.Rates) == 0) {
+		panic("costmodel: a trace needs a positive slot and at least one rate")
+	}
+	if o.Constant {
+		o.Radio = nil
+	}
+	dir := ch.direction.String()
+	return &LinkState{
+		ch: ch, opt: o,
+		fading:  rng.NewKey(o.Seed, "link rate", o.Name, ch.name, dir),
+		jitter:  rng.NewKey(o.Seed, "link delay", o.Name, ch.name),
+		losing:  rng.NewKey(o.Seed, "link loss", o.Name, ch.name, dir),
+		handing: rng.NewKey(o.Seed, "link handover", o.Name, ch.name),
+	}
+}
+
+// Spec describes the link by its medians.
+func (s *LinkState) Spec() hardware.LinkSpec {
+	return hardware.LinkSpec{
+		Name: s.ch.name + " " + s.ch.direction.String(), BytesPerSec: s.ch.rate.median,
+		Delay: units.Seconds(s.ch.rtt.median/2) + s.ch.extra, Time: hardware.Modelled, Digest: s.ch.digest,
+	}
+}
+
+// Next hands n bytes to the link at time now and returns when they pass. The
+// error is hardware.ErrLinkDown if they make no progress for the timeout; the
+// transit then ends when the link gave up.
+func (s *LinkState) Next(now time.Duration, n units.Bytes) (hardware.Transit, error) {
+	if n < 0 {
+		panic("costmodel: negative message size")
+	}
+	ready := max(now, s.free)
+	start := ready + s.opt.Radio.wake(ready)
+	sent, err := s.transmit(start, float64(n))
+	s.free = sent
+	t := hardware.Transit{Start: start, Sent: sent, Arrive: sent}
+	if err == nil {
+		t.Arrive = max(s.arrived, sent+s.delay(now, float64(n)))
+		s.arrived = t.Arrive
+	}
+	t.Energy = units.Joules(float64(s.ch.perByte*float64(n))) + s.opt.Radio.charge(ready, sent)
+	if s.ch.costed {
+		t.Joules = hardware.Modelled
+	}
+	return t, err
+}
+
+// delay is propagation, queueing elsewhere and repair, one way.
+func (s *LinkState) delay(now time.Duration, bytes float64) time.Duration {
+	if s.opt.Constant {
+		return units.Seconds(s.ch.rtt.median/2) + s.ch.extra
+	}
+	luck := s.jitter.At(uint64(now / delaySlot))
+	rtt := s.ch.rtt.at(rng.Normal(&luck))
+	trips := 0.5
+	if s.ch.loss > 0 {
+		luck := s.losing.At(uint64(now / lossSlot))
+		trips += float64(s.ch.resends(luck.Float64(), bytes))
+	}
+	return units.Seconds(rtt*trips) + time.Duration(float64(s.ch.extra)*2*trips)
+}
+
+// transmit returns when the last of n bytes has left that may start at t.
+func (s *LinkState) transmit(t time.Duration, left float64) (time.Duration, error) {
+	if s.opt.Constant && s.opt.Trace == nil {
+		return t + units.Seconds(left/s.ch.rate.median), nil
+	}
+	if left == 0 {
+		return t, nil
+	}
+	stalled := time.Duration(0)
+	for {
+		rate, until := s.segment(t)
+		can := float64(rate * (until - t).Seconds())
+		switch {
+		case rate > 0 && left <= can:
+			return min(until, t+units.Seconds(left/rate)), nil
+		case rate > 0:
+			left -= can
+			stalled = 0
+		default:
+			if stalled += until - t; stalled >= s.opt.Timeout {
+				return until, fmt.Errorf("link %q: nothing moved for %v: %w", s.ch.name, stalled, hardware.ErrLinkDown)
+			}
+		}
+		t = until
+	}
+}
+
+// segment is the rate at t and how long it stays.
+func (s *LinkState) segment(t time.Duration) (rate float64, until time.Duration) {
+	slot := int64(t / rateSlot)
+	until = time.Duration(slot+1) * rateSlot
+	if tr := s.opt.Trace; tr != nil {
+		k := int64(t / tr.Slot)
+		rate = tr.Rates[k%int64(len(tr.Rates))]
+		until = min(until, time.Duration(k+1)*tr.Slot)
+	} else {
+		rate = s.rate(slot)
+	}
+	if s.opt.Constant {
+		return rate, until
+	}
+	from, to := s.ch.interruption(s.handing, slot)
+	switch {
+	case t >= to:
+		return rate, until
+	case t >= from:
+		return 0, min(until, to)
+	}
+	return rate, min(until, from)
+}
+
+// rate is the rate of a second, remembered: messages come many to a second.
+func (s *LinkState) rate(slot int64) float64 {
+	if !s.known || s.slot != slot {
+		s.slot, s.slotRate, s.known = slot, s.ch.rateAt(s.fading, slot), true
+	}
+	return s.slotRate
+}
+
+// RateAt is the rate of the second that contains t, in bytes per second, for
+// schedulers that know the channel, and for plots. It does not change the state.
+func (s *LinkState) RateAt(t time.Duration) float64 {
+	switch {
+	case s.opt.Trace != nil:
+		return s.opt.Trace.Rates[int64(t/s.opt.Trace.Slot)%int64(len(s.opt.Trace.Rates))]
+	case s.opt.Constant:
+		return s.ch.rate.median
+	}
+	return s.ch.rateAt(s.fading, int64(t/rateSlot))
+}

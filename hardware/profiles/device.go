@@ -1,0 +1,154 @@
+package profiles
+
+import (
+	"fmt"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Host is the device name that stands for the machine the run is on. Its
+// profile is measured at run time (meibench profile) and given to the site.
+const Host = "host"
+
+// DeviceSheet is the profile of a place that computes.
+type DeviceSheet struct {
+	Name    string `yaml:"name" json:"name"`
+	Class   string `yaml:"class" json:"class"` // phone_soc, laptop_soc, edge_module, sbc, desktop_gpu, ...: picks the prior
+	Type    string `yaml:"type" json:"type"`   // cpu, gpu or npu: which part of it computes
+	Summary string `yaml:"summary" json:"summary"`
+
+	PeakFP16    Quantity  `yaml:"peak_fp16" json:"peak_fp16" unit:"FLOP/s" want:"positive"`
+	PeakInt8    *Quantity `yaml:"peak_int8,omitempty" json:"peak_int8,omitempty" unit:"OP/s" want:"positive"`
+	Bandwidth   Quantity  `yaml:"memory_bandwidth" json:"memory_bandwidth" unit:"B/s" want:"positive"`
+	Memory      Quantity  `yaml:"memory" json:"memory" unit:"B" want:"positive"`
+	MemoryShare Quantity  `yaml:"memory_share" json:"memory_share" unit:"1" want:"share"` // what models may use of it
+	StorageRead Quantity  `yaml:"storage_read" json:"storage_read" unit:"B/s" want:"positive"`
+	Slots       Quantity  `yaml:"slots" json:"slots" unit:"1" want:"count"` // operations in flight
+
+	Law     Law       `yaml:"law,omitempty" json:"law"` // what is left out comes from the prior of class and type
+	Power   Power     `yaml:"power" json:"power"`
+	Thermal *Thermal  `yaml:"thermal,omitempty" json:"thermal,omitempty"`
+	Battery *Quantity `yaml:"battery,omitempty" json:"battery,omitempty" unit:"J" want:"positive"`
+	Fitted  []Fit     `yaml:"fitted,omitempty" json:"fitted,omitempty"`
+}
+
+// Law holds the parameters of the analytic cost law
+//
+//	t = pass overhead + layers × layer overhead
+//	  + max(weight bytes/(efficiency × bandwidth) + KV bytes/(KV efficiency × bandwidth),
+//	        FLOP/(MFU × peak))
+//
+// A pass over a span of layers pays FixedShare of the pass overhead whatever its
+// length and the rest in proportion to its layers.
+type Law struct {
+	Efficiency    *Quantity `yaml:"efficiency,omitempty" json:"efficiency,omitempty" unit:"1" want:"positive"`
+	KVEfficiency  *Quantity `yaml:"kv_efficiency,omitempty" json:"kv_efficiency,omitempty" unit:"1" want:"positive"`
+	PassOverhead  *Quantity `yaml:"pass_overhead,omitempty" json:"pass_overhead,omitempty" unit:"s"`
+	FixedShare    *Quantity `yaml:"fixed_share,omitempty" json:"fixed_share,omitempty" unit:"1" want:"share"`
+	LayerOverhead *Quantity `yaml:"layer_overhead,omitempty" json:"layer_overhead,omitempty" unit:"s"`
+	MFU           *Quantity `yaml:"mfu,omitempty" json:"mfu,omitempty" unit:"1" want:"positive"`
+	MFUPeak       string    `yaml:"mfu_peak,omitempty" json:"mfu_peak,omitempty"` // fp16 (default) or int8: the peak that MFU is a share of
+	Encode        *Quantity `yaml:"encode,omitempty" json:"encode,omitempty" unit:"FLOP/B" want:"positive"`
+}
+
+// Power holds the energy law: energy = idle/slots × time + active × busy time
+// + per byte × bytes moved + per FLOP × FLOP, at most cap × time.
+type Power struct {
+	Scope   string    `yaml:"scope" json:"scope"` // what the figures include: chip, gpu, module, device (battery) or wall
+	Idle    Quantity  `yaml:"idle" json:"idle" unit:"W"`
+	Active  *Quantity `yaml:"active,omitempty" json:"active,omitempty" unit:"W"`
+	PerByte *Quantity `yaml:"per_byte,omitempty" json:"per_byte,omitempty" unit:"J/B"`
+	PerFLOP *Quantity `yaml:"per_flop,omitempty" json:"per_flop,omitempty" unit:"J/FLOP"`
+	Cap     *Quantity `yaml:"cap,omitempty" json:"cap,omitempty" unit:"W" want:"positive"`
+}
+
+// Thermal holds the throttling law: under load the speed falls from 1 towards
+// Retained with time constant Heat and recovers with time constant Cool.
+type Thermal struct {
+	Retained Quantity `yaml:"retained" json:"retained" unit:"1" want:"share"`
+	Heat     Quantity `yaml:"heat" json:"heat" unit:"s" want:"positive"`
+	Cool     Quantity `yaml:"cool" json:"cool" unit:"s" want:"positive"`
+}
+
+// Fit is a cost law measured on one machine for one model and one kernel. It
+// replaces the analytic law for operations on that model.
+type Fit struct {
+	Model   string       `yaml:"model" json:"model"`                       // profile name with format, e.g. llama-3.2-1b:q4_0
+	Digest  string       `yaml:"digest,omitempty" json:"digest,omitempty"` // SHA-256 of the model file; "" matches by name
+	Kernel  string       `yaml:"kernel" json:"kernel"`                     // what ran: engine, version, instruction set, threads
+	Source  string       `yaml:"source" json:"source"`
+	Kind    Kind         `yaml:"kind" json:"kind"`
+	Prefill Coefficients `yaml:"prefill" json:"prefill"` // also Verify
+	Decode  Coefficients `yaml:"decode" json:"decode"`
+
+	Samples     int     `yaml:"samples" json:"samples"`
+	MedianError float64 `yaml:"median_error" json:"median_error"` // relative, on the samples themselves
+	P90Error    float64 `yaml:"p90_error" json:"p90_error"`
+}
+
+// Coefficients give the seconds of one operation on a span of layers:
+//
+//	Pass + Layers × (Layer + Token × tokens + Pair × pairs) + [span has the head] × (Head + HeadToken × sequences)
+//
+// tokens is the sum of the sequences' new tokens, pairs the (query, key) pairs
+// that attention touches: Σ new × context + new × (new+1)/2. So a prefill of N
+// tokens costs a + bN + cN² and a decode step of B sequences a + bB + c Σ context.
+type Coefficients struct {
+	Pass      float64 `yaml:"pass" json:"pass"`             // s per operation
+	Layer     float64 `yaml:"layer" json:"layer"`           // s per layer
+	Token     float64 `yaml:"token" json:"token"`           // s per layer and token
+	Pair      float64 `yaml:"pair" json:"pair"`             // s per layer and pair
+	Head      float64 `yaml:"head" json:"head"`             // s per operation that reaches the head
+	HeadToken float64 `yaml:"head_token" json:"head_token"` // s per sequence through the head
+}
+
+// Digest is the SHA-256 that identifies the profile, prior included.
+func (d *DeviceSheet) Digest() string { return digest(d) }
+
+// YAML writes the profile as a file that LoadDevice reads back.
+func (d *DeviceSheet) YAML() ([]byte, error) {
+	b, err := yaml.Marshal(d)
+	if err != nil {
+		return nil, fmt.Errorf("write device profile %q: %w", d.Name, err)
+	}
+	return b, nil
+}
+
+func (d *DeviceSheet) title() string { return d.Name }
+
+func (d *DeviceSheet) check(c *checker) {
+	switch d.Type {
+	case "cpu", "gpu", "npu":
+	default:
+		c.add("$.type", "type %q: want cpu, gpu or npu", d.Type)
+	}
+	switch d.Power.Scope {
+	case "chip", "gpu", "module", "device", "wall":
+	default:
+		c.add("$.power.scope", "scope %q: want chip, gpu, module, device or wall", d.Power.Scope)
+	}
+	if p := d.Power; p.Active == nil && p.PerByte == nil && p.PerFLOP == nil {
+		c.add("$.power", "says nothing about work: give active, per_byte or per_flop")
+	}
+	if e := d.Law.Efficiency; e != nil && e.Value > 1.25 {
+		c.add("$.law.efficiency.value", "%g of the memory bandwidth is more than a cache can explain", e.Value)
+	}
+	switch {
+	case d.Law.MFUPeak != "" && d.Law.MFUPeak != "fp16" && d.Law.MFUPeak != "int8":
+		c.add("$.law.mfu_peak", "mfu_peak %q: want fp16 or int8", d.Law.MFUPeak)
+	case d.Law.MFUPeak == "int8" && d.PeakInt8 == nil:
+		c.add("$.law.mfu_peak", "is int8 but peak_int8 is missing")
+	}
+	if t := d.Thermal; t != nil && t.Retained.Value == 0 {
+		c.add("$.thermal.retained.value", "must be greater than 0: a device that stops is not a profile")
+	}
+	for i, f := range d.Fitted {
+		at := fmt.Sprintf("$.fitted[%d]", i)
+		if f.Model == "" || f.Kernel == "" {
+			c.add(at, "needs model and kernel")
+		}
+		if len(f.Source) < 3 || f.Kind == "" {
+			c.add(at+".source", "source and kind are missing: say who measured it and when")
+		}
+	}
+}
