@@ -3,13 +3,13 @@ package results
 import (
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"meibench/harness/record"
 	"meibench/internal/rng"
@@ -110,34 +110,257 @@ func TestFinish(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 	_, err = Open(dir)
 	require.ErrorIs(t, err, ErrComplete)
-	t.Log(tables(t, dir)[BenchFile])
 }
 
-func BenchmarkWrite(b *testing.B) {
-	for _, n := range []int{100_000, 1_000_000} {
-		b.Run(fmt.Sprintf("rows=%d", n), func(b *testing.B) {
-			pool := make([]*record.Request, 1000)
-			for i := range pool {
-				pool[i] = request(1, i)
+
+func collect(t testing.TB, s *Set, run int) (out []record.Request) {
+	for r, err := range s.Full(run) {
+		require.NoError(t, err)
+		c := *r
+		c.Chunks, c.Spans = append([]record.Chunk(nil), r.Chunks...), append([]record.Span(nil), r.Spans...)
+		out = append(out, c)
+	}
+	return out
+}
+
+// What goes in comes out, sorted by ID, whatever the order it came in.
+func TestRoundTrip(t *testing.T) {
+	dir := t.TempDir()
+	run, err := Create(dir, manifest())
+	require.NoError(t, err)
+	play(t, run, 2, 2, 50)
+	require.NoError(t, run.Finish())
+	set, err := Read(dir)
+	require.NoError(t, err)
+	defer set.Close()
+	require.Len(t, set.Runs(), 4)
+	for i, want := range []Key{{"s", "c0", 1, 0}, {"s", "c0", 1, 1}, {"s", "c1", 1, 0}, {"s", "c1", 1, 1}} {
+		run := set.Runs()[i]
+		require.Equal(t, want, KeyOf(&run.Cell))
+		require.True(t, run.Cell.Valid)
+		rows := collect(t, set, i)
+		require.Len(t, rows, 50)
+		sum := record.NewSummary(&run.Cell)
+		for id, got := range rows {
+			want := request(uint64(10*run.Cell.Index+run.Cell.Repeat), id)
+			sum.Add(want)
+			same(t, want, &got)
+		}
+		require.Equal(t, fmt.Sprint(sum.Values()), fmt.Sprint(run.Values))
+	}
+	require.NoError(t, set.Verify())
+}
+
+// same compares what is stored: Output is not, and where a step could not tell,
+// neither is what the others spent.
+func same(t testing.TB, want, got *record.Request) {
+	w := *want
+	w.Output = nil
+	for p := range w.Energy {
+		if w.Energy[p].Unknown {
+			w.Energy[p] = record.Energy{Unknown: true}
+		}
+	}
+	require.Equal(t, fmt.Sprintf("%+v", encoded(&w)), fmt.Sprintf("%+v", encoded(got)), "request %d", w.ID)
+}
+
+func encoded(r *record.Request) []byte {
+	n := names{at: map[string]int{}}
+	return append(appendRow(nil, r, &n), fmt.Sprint(n.list)...)
+}
+
+func TestVerifyFindsATouchedFile(t *testing.T) {
+	dir := t.TempDir()
+	run, err := Create(dir, manifest())
+	require.NoError(t, err)
+	play(t, run, 1, 1, 5)
+	require.NoError(t, run.Finish())
+	path := filepath.Join(dir, BenchFile)
+	require.NoError(t, os.WriteFile(path, append([]byte(tables(t, dir)[BenchFile]), '\n'), 0o644))
+	set, err := Read(dir)
+	require.NoError(t, err)
+	defer set.Close()
+	require.ErrorContains(t, set.Verify(), "the file was changed after the run")
+}
+
+// Two shards copied into one run are the run that one process would have made.
+func TestCopyMergesShards(t *testing.T) {
+	whole := t.TempDir()
+	run, err := Create(whole, manifest())
+	require.NoError(t, err)
+	play(t, run, 2, 1, 30)
+	require.NoError(t, run.Finish())
+
+	merged := t.TempDir()
+	to, err := Create(merged, manifest())
+	require.NoError(t, err)
+	for _, c := range []int{1, 0} { // shards come in any order
+		dir := t.TempDir()
+		run, err := Create(dir, manifest())
+		require.NoError(t, err)
+		w, err := run.Begin(cell(c, 0))
+		require.NoError(t, err)
+		for i := range 30 {
+			require.NoError(t, w.Row(request(uint64(10*c), i)))
+		}
+		require.NoError(t, w.End(cell(c, 0)))
+		require.NoError(t, run.Finish())
+		from, err := Read(dir)
+		require.NoError(t, err)
+		require.NoError(t, Copy(to, from))
+		require.NoError(t, from.Close())
+	}
+	require.NoError(t, to.Finish())
+	require.Equal(t, tables(t, whole), tables(t, merged))
+}
+
+func TestRefusals(t *testing.T) {
+	dir := t.TempDir()
+	run, err := Create(dir, manifest())
+	require.NoError(t, err)
+	w, err := run.Begin(cell(0, 0))
+	require.NoError(t, err)
+
+	_, err = run.Begin(cell(0, 0))
+	require.ErrorContains(t, err, "s/c0 seed 1 repeat 0: the run already has it")
+	_, err = Create(dir, manifest())
+	require.ErrorContains(t, err, "already holds a run")
+	_, err = Open(dir)
+	require.ErrorContains(t, err, "another process is writing")
+	_, err = Read(dir)
+	require.ErrorContains(t, err, "--resume")
+	_, err = Read(t.TempDir())
+	require.ErrorIs(t, err, os.ErrNotExist)
+
+	bad := request(1, 1)
+	bad.OutputTokens = 99
+	require.ErrorContains(t, w.Row(bad), "s/c0 seed 1 repeat 0: request 1: chunks hold")
+	require.ErrorContains(t, w.End(cell(1, 0)), "the block began as s/c0")
+	require.ErrorContains(t, run.Finish(), "1 blocks have not ended")
+	require.NoError(t, w.Row(request(1, 1)))
+	require.NoError(t, w.Row(request(1, 1)))
+	require.NoError(t, w.End(cell(0, 0)))
+	require.ErrorIs(t, w.Row(request(1, 2)), ErrClosed)
+	require.ErrorContains(t, run.Finish(), "request 1 was recorded twice")
+	_, err = run.Begin(cell(3, 0))
+	require.ErrorIs(t, err, ErrClosed)
+}
+
+// End judges: the facts decide, the caller's own reasons stay.
+func TestEndJudges(t *testing.T) {
+	dir := t.TempDir()
+	run, err := Create(dir, manifest())
+	require.NoError(t, err)
+	c := cell(0, 0)
+	w, err := run.Begin(c)
+	require.NoError(t, err)
+	c.Mode, c.Invalid = "measured", []string{"door was open"}
+	c.Lag = []time.Duration{5 * ms, ms, 3 * ms}
+	require.NoError(t, w.End(c))
+	require.NoError(t, run.Finish())
+	set, err := Read(dir)
+	require.NoError(t, err)
+	defer set.Close()
+	got := set.Runs()[0].Cell
+	require.False(t, got.Valid)
+	require.Equal(t, []string{"door was open", "requests released late, p99 5ms: want <= 1ms"}, got.Invalid)
+}
+
+// A given-up block leaves no trace, and its key is free again.
+func TestAbandon(t *testing.T) {
+	dir := t.TempDir()
+	m := manifest()
+	m.Expected = 1
+	run, err := Create(dir, m)
+	require.NoError(t, err)
+	w, err := run.Begin(cell(0, 0))
+	require.NoError(t, err)
+	require.NoError(t, w.Row(request(1, 1)))
+	w.Abandon()
+	play(t, run, 1, 1, 3)
+	require.NoError(t, run.Finish())
+	got, err := readManifest(dir)
+	require.NoError(t, err)
+	require.EqualValues(t, 3, got.Rows)
+}
+
+// A run that is finished early keeps its journal and takes the rest later.
+func TestFinishIncompleteThenResume(t *testing.T) {
+	dir, whole := t.TempDir(), t.TempDir()
+	run, err := Create(dir, manifest())
+	require.NoError(t, err)
+	play(t, run, 1, 2, 10)
+	require.NoError(t, run.Finish())
+	m, err := readManifest(dir)
+	require.NoError(t, err)
+	require.False(t, m.Complete)
+	run, err = Open(dir)
+	require.NoError(t, err)
+	play(t, run, 2, 2, 10)
+	require.NoError(t, run.Finish())
+
+	run, err = Create(whole, manifest())
+	require.NoError(t, err)
+	play(t, run, 2, 2, 10)
+	require.NoError(t, run.Finish())
+	require.Equal(t, tables(t, whole), tables(t, dir))
+}
+
+// Blocks written side by side from several goroutines make the same tables as
+// blocks written one after the other.
+func TestConcurrentBlocks(t *testing.T) {
+	one, many := t.TempDir(), t.TempDir()
+	run, err := Create(one, manifest())
+	require.NoError(t, err)
+	play(t, run, 4, 1, 9000)
+	require.NoError(t, run.Finish())
+
+	run, err = Create(many, manifest())
+	require.NoError(t, err)
+	var all errgroup.Group
+	for c := range 4 {
+		all.Go(func() error {
+			w, err := run.Begin(cell(c, 0))
+			if err != nil {
+				return err
 			}
-			for b.Loop() {
-				dir := b.TempDir()
-				run, err := Create(dir, manifest())
-				require.NoError(b, err)
-				w, err := run.Begin(cell(0, 0))
-				require.NoError(b, err)
-				for i := range n {
-					r := pool[i%len(pool)]
-					r.ID = i
-					if err := w.Row(r); err != nil {
-						b.Fatal(err)
+			var rows errgroup.Group
+			for part := range 2 {
+				rows.Go(func() error {
+					for i := part; i < 9000; i += 2 {
+						if err := w.Row(request(uint64(10*c), i)); err != nil {
+							return err
+						}
 					}
-				}
-				require.NoError(b, w.End(cell(0, 0)))
-				require.NoError(b, run.Finish())
+					return nil
+				})
 			}
-			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
-			_ = math.Pi
+			if err := rows.Wait(); err != nil {
+				return err
+			}
+			return w.End(cell(c, 0))
 		})
 	}
+	require.NoError(t, all.Wait())
+	require.NoError(t, run.Finish())
+	a, b := tables(t, one), tables(t, many)
+	for name := range a {
+		require.True(t, a[name] == b[name], "%s differs", name)
+	}
+}
+
+func TestTimedFlush(t *testing.T) {
+	dir := t.TempDir()
+	run, err := Create(dir, manifest())
+	require.NoError(t, err)
+	w, err := run.Begin(cell(0, 0))
+	require.NoError(t, err)
+	before, err := os.Stat(filepath.Join(dir, journalFile))
+	require.NoError(t, err)
+	require.NoError(t, w.Row(request(1, 1)))
+	require.Eventually(t, func() bool {
+		st, err := os.Stat(filepath.Join(dir, journalFile))
+		return err == nil && st.Size() > before.Size()
+	}, 5*time.Second, 20*time.Millisecond, "a row reaches the file without more rows behind it")
+	require.NoError(t, run.Close())
 }

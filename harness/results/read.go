@@ -1,0 +1,482 @@
+package results
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/ipc"
+
+	"meibench/harness/record"
+	"meibench/internal/units"
+)
+
+// Set is a finished run that is being read. Rows come as streams: memory holds a
+// batch per stream, however long the run was. Streams may be used side by side.
+type Set struct {
+	Dir      string
+	Manifest Manifest
+	runs     []CellRun
+	requests *reader
+	spans    *reader
+	files    []*os.File
+}
+
+// CellRun is one run of one cell: a row of the table of cells.
+type CellRun struct {
+	Cell   record.Cell
+	Rows   int            // requests
+	Values []record.Value // per-run metrics, in the order of the metrics' table
+	at     extent
+}
+
+// Read opens a run folder that Finish has written. A run that was cut off is an
+// error that says how to go on.
+func Read(dir string) (*Set, error) {
+	m, err := readManifest(dir)
+	if err != nil {
+		return nil, err
+	}
+	if m.Finished == nil {
+		return nil, fmt.Errorf("read run %s: it is not finished: go on with it by meibench run --resume --out %s", dir, dir)
+	}
+	s := &Set{Dir: dir, Manifest: m}
+	open := func(name, format string) *reader {
+		if err != nil {
+			return nil
+		}
+		var f *os.File
+		path := filepath.Join(dir, name)
+		if f, err = os.Open(path); err != nil {
+			err = diskError("open", path, err)
+			return nil
+		}
+		s.files = append(s.files, f)
+		var r *reader
+		if r, err = newReader(f, format); err != nil {
+			err = fmt.Errorf("read %s: %w", path, err)
+		}
+		return r
+	}
+	cells := open(CellsFile, CellsFormat)
+	s.requests = open(RequestsFile, RequestsFormat)
+	s.spans = open(SpansFile, SpansFormat)
+	if err == nil {
+		if s.runs, err = readCells(cells); err != nil {
+			err = fmt.Errorf("read %s: %w", filepath.Join(dir, CellsFile), err)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Close closes the files.
+func (s *Set) Close() (err error) {
+	for _, f := range s.files {
+		err = errors.Join(err, f.Close())
+	}
+	return err
+}
+
+// Runs lists the runs of cells, in table order. They are few; the caller may
+// change the slice but not what it points to.
+func (s *Set) Runs() []CellRun { return append([]CellRun(nil), s.runs...) }
+
+// Rows streams the requests of run i of Runs in order of ID, without spans. The
+// request is overwritten by the next. After an error the stream ends.
+func (s *Set) Rows(i int) iter.Seq2[*record.Request, error] {
+	return func(yield func(*record.Request, error) bool) {
+		var r record.Request
+		e := s.runs[i].at
+		err := s.requests.each(e.FirstRow, e.Rows, func(b *batch, row int) (bool, error) {
+			b.request(row, &r)
+			return yield(&r, nil), nil
+		})
+		if err != nil {
+			yield(nil, fmt.Errorf("read %s: %w", filepath.Join(s.Dir, RequestsFile), err))
+		}
+	}
+}
+
+// Spans streams the spans of run i of Runs, in the order of Rows.
+func (s *Set) Spans(i int) iter.Seq2[RequestSpan, error] {
+	return func(yield func(RequestSpan, error) bool) {
+		e := s.runs[i].at
+		err := s.spans.each(e.FirstSpan, e.Spans, func(b *batch, row int) (bool, error) {
+			id, span, run := b.span(row)
+			if run != i {
+				return false, fmt.Errorf("span row of run %d where run %d is expected: %w", run, i, errSchema)
+			}
+			return yield(RequestSpan{id, span}, nil), nil
+		})
+		if err != nil {
+			yield(RequestSpan{}, fmt.Errorf("read %s: %w", filepath.Join(s.Dir, SpansFile), err))
+		}
+	}
+}
+
+// RequestSpan is a span and the request it belongs to.
+type RequestSpan struct {
+	ID int
+	record.Span
+}
+
+// Full streams the requests of run i with their spans, as they were recorded.
+func (s *Set) Full(i int) iter.Seq2[*record.Request, error] {
+	return func(yield func(*record.Request, error) bool) {
+		next, stop := iter.Pull2(s.Spans(i))
+		defer stop()
+		span, err, more := next()
+		for r, rowErr := range s.Rows(i) {
+			if rowErr != nil {
+				yield(nil, rowErr)
+				return
+			}
+			r.Spans = r.Spans[:0]
+			for more && err == nil && span.ID == r.ID {
+				r.Spans = append(r.Spans, span.Span)
+				span, err, more = next()
+			}
+			if err == nil {
+				err = r.Check()
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Copy records every run of a set in a run that is being written: shards of one
+// suite become one run, with the rows that a single run would have had.
+func Copy(to *Run, from *Set) error {
+	for i := range from.runs {
+		c := from.runs[i].Cell
+		w, err := to.Begin(c)
+		if err != nil {
+			return err
+		}
+		for r, err := range from.Full(i) {
+			if err == nil {
+				err = w.Row(r)
+			}
+			if err != nil {
+				w.Abandon()
+				return err
+			}
+		}
+		if err := w.End(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Verify recomputes the digests of the folder's files and the per-run metrics
+// from the rows, and returns the first difference to what the folder says.
+func (s *Set) Verify() error {
+	for _, name := range []string{RequestsFile, SpansFile, CellsFile, BenchFile} {
+		got, err := DigestFile(filepath.Join(s.Dir, name))
+		if err != nil {
+			return fmt.Errorf("verify %s: %w", filepath.Join(s.Dir, name), err)
+		}
+		if want := s.Manifest.Files[name]; got != want {
+			return fmt.Errorf("verify %s: it is %d bytes with SHA-256 %s, the manifest says %d and %s: the file was changed after the run", filepath.Join(s.Dir, name), got.Bytes, got.SHA256, want.Bytes, want.SHA256)
+		}
+	}
+	for i := range s.runs {
+		run := &s.runs[i]
+		sum := record.NewSummary(&run.Cell)
+		for r, err := range s.Full(i) {
+			if err != nil {
+				return err
+			}
+			sum.Add(r)
+		}
+		for k, v := range sum.Values() {
+			if want := run.Values[k].V; v.V != want && (v.V == v.V || want == want) {
+				return fmt.Errorf("verify run %s: %s of %s is %g by its rows, the table of cells says %g", s.Dir, v.Metric.Name, KeyOf(&run.Cell), v.V, want)
+			}
+		}
+	}
+	return nil
+}
+
+func readCells(t *reader) (out []CellRun, err error) {
+	metrics := runMetrics()
+	err = t.each(0, t.rows, func(b *batch, row int) (bool, error) {
+		c := CellRun{at: extent{b.number("first_row", row), b.number("rows", row), b.number("first_span", row), b.number("spans", row)}}
+		c.Rows = int(c.at.Rows)
+		if b.err != nil {
+			return false, b.err
+		}
+		if err := json.Unmarshal([]byte(b.text("cell_json", row)), &c.Cell); err != nil {
+			return false, err
+		}
+		for _, m := range metrics {
+			c.Values = append(c.Values, record.Value{Metric: m, V: b.real(m.Name, row)})
+		}
+		out = append(out, c)
+		return true, b.err
+	})
+	return out, err
+}
+
+// reader gives the batches of an Arrow file. It keeps the last one, so that
+// small runs that share a batch do not read it again and again.
+type reader struct {
+	f    *ipc.FileReader
+	rows int64
+	cols map[string]int
+
+	mu   sync.Mutex
+	last *batch
+	at   int
+}
+
+// safely turns a panic of the Arrow library, which it raises on files that lie
+// about their layout, into an error.
+func safely(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("the file is damaged: %v", p)
+	}
+}
+
+func newReader(f *os.File, format string) (r *reader, err error) {
+	defer safely(&err)
+	r = &reader{cols: map[string]int{}, at: -1}
+	if r.f, err = ipc.NewFileReader(f); err != nil {
+		return nil, err
+	}
+	meta := r.f.Schema().Metadata()
+	if i := meta.FindKey("format"); i < 0 || meta.Values()[i] != format {
+		return nil, fmt.Errorf("this is no %s table: %w", format, errSchema)
+	}
+	for i, c := range r.f.Schema().Fields() {
+		r.cols[c.Name] = i
+	}
+	if n := r.f.NumRecords(); n > 0 {
+		b, err := r.batch(n - 1)
+		if err != nil {
+			return nil, err
+		}
+		r.rows = int64(n-1)*batchRows + b.rec.NumRows()
+	}
+	return r, nil
+}
+
+// batch reads batch i. Memory of old batches is the garbage collector's: the
+// allocator is Go's.
+func (r *reader) batch(i int) (b *batch, err error) {
+	defer safely(&err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.at == i {
+		return r.last, nil
+	}
+	rec, err := r.f.RecordAt(i)
+	if err != nil {
+		return nil, err
+	}
+	if n := rec.NumRows(); n != batchRows && (n > batchRows || i != r.f.NumRecords()-1) {
+		return nil, fmt.Errorf("batch %d has %d rows: %w", i, n, errSchema)
+	}
+	b = &batch{rec: rec, cols: r.cols}
+	b.bind()
+	r.last, r.at = b, i
+	return b, nil
+}
+
+// each calls fn with n rows from the first on, until it returns false.
+func (r *reader) each(first, n int64, fn func(b *batch, row int) (bool, error)) (err error) {
+	defer safely(&err)
+	if first < 0 || n < 0 || first > r.rows || n > r.rows-first {
+		return fmt.Errorf("rows %d to %d of %d: %w", first, first+n, r.rows, errSchema)
+	}
+	for n > 0 {
+		b, err := r.batch(int(first / batchRows))
+		if err != nil {
+			return err
+		}
+		if b.err != nil {
+			return b.err
+		}
+		from := int(first % batchRows)
+		to := int(min(int64(from)+n, b.rec.NumRows()))
+		for row := from; row < to; row++ {
+			if more, err := fn(b, row); err != nil || !more {
+				return err
+			}
+		}
+		first, n = first+int64(to-from), n-int64(to-from)
+	}
+	return nil
+}
+
+// batch is one record batch with the columns of requests or spans at hand, by
+// their place in the arrays of package codec.
+type batch struct {
+	rec  arrow.Record
+	cols map[string]int
+	err  error // a column is missing or of another type
+
+	counts   [7]*array.Int64
+	intended *array.Int64
+	times    [9]*array.Int64
+	sizes    [6]*array.Int64
+	joules   [record.NumParts]*array.Float64
+	sources  [record.NumParts]*array.Dictionary
+	flop     *array.Float64
+	quality  *array.Float64
+	outcome  *array.Dictionary
+	errText  *array.String
+	chunkAt  *array.List
+	chunkTok *array.List
+	atVals   *array.Int64
+	tokVals  *array.Int32
+
+	run        *array.Int32
+	owner      *array.Int64
+	kind, node *array.Dictionary
+	start, end *array.Int64
+}
+
+// col finds a column; where it is missing or of another type it sets b.err and
+// returns nil.
+func col[T arrow.Array](b *batch, name string) (c T) {
+	i, ok := b.cols[name]
+	if ok {
+		c, ok = b.rec.Column(i).(T)
+	}
+	if !ok && b.err == nil {
+		b.err = missing(name)
+	}
+	return c
+}
+
+func (b *batch) bind() {
+	if _, ok := b.cols["intended_ns"]; ok {
+		b.bindRequests()
+	} else if _, ok := b.cols["start_ns"]; ok {
+		b.run, b.owner = col[*array.Int32](b, "run"), col[*array.Int64](b, "id")
+		b.kind, b.node = col[*array.Dictionary](b, "kind"), col[*array.Dictionary](b, "node")
+		b.start, b.end = col[*array.Int64](b, "start_ns"), col[*array.Int64](b, "end_ns")
+	}
+}
+
+func (b *batch) bindRequests() {
+	for i, name := range countNames() {
+		b.counts[i] = col[*array.Int64](b, name)
+	}
+	b.intended = col[*array.Int64](b, "intended_ns")
+	for i, name := range timeNames() {
+		b.times[i] = col[*array.Int64](b, name)
+	}
+	for i, name := range sizeNames() {
+		b.sizes[i] = col[*array.Int64](b, name)
+	}
+	for p := range record.NumParts {
+		b.joules[p] = col[*array.Float64](b, "energy_"+p.String())
+		b.sources[p] = col[*array.Dictionary](b, "energy_"+p.String()+"_source")
+	}
+	b.flop, b.quality = col[*array.Float64](b, "flop"), col[*array.Float64](b, "quality")
+	b.outcome, b.errText = col[*array.Dictionary](b, "outcome"), col[*array.String](b, "err")
+	b.chunkAt, b.chunkTok = col[*array.List](b, "chunk_at_ns"), col[*array.List](b, "chunk_tokens")
+	if b.err != nil {
+		return
+	}
+	var ok, ok2 bool
+	b.atVals, ok = b.chunkAt.ListValues().(*array.Int64)
+	b.tokVals, ok2 = b.chunkTok.ListValues().(*array.Int32)
+	if !ok || !ok2 {
+		b.err = missing("chunk_at_ns")
+	}
+}
+
+// request reads a row into r, keeping the memory of its slices; spans are in
+// another table.
+func (b *batch) request(row int, r *record.Request) {
+	chunks, spans := r.Chunks[:0], r.Spans[:0]
+	*r = record.Request{Quality: math.NaN(), Intended: time.Duration(b.intended.Value(row)), Spans: spans}
+	for i, c := range counts(r) {
+		*c = int(b.counts[i].Value(row))
+	}
+	for i, t := range times(r) {
+		*t = record.Unset
+		if b.times[i].IsValid(row) {
+			*t = time.Duration(b.times[i].Value(row))
+		}
+	}
+	for i, s := range sizes(r) {
+		*s = units.Bytes(b.sizes[i].Value(row))
+	}
+	for p := range r.Energy {
+		r.Energy[p] = b.energy(p, row)
+	}
+	r.FLOP = units.FLOP(b.flop.Value(row))
+	if b.quality.IsValid(row) {
+		r.Quality = b.quality.Value(row)
+	}
+	r.Outcome = record.OK + record.Outcome(b.outcome.GetValueIndex(row))
+	r.Err = b.errText.Value(row)
+	from, to := b.chunkAt.ValueOffsets(row)
+	tok, _ := b.chunkTok.ValueOffsets(row)
+	for i := from; i < to; i++ {
+		chunks = append(chunks, record.Chunk{At: time.Duration(b.atVals.Value(int(i))), Tokens: int(b.tokVals.Value(int(tok + i - from)))})
+	}
+	r.Chunks = chunks
+}
+
+// energy is the inverse of putEnergy.
+func (b *batch) energy(p, row int) record.Energy {
+	switch {
+	case b.sources[p].IsNull(row):
+		return record.Energy{}
+	case b.joules[p].IsNull(row):
+		return record.Energy{Unknown: true}
+	}
+	return record.Energy{Joules: units.Joules(b.joules[p].Value(row)), Source: uint8(b.sources[p].GetValueIndex(row)) + 1}
+}
+
+func (b *batch) span(row int) (id int, s record.Span, run int) {
+	node := b.node.Dictionary().(*array.String).Value(b.node.GetValueIndex(row))
+	s = record.Span{Kind: record.Compute + record.Kind(b.kind.GetValueIndex(row)), Node: node,
+		Start: time.Duration(b.start.Value(row)), End: time.Duration(b.end.Value(row))}
+	return int(b.owner.Value(row)), s, int(b.run.Value(row))
+}
+
+// number, real and text read a value by name, for tables of few rows.
+func (b *batch) number(name string, row int) int64 {
+	if c := col[*array.Int64](b, name); c != nil {
+		return c.Value(row)
+	}
+	return 0
+}
+
+func (b *batch) real(name string, row int) float64 {
+	if c := col[*array.Float64](b, name); c != nil && c.IsValid(row) {
+		return c.Value(row)
+	}
+	return math.NaN()
+}
+
+func (b *batch) text(name string, row int) string {
+	if c := col[*array.String](b, name); c != nil {
+		return c.Value(row)
+	}
+	return ""
+}
