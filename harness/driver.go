@@ -18,7 +18,10 @@ type driver struct {
 	pace func(at time.Duration) // parks the arrivals until a time
 	pipe pipeline.Pipeline
 	sink func(*workloads.Request, *record.Request)
-	free []*flight
+	// follow says what is asked because a request is over, and when; nil in
+	// open loops. The slice is valid until the next call.
+	follow func(r workloads.Request, at time.Duration) []workloads.Request
+	free   []*flight
 
 	offered, finished int
 }
@@ -43,9 +46,9 @@ func newDriver(env world.Env, pipe pipeline.Pipeline, sink func(*workloads.Reque
 	return d
 }
 
-// open starts the arrivals of an open loop: a request starts when the schedule
-// says, whatever became of the ones before it.
-func (d *driver) open(requests iter.Seq[workloads.Request]) {
+// offer starts the arrivals: each request starts when the schedule says,
+// whatever became of the ones before it.
+func (d *driver) offer(requests iter.Seq[workloads.Request]) {
 	d.env.Go("arrivals", func() {
 		for req := range requests {
 			d.pace(req.ArriveAt)
@@ -53,31 +56,6 @@ func (d *driver) open(requests iter.Seq[workloads.Request]) {
 			d.env.Go("request", f.run)
 		}
 	})
-}
-
-// closed starts n clients that each ask again when they have their answer and
-// thought about it; a request's intended time is when its client was ready.
-func (d *driver) closed(n int, requests iter.Seq[workloads.Request], think func(id int) time.Duration) {
-	next, stop := iter.Pull(requests)
-	clients := n
-	for range n {
-		d.env.Go("client", func() {
-			defer func() {
-				if clients--; clients == 0 {
-					stop()
-				}
-			}()
-			for {
-				req, ok := next()
-				if !ok {
-					return
-				}
-				d.env.Sleep(think(req.ID))
-				req.ArriveAt = d.env.Now()
-				d.flight(&req).serve()
-			}
-		})
-	}
 }
 
 func (d *driver) flight(req *workloads.Request) *flight {
@@ -89,20 +67,40 @@ func (d *driver) flight(req *workloads.Request) *flight {
 		f.run = f.serve
 	}
 	f.req = *req
-	f.log.Reset(req.ID, req.ArriveAt)
-	f.log.User, f.log.Session, f.log.Turn = req.User, req.Session, req.Turn
-	f.log.PromptTokens, f.log.AskedTokens, f.log.SensorBytes = req.PromptTokens, req.OutputTokens, req.SensorBytes
-	f.log.Released = max(d.env.Now(), req.ArriveAt)
 	d.offered++
 	return f
+}
+
+// begin opens the request's record.
+func (f *flight) begin() {
+	req, log := &f.req, &f.log
+	log.Reset(req.ID, req.ArriveAt)
+	log.User, log.Session, log.Turn, log.Deadline = req.User, req.Session, req.Turn, req.Deadline
+	log.PromptTokens, log.AskedTokens, log.SensorBytes = req.PromptTokens, req.OutputTokens, req.SensorBytes
+	log.Released = max(f.d.env.Now(), req.ArriveAt)
 }
 
 // serve runs the request in a process of its own.
 func (f *flight) serve() {
 	d := f.d
+	f.begin()
 	err := d.pipe.Handle(&f.req, &f.log)
 	f.log.Finish(d.env.Now(), err)
 	d.finished++
 	d.sink(&f.req, &f.log)
+	if d.follow != nil {
+		d.next(f)
+	}
 	d.free = append(d.free, f)
+}
+
+// next starts what follows from the end of a request.
+func (d *driver) next(f *flight) {
+	for _, req := range d.follow(f.req, d.env.Now()) {
+		g := d.flight(&req)
+		d.env.Go("request", func() {
+			d.pace(g.req.ArriveAt)
+			g.serve()
+		})
+	}
 }

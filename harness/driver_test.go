@@ -75,7 +75,7 @@ func TestLatencyCountsFromTheIntendedTime(t *testing.T) {
 					}
 					queue = append(queue, q)
 				})
-				d.open(every(2*time.Millisecond, 50))
+				d.offer(every(2*time.Millisecond, 50))
 				require.NoError(t, env.Run())
 				for i := range e2e {
 					require.Equal(t, time.Duration(i)*time.Millisecond, queue[i])
@@ -91,16 +91,27 @@ func TestLatencyCountsFromTheIntendedTime(t *testing.T) {
 // timerOnly hides SleepUntil.
 type timerOnly struct{ world.Runner }
 
+// Two users, each 3 ms of service and 1 ms of thought, six requests in all.
 func TestClosedLoopAsksAgainAfterTheAnswer(t *testing.T) {
 	env := world.NewSim(nil)
 	var at []time.Duration
 	d := newDriver(env, &fixed{null{env}, world.NewSlots(env, 2), 3 * time.Millisecond}, func(_ *workloads.Request, log *record.Request) {
+		require.NoError(t, log.Check())
 		at = append(at, log.Intended)
 	})
-	d.closed(2, every(time.Hour, 6), func(int) time.Duration { return time.Millisecond })
+	d.follow = func(r workloads.Request, done time.Duration) []workloads.Request {
+		if r.ID >= 4 {
+			return nil
+		}
+		r.ID += 2
+		r.ArriveAt = done + time.Millisecond
+		return []workloads.Request{r}
+	}
+	d.offer(every(0, 2))
 	require.NoError(t, env.Run())
-	ms := time.Millisecond // two clients, each 1 ms of thought and 3 ms of service
-	require.Equal(t, []time.Duration{ms, ms, 5 * ms, 5 * ms, 9 * ms, 9 * ms}, at)
+	ms := time.Millisecond
+	require.Equal(t, []time.Duration{0, 0, 4 * ms, 4 * ms, 8 * ms, 8 * ms}, at)
+	require.Equal(t, 6, d.offered)
 }
 
 func TestIssuePathDoesNotAllocate(t *testing.T) {
@@ -111,7 +122,7 @@ func TestIssuePathDoesNotAllocate(t *testing.T) {
 
 func issue(env world.Runner, n int) {
 	d := newDriver(env, &null{env}, func(*workloads.Request, *record.Request) {})
-	d.open(every(0, n))
+	d.offer(every(0, n))
 	if err := env.Run(); err != nil || d.finished != n {
 		panic("issue path lost requests")
 	}

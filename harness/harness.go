@@ -1,2 +1,218 @@
-// Package harness runs the cells of a suite.
+// Package harness runs the cells of a suite and records what happened.
+//
+// A cell is resolved by a Lab (names to models, workloads and profiles), set up
+// in a world that fits its mode, driven, judged, and written:
+//
+//	mode         world              devices            links
+//	measured     Real, wall clock   reference kernels  shaped loopback sockets
+//	emulated     Sim                reference kernels  cost model
+//	modelled     Sim                cost model         cost model
+//	conformance  Real, fake clock   cost model         cost model (tests only)
+//
+// The pipeline is the same source in all of them. Repeats are the unit of
+// inference: each has its own seed, and within a repeat the cells of a measured
+// suite run in an order drawn from that seed, so that a drift of the machine
+// falls on all arms alike.
 package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"meibench/harness/record"
+	"meibench/harness/results"
+	"meibench/internal/rng"
+	"meibench/suites"
+)
+
+// Progress hears what a run is doing. Its methods may be called from any
+// goroutine.
+type Progress interface {
+	Cell(i, n int, name string, requests int)
+	Request(done int)
+	Note(format string, args ...any)
+}
+
+// Options say what to run and where to put it.
+type Options struct {
+	Suites   []*suites.Suite
+	Out      string // run folder
+	Resume   bool   // go on with what Out holds
+	Seed     uint64 // 0 = the cells' own
+	Repeats  int    // 0 = the cells' own
+	Quick    bool   // fewer requests; marks everything NOT COMPARABLE
+	Shard    Shard
+	Command  []string
+	Progress Progress
+	Now      func() time.Time
+}
+
+// Shard is one of N parts of a run: part I takes every N-th run of a cell.
+type Shard struct{ I, N int }
+
+// has reports whether the k-th run of a cell belongs to the shard.
+func (s Shard) has(k int) bool { return s.N <= 1 || k%s.N == s.I }
+
+// quickShare is what remains of a cell's requests under --quick.
+const quickShare = 4
+
+// arm is one run of one cell.
+type arm struct {
+	cell   suites.Cell
+	suite  string
+	index  int // of the cell in the whole run
+	repeat int
+	seed   uint64
+	setup  *setup
+}
+
+// InputError is a cell that cannot run: a name that does not exist, a mode that
+// a site does not offer. Nothing has run.
+type InputError struct{ Err error }
+
+// Error is the error inside.
+func (e *InputError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error inside.
+func (e *InputError) Unwrap() error { return e.Err }
+
+// Run runs what the options say. What was recorded stays recorded whatever goes
+// wrong; the error then says how to go on.
+func Run(ctx context.Context, lab *Lab, o Options) (err error) {
+	arms, err := lab.plan(o)
+	if err != nil {
+		return &InputError{err}
+	}
+	if err := lab.prepare(o, arms); err != nil {
+		return err
+	}
+	run, err := open(lab, o, arms)
+	if errors.Is(err, results.ErrComplete) {
+		o.Progress.Note("%s is complete; nothing to do", o.Out)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, run.Close()) }()
+	for _, w := range run.Manifest().Warnings {
+		o.Progress.Note("warning: %s", w)
+	}
+	for i, a := range arms {
+		if run.Done(a.key()) {
+			continue
+		}
+		o.Progress.Cell(i, len(arms), a.title(), a.cell.Requests)
+		if err := lab.runArm(ctx, run, a, o.Progress); err != nil {
+			return fmt.Errorf("%s: %w (what is recorded is safe; go on with --resume --out %s)", a.title(), err, o.Out)
+		}
+	}
+	return run.Finish()
+}
+
+func open(lab *Lab, o Options, arms []*arm) (*results.Run, error) {
+	m, err := lab.manifest(o, arms)
+	if err != nil {
+		return nil, err
+	}
+	if !o.Resume {
+		run, err := results.Create(o.Out, m)
+		if err == nil && lab.Host != nil {
+			err = lab.keepHost(o.Out)
+		}
+		return run, err
+	}
+	run, err := results.Open(o.Out)
+	if err != nil {
+		return nil, err
+	}
+	if was := run.Manifest(); was.Contract != m.Contract || was.SuiteHash != m.SuiteHash {
+		return nil, errors.Join(run.Close(), fmt.Errorf("%s holds another run (suite %.12s, contract %.12s; this is suite %.12s, contract %.12s): resume with the command that began it: %q",
+			o.Out, was.SuiteHash, was.Contract, m.SuiteHash, m.Contract, was.Command))
+	}
+	return run, nil
+}
+
+// plan lists the runs of cells in the order in which they will be made.
+func (l *Lab) plan(o Options) ([]*arm, error) {
+	var arms []*arm
+	setups := map[string]*setup{}
+	index, k := 0, 0
+	most := 0
+	for _, s := range o.Suites {
+		for _, c := range s.Cells {
+			if o.Repeats > 0 {
+				c.Repeats = o.Repeats
+			}
+			if o.Seed != 0 {
+				c.Seed = o.Seed
+			}
+			if o.Quick {
+				c.Requests, c.Warmup = max(2, c.Requests/quickShare), min(c.Warmup, 1)
+			}
+			set, err := l.resolve(c, o.Quick)
+			if err != nil {
+				return nil, fmt.Errorf("suite %s, cell %s: %w", s.Name, c.Name, err)
+			}
+			setups[s.Name+c.Name] = set
+			most = max(most, c.Repeats)
+			for r := range c.Repeats {
+				if o.Shard.has(k) {
+					arms = append(arms, &arm{cell: c, suite: s.Name, index: index, repeat: r, seed: repeatSeed(c.Seed, r), setup: set})
+				}
+				k++
+			}
+			index++
+		}
+	}
+	return interleave(arms, most), nil
+}
+
+// repeatSeed gives each repeat a seed of its own; the first has the cell's.
+func repeatSeed(seed uint64, repeat int) uint64 {
+	if repeat == 0 {
+		return seed
+	}
+	return rng.Stream(seed, "repeat", repeat).Uint64()
+}
+
+// interleave orders arms by repeat and shuffles the measured ones within each:
+// drift of the machine then falls on all arms alike.
+func interleave(arms []*arm, repeats int) []*arm {
+	out := make([]*arm, 0, len(arms))
+	for r := range repeats {
+		var round []*arm
+		var at []int // where measured arms stand in the round
+		for _, a := range arms {
+			if a.repeat == r {
+				if a.cell.Mode == "measured" {
+					at = append(at, len(round))
+				}
+				round = append(round, a)
+			}
+		}
+		if len(at) > 0 {
+			rand.New(rng.Stream(round[at[0]].seed, "order", r)).Shuffle(len(at), func(i, j int) {
+				round[at[i]], round[at[j]] = round[at[j]], round[at[i]]
+			})
+		}
+		out = append(out, round...)
+	}
+	return out
+}
+
+func (a *arm) title() string {
+	t := a.suite + " " + a.cell.Name
+	if a.cell.Repeats > 1 {
+		t += fmt.Sprintf(" repeat %d", a.repeat+1)
+	}
+	return t
+}
+
+func (a *arm) key() results.Key {
+	c := record.Cell{Suite: a.suite, Name: a.cell.Name, Seed: a.seed, Repeat: a.repeat}
+	return results.KeyOf(&c)
+}

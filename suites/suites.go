@@ -163,7 +163,8 @@ func Load(name string, set ...Set) (*Suite, error) {
 	return Parse(name, text, set...)
 }
 
-// Set overrides a key of a suite: one value replaces it, several make it an axis.
+// Set overrides a key of a suite: one value replaces it, several make it an
+// axis. A pipeline's parameter always becomes an axis, so that names show it.
 type Set struct {
 	Key    string
 	Values []any
@@ -186,14 +187,29 @@ func ParseSet(arg string) (Set, error) {
 	return set, nil
 }
 
-// override puts a Set in place of the axis of that key, or makes it the last axis.
-func (f *file) override(set Set) {
+// override puts a Set in place of the axis or the default of that key, or makes
+// it the last axis.
+func (f *file) override(set Set) error {
 	i := slices.IndexFunc(f.Axes, func(a axis) bool { return a.Key == set.Key })
+	if len(set.Values) == 1 {
+		params := map[string]float64{}
+		err := f.Defaults.assign(set.Key, set.Values[0], params)
+		if err != nil {
+			return fmt.Errorf("--set %s: %w", set.Key, err)
+		}
+		if len(params) == 0 {
+			if i >= 0 {
+				f.Axes = slices.Delete(f.Axes, i, i+1)
+			}
+			return nil
+		}
+	}
 	if i < 0 {
 		f.Axes = append(f.Axes, axis(set))
-		return
+	} else {
+		f.Axes[i] = axis(set)
 	}
-	f.Axes[i] = axis(set)
+	return nil
 }
 
 // Parse reads a suite from YAML; where is named in errors. Overrides count as
@@ -219,7 +235,9 @@ func Parse(where string, text []byte, set ...Set) (*Suite, error) {
 		f.Axes = append(f.Axes, axis{key, values})
 	}
 	for _, o := range set {
-		f.override(o)
+		if err := f.override(o); err != nil {
+			return nil, fmt.Errorf("%s: %w", where, err)
+		}
 	}
 	s := &Suite{Name: f.Name, Question: f.Question, Source: f.Source, Text: text}
 	canonical, err := json.Marshal(f)
@@ -300,7 +318,7 @@ func (s *Suite) expand(where string, f file) error {
 			}
 			name = append(name, fmt.Sprintf("%s=%v", a.Key, v))
 		}
-		c := set.cell(strings.Join(name, "/"))
+		c := set.cell(cmp.Or(strings.Join(name, "/"), "cell"))
 		for key, v := range f.Params[c.Pipeline] {
 			if _, ok := params[key]; !ok {
 				params[key] = v

@@ -56,6 +56,12 @@ func TestOverridesAndNarrowing(t *testing.T) {
 	require.Len(t, s.Cells, 1)
 	require.EqualError(t, s.Narrow(map[string][]string{"app": {"driving"}}),
 		`suite "x" has no cell with app driving (have ar; --set app=... replaces them)`)
+	app, err := ParseSet("app=robotics")
+	require.NoError(t, err)
+	s, err = Parse("x.yaml", []byte(small), app)
+	require.NoError(t, err)
+	require.Equal(t, "cut=1", s.Cells[0].Name, "one value replaces a default and no name changes")
+	require.Equal(t, "robotics", s.Cells[0].App)
 	for _, bad := range []string{"", "a", "=1", "a="} {
 		_, err := ParseSet(bad)
 		require.Error(t, err, bad)

@@ -38,6 +38,7 @@ type Device struct {
 	heat  *heat
 	mem   memory
 	opt   Options
+	busy  time.Duration
 	outs  []hardware.Out // of the latest Run; valid until its caller blocks
 
 	accept, confide rng.Key
@@ -74,6 +75,9 @@ func (d *Device) Law() *Law { return d.law }
 // Used is the memory booked now: weights and KV caches.
 func (d *Device) Used() units.Bytes { return d.mem.used }
 
+// Busy is the time spent in operations so far, summed over slots.
+func (d *Device) Busy() time.Duration { return d.busy }
+
 // Run costs op and sleeps that long in one of the device's slots.
 func (d *Device) Run(op *hardware.Op) (hardware.Result, error) {
 	if !d.opt.Ops.Has(op.Kind) || op.Kind == 0 {
@@ -97,6 +101,7 @@ func (d *Device) Run(op *hardware.Op) (hardware.Result, error) {
 		d.env.Sleep(busy)
 	}
 	d.slots.Release()
+	d.busy += busy
 	return hardware.Result{Seqs: d.results(op, start, busy), Usage: d.usage(start, start+busy, cost)}, nil
 }
 

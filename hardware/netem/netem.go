@@ -29,17 +29,9 @@ import (
 	"meibench/internal/units"
 )
 
-// Transit is when a message passes a link: its first byte leaves at Start, its
-// last at Sent, and it has arrived at Arrive.
-type Transit struct {
-	Start, Sent, Arrive time.Duration
-	Energy              units.Joules
-	Joules              hardware.Source // 0 = energy unknown
-}
-
 // Shaper decides the transit of each message, in the order they are sent.
 type Shaper interface {
-	Next(now time.Duration, n units.Bytes) (Transit, error)
+	Next(now time.Duration, n units.Bytes) (hardware.Transit, error)
 }
 
 const (
@@ -65,7 +57,7 @@ type Link struct {
 type message struct {
 	number  uint64
 	payload hardware.Payload
-	transit Transit
+	transit hardware.Transit
 	got     hardware.Delivery
 	err     error
 	arrived bool

@@ -19,10 +19,10 @@ type pipe struct {
 	free  time.Duration
 }
 
-func (p *pipe) Next(now time.Duration, n units.Bytes) (Transit, error) {
+func (p *pipe) Next(now time.Duration, n units.Bytes) (hardware.Transit, error) {
 	start := max(now, p.free)
 	p.free = start + units.TransferTime(n, p.rate)
-	return Transit{Start: start, Sent: p.free, Arrive: p.free + p.delay}, nil
+	return hardware.Transit{Start: start, Sent: p.free, Arrive: p.free + p.delay}, nil
 }
 
 func TestSendCarriesTheBytesInTime(t *testing.T) {

@@ -112,7 +112,6 @@ func TestFinish(t *testing.T) {
 	require.ErrorIs(t, err, ErrComplete)
 }
 
-
 func collect(t testing.TB, s *Set, run int) (out []record.Request) {
 	for r, err := range s.Full(run) {
 		require.NoError(t, err)

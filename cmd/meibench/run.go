@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"meibench/hardware/profiles"
+	"meibench/harness"
+	"meibench/harness/results"
+	"meibench/reports"
+	"meibench/suites"
+)
+
+// runFlags are the flags of meibench run.
+type runFlags struct {
+	filters   map[string]*[]string
+	set       []string
+	seed      uint64
+	repeats   int
+	out       string
+	resume    bool
+	bench     string
+	profile   string
+	shard     string
+	dryRun    bool
+	quick     bool
+	noReport  bool
+	modelFile string
+}
+
+const runLong = `Run suites: each cell is a workload through a pipeline on a site, measured on
+this machine, emulated, or modelled. Without arguments the embedded quickstart
+suite runs. A suite is a name (meibench list suites) or a YAML file.
+
+The run folder (--out) holds requests.arrow, spans.arrow, cells.arrow, run.json,
+bench.txt and a report. Everything is written as it happens: after a crash or
+Ctrl-C, the same command with --resume goes on where it stopped.`
+
+func newRun(a *app) *cobra.Command {
+	f := &runFlags{filters: map[string]*[]string{}}
+	c := &cobra.Command{
+		Use: "run [SUITE...]", Short: "run suites and write a run folder with a report", Long: runLong,
+		Example: "  meibench run\n  meibench run --mode modelled --repeat 5\n  meibench run placement --set rate=1,2,4\n  meibench run --out runs/a --resume",
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return suites.Names(), cobra.ShellCompDirectiveDefault
+		},
+		RunE: func(c *cobra.Command, args []string) error { return a.run(c.Context(), f, args) },
+	}
+	fs := c.Flags()
+	for _, key := range []string{"app", "pipeline", "site", "mode"} {
+		f.filters[key] = fs.StringSlice(key, nil, "only cells with this "+key+" (repeat or separate by commas)")
+	}
+	fs.StringVar(&f.modelFile, "model", "", "model to run instead of the suite's: a name or a GGUF file")
+	fs.StringArrayVar(&f.set, "set", nil, "override a key of the suite: key=value[,value...]; several values make an axis")
+	fs.Uint64Var(&f.seed, "seed", 0, "seed instead of the cells' own")
+	fs.IntVar(&f.repeats, "repeat", 0, "repeats of every cell instead of the suite's own")
+	fs.StringVar(&f.out, "out", "", "run folder (default runs/SUITE-TIME)")
+	fs.BoolVar(&f.resume, "resume", false, "go on with an interrupted run; needs --out")
+	fs.StringVar(&f.bench, "bench", "", "also write the results as Go benchmark text to this file")
+	fs.StringVar(&f.profile, "profile", "", "profile of this machine, from meibench profile (default: measured quickly now)")
+	fs.StringVar(&f.shard, "shard", "", "run only part i of n of the cells, as i/n")
+	fs.BoolVar(&f.dryRun, "dry-run", false, "list the cells and what they would take, and run nothing")
+	fs.BoolVar(&f.quick, "quick", false, "a quarter of the requests; marks every output NOT COMPARABLE")
+	fs.BoolVar(&f.noReport, "no-report", false, "do not write report.md and report.html")
+	return c
+}
+
+func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
+	list, err := f.suites(args)
+	if err != nil {
+		return withCode(exitUsage, err)
+	}
+	shard, err := parseShard(f.shard)
+	if err != nil {
+		return withCode(exitUsage, err)
+	}
+	if f.resume && f.out == "" {
+		return withCode(exitUsage, errors.New("--resume needs --out, the folder to go on with"))
+	}
+	lab, err := f.lab()
+	if err != nil {
+		return withCode(exitUsage, err)
+	}
+	if f.dryRun {
+		return a.dryRun(list)
+	}
+	if f.out == "" {
+		f.out = filepath.Join("runs", list[0].Name+"-"+time.Now().Format("20060102-150405"))
+	}
+	p := newProgress(a.err, a.quiet)
+	opt := harness.Options{Suites: list, Out: f.out, Resume: f.resume, Seed: f.seed, Repeats: f.repeats, Quick: f.quick,
+		Shard: shard, Command: commandLine(), Progress: p, Now: time.Now}
+	err = harness.Run(ctx, lab, opt)
+	p.Close()
+	if err != nil {
+		return a.runFailed(ctx, f, err)
+	}
+	return a.afterRun(f)
+}
+
+// runFailed picks the exit code: what the user did, what the machine cannot do,
+// or a run that is incomplete.
+func (a *app) runFailed(ctx context.Context, f *runFlags, err error) error {
+	if ctx.Err() != nil {
+		return &coded{exitInterrupted, fmt.Errorf("interrupted; go on with: meibench %s", strings.Join(resumeCommand(f), " "))}
+	}
+	var bad *harness.InputError
+	if errors.As(err, &bad) {
+		return withCode(exitUsage, err)
+	}
+	return withCode(exitIncomplete, err)
+}
+
+// resumeCommand is this command line with what --resume needs.
+func resumeCommand(f *runFlags) []string {
+	args := commandLine()[1:]
+	have := strings.Join(args, " ")
+	if !strings.Contains(have, "--out") {
+		args = append(args, "--out", f.out)
+	}
+	if !strings.Contains(have, "--resume") {
+		args = append(args, "--resume")
+	}
+	return args
+}
+
+func commandLine() []string { return append([]string{"meibench"}, os.Args[1:]...) }
+
+// afterRun prints the table, writes the report and says where it is, last.
+func (a *app) afterRun(f *runFlags) error {
+	data, err := reports.Load(f.out)
+	if err != nil {
+		return withCode(exitIncomplete, err)
+	}
+	rep := reports.Build(data)
+	if a.json {
+		err = rep.JSON(a.out)
+	} else {
+		err = rep.Text(a.out, terminalWidth())
+	}
+	if err != nil {
+		return err
+	}
+	if f.bench != "" {
+		text, err := os.ReadFile(filepath.Join(f.out, results.BenchFile))
+		if err == nil {
+			err = os.WriteFile(f.bench, text, 0o644)
+		}
+		if err != nil {
+			return withCode(exitEnvironment, fmt.Errorf("write %s: %w", f.bench, err))
+		}
+	}
+	last := "run folder: " + f.out
+	if !f.noReport {
+		paths, err := rep.Write(f.out)
+		if err != nil {
+			return withCode(exitEnvironment, err)
+		}
+		last = "report: " + paths.HTML
+	}
+	if a.json {
+		fmt.Fprintln(a.err, last)
+	} else {
+		fmt.Fprintln(a.out, last)
+	}
+	if n := rep.Invalid(); n > 0 {
+		return &coded{exitGate, fmt.Errorf("%d cell(s) are INVALID; the report says why", n)}
+	}
+	return nil
+}
+
+func terminalWidth() int {
+	if n, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && n > 40 {
+		return n
+	}
+	return 150
+}
+
+func (f *runFlags) suites(args []string) ([]*suites.Suite, error) {
+	if len(args) == 0 {
+		args = []string{"quickstart"}
+	}
+	var set []suites.Set
+	for _, s := range f.set {
+		o, err := suites.ParseSet(s)
+		if err != nil {
+			return nil, err
+		}
+		set = append(set, o)
+	}
+	if f.modelFile != "" {
+		set = append(set, suites.Set{Key: "model", Values: []any{f.modelFile}})
+	}
+	var list []*suites.Suite
+	for _, name := range args {
+		s, err := suites.Load(name, set...)
+		if err != nil {
+			return nil, err
+		}
+		keep := map[string][]string{}
+		for key, v := range f.filters {
+			keep[key] = *v
+		}
+		if err := s.Narrow(keep); err != nil {
+			return nil, err
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+func (f *runFlags) lab() (*harness.Lab, error) {
+	lab := &harness.Lab{Measure: measureHost}
+	if f.profile == "" {
+		return lab, nil
+	}
+	host, err := profiles.LoadDevice(f.profile)
+	if err != nil {
+		return nil, err
+	}
+	lab.Host = host
+	return lab, nil
+}
+
+func parseShard(s string) (harness.Shard, error) {
+	if s == "" {
+		return harness.Shard{}, nil
+	}
+	i, n, ok := strings.Cut(s, "/")
+	a, err1 := strconv.Atoi(i)
+	b, err2 := strconv.Atoi(n)
+	if !ok || err1 != nil || err2 != nil || b < 1 || a < 0 || a >= b {
+		return harness.Shard{}, fmt.Errorf("--shard %s: want i/n with 0 <= i < n", s)
+	}
+	return harness.Shard{I: a, N: b}, nil
+}
+
+// dryRun lists what would run.
+func (a *app) dryRun(list []*suites.Suite) error {
+	if a.json {
+		return writeJSON(a.out, list)
+	}
+	n := 0
+	for _, s := range list {
+		fmt.Fprintf(a.out, "%s: %s\n", s.Name, s.Question)
+		for _, c := range s.Cells {
+			fmt.Fprintf(a.out, "  %-55s site %s, model %s, %d requests × %d\n", c.Name, c.Site, c.Model, c.Requests, c.Repeats)
+			n += c.Repeats
+		}
+	}
+	fmt.Fprintf(a.out, "%d run(s) of cells\n", n)
+	return nil
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"meibench/hardware/profiles"
+	"meibench/reports"
+	"meibench/suites"
+)
+
+// version is the module's version, or the commit it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			v += " " + s.Value
+		}
+	}
+	return strings.TrimSpace(v)
+}
+
+func newReport(a *app) *cobra.Command {
+	var out string
+	c := &cobra.Command{
+		Use: "report RUN...", Short: "tables and figures from run folders",
+		Long:    "Write report.md and a self-contained report.html from one or more run folders, and print the table.\nThe same run gives the same bytes.",
+		Example: "  meibench report runs/quickstart-20261122-120000\n  meibench report runs/a runs/b --out both",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			data, err := reports.Load(args...)
+			if err != nil {
+				return withCode(exitUsage, err)
+			}
+			rep := reports.Build(data)
+			dir := out
+			if dir == "" {
+				dir = args[0]
+			}
+			paths, err := rep.Write(dir)
+			if err != nil {
+				return withCode(exitEnvironment, err)
+			}
+			if a.json {
+				return rep.JSON(a.out)
+			}
+			if err := rep.Text(a.out, terminalWidth()); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(a.out, "report:", paths.HTML)
+			return err
+		},
+	}
+	c.Flags().StringVar(&out, "out", "", "folder for the report (default: the first run folder)")
+	return c
+}
+
+func newValidate(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "validate FILE...", Short: "check suite and profile files",
+		Long: "Check YAML files: suites, device, link, model and site profiles. What a file is follows from its keys.\nErrors name file, line and column.",
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			var all []error
+			for _, path := range args {
+				what, err := validateFile(path)
+				if err != nil {
+					all = append(all, err)
+					continue
+				}
+				fmt.Fprintf(a.out, "%s: a valid %s\n", path, what)
+			}
+			return withCode(exitUsage, errors.Join(all...))
+		},
+	}
+}
+
+// validateFile finds out what a file is by the keys only its kind has.
+func validateFile(path string) (string, error) {
+	if !strings.ContainsRune(path, os.PathSeparator) {
+		path = "." + string(os.PathSeparator) + path
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", filepath.Clean(path), err)
+	}
+	has := func(key string) bool { return strings.Contains("\n"+string(text), "\n"+key+":") }
+	switch {
+	case has("matrix") || has("question"):
+		_, err = suites.Load(path)
+		return "suite", err
+	case has("memory_bandwidth") || has("peak_fp16"):
+		_, err = profiles.LoadDevice(path)
+		return "device profile", err
+	case has("rtt"):
+		_, err = profiles.LoadLink(path)
+		return "link profile", err
+	case has("nodes"):
+		_, err = profiles.LoadSite(path)
+		return "site", err
+	case has("layers"):
+		_, err = profiles.LoadModel(path, "")
+		return "model profile", err
+	}
+	return "", fmt.Errorf("%s: cannot tell what this is: a suite has a matrix and a question, a device memory_bandwidth, a link rtt, a site nodes, a model layers", path)
+}

@@ -1,0 +1,219 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"time"
+
+	"meibench/hardware"
+	"meibench/hardware/world"
+	"meibench/harness/record"
+	"meibench/harness/results"
+	"meibench/workloads"
+	"meibench/workloads/tasks"
+)
+
+// runArm runs one run of one cell and writes it down.
+func (l *Lab) runArm(ctx context.Context, run *results.Run, a *arm, p Progress) (err error) {
+	if a.cell.Warmup > 0 && a.cell.Mode == "measured" {
+		if err := l.warmUp(ctx, a); err != nil {
+			return fmt.Errorf("warm-up: %w", err)
+		}
+	}
+	cell := a.header()
+	w, err := run.Begin(cell)
+	if err != nil {
+		return err
+	}
+	var written error
+	t := &trial{lab: l, arm: a, cell: &cell, sink: func(req *workloads.Request, log *record.Request) {
+		if err := w.Row(log); err != nil && written == nil {
+			written = err
+		}
+	}, progress: p}
+	if err = t.run(ctx, a.cell.Requests); err == nil {
+		err = written
+	}
+	if err != nil {
+		w.Abandon()
+		return err
+	}
+	return w.End(cell)
+}
+
+// warmUp runs a few requests that nobody records.
+func (l *Lab) warmUp(ctx context.Context, a *arm) error {
+	cell := a.header()
+	t := &trial{lab: l, arm: a, cell: &cell, sink: func(*workloads.Request, *record.Request) {}, progress: silent{}, rush: true}
+	return t.run(ctx, a.cell.Warmup)
+}
+
+// trial is one passage of requests through a pipeline in a fresh world.
+type trial struct {
+	lab      *Lab
+	arm      *arm
+	cell     *record.Cell
+	sink     func(*workloads.Request, *record.Request)
+	progress Progress
+	rush     bool // do not wait for the schedule
+	seen     int
+	lag      []time.Duration
+	first    span
+	released span
+}
+
+// span is the extent of some times.
+type span struct {
+	lo, hi time.Duration
+	any    bool
+}
+
+func (s *span) add(t time.Duration) {
+	if !s.any {
+		s.lo, s.hi, s.any = t, t, true
+	}
+	s.lo, s.hi = min(s.lo, t), max(s.hi, t)
+}
+
+func (t *trial) world(ctx context.Context) world.Runner {
+	switch t.arm.cell.Mode {
+	case "measured", "conformance":
+		return world.NewReal(ctx)
+	}
+	return world.NewSim(ctx)
+}
+
+func (t *trial) run(ctx context.Context, requests int) error {
+	a := t.arm
+	env := t.world(ctx)
+	b := &builder{lab: t.lab, set: a.setup, env: env, seed: a.seed, shared: map[string]hardware.Device{}}
+	defer b.close()
+	site, err := b.site()
+	if err != nil {
+		return err
+	}
+	pipe := a.setup.pipe.New(a.setup.params)
+	if err := pipe.Start(env, site, a.setup.model.Spec); err != nil {
+		return err
+	}
+	runtime.GC() // each trial pays for its own garbage
+	d := newDriver(env, pipe, t.finished)
+	if t.rush {
+		d.pace = func(time.Duration) { env.Sleep(0) }
+	}
+	if err := t.offer(d, requests); err != nil {
+		return err
+	}
+	w := observe()
+	if err := runWorld(env); err != nil {
+		return err
+	}
+	t.facts(w, d, env, b, requests)
+	return nil
+}
+
+// offer hands the workload to the driver.
+func (t *trial) offer(d *driver, requests int) error {
+	work := t.arm.setup.work
+	if requests != t.arm.cell.Requests {
+		var err error
+		if work, err = t.arm.setup.workload(requests); err != nil {
+			return err
+		}
+	}
+	if work.Closed() {
+		d.follow = work.Drive(t.arm.seed).Completed
+	}
+	d.offer(work.Requests(t.arm.seed))
+	return nil
+}
+
+// runWorld turns a crash of a process into an error: the run goes down, what was
+// written before stays.
+func runWorld(env world.Runner) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			crash, ok := v.(*world.Crash)
+			if !ok {
+				panic(v)
+			}
+			err = crash
+		}
+	}()
+	return env.Run()
+}
+
+// finished scores a request and hands it on.
+func (t *trial) finished(req *workloads.Request, log *record.Request) {
+	if log.Outcome == record.OK && log.Output != nil && len(log.Output) > 0 && req.Task != "" {
+		log.Quality = t.score(req, log)
+	}
+	t.seen++
+	t.first.add(log.Intended)
+	t.released.add(log.Released)
+	if t.arm.cell.Mode == "measured" {
+		t.lag = append(t.lag, log.Released-log.Intended)
+	}
+	t.sink(req, log)
+	t.progress.Request(t.seen)
+}
+
+// score is 1 for an exact answer, else 0: the share of exact matches is the
+// headline of every table.
+func (t *trial) score(req *workloads.Request, log *record.Request) float64 {
+	task, err := tasks.Lookup(req.Task)
+	if err != nil {
+		panic(err) // the workload named a task that does not exist
+	}
+	m := t.arm.setup.model
+	ids := log.Output
+	if n := len(ids); n > 0 && ids[n-1] == m.Tok.EOS() {
+		ids = ids[:n-1]
+	}
+	if task.Score(tasks.Instance{Task: req.Task, Prompt: req.Text, Answer: req.Answer}, m.Tok.Decode(ids)) == 1 {
+		return 1
+	}
+	return 0
+}
+
+// facts writes down what the run says about itself.
+func (t *trial) facts(w watch, d *driver, env world.Env, b *builder, planned int) {
+	c := t.cell
+	f := &c.Facts
+	took, cpu := w.finish(f)
+	c.Workers = runtime.GOMAXPROCS(0)
+	f.Planned, f.Offered, f.Dropped = planned, d.offered, d.offered-t.seen
+	f.PlannedSpan, f.OfferedSpan = t.first.hi-t.first.lo, t.released.hi-t.released.lo
+	f.Cores = runtime.GOMAXPROCS(0)
+	c.Horizon = t.first.hi
+	var busy time.Duration
+	for _, dev := range b.devices {
+		u, ok := dev.(interface{ Busy() time.Duration })
+		if !ok {
+			continue
+		}
+		spec := dev.Spec()
+		c.Nodes = append(c.Nodes, record.NodeUse{Name: spec.Name, Slots: max(spec.Slots, 1), Busy: u.Busy()})
+		busy += u.Busy()
+	}
+	if s, ok := env.(*world.Sim); ok {
+		c.Events = s.Events()
+	}
+	switch t.arm.cell.Mode {
+	case "modelled", "conformance":
+		// Nothing of the machine that computed it may show in a modelled record.
+		*f = record.Facts{Planned: f.Planned, Offered: f.Offered, Dropped: f.Dropped, PlannedSpan: f.PlannedSpan, OfferedSpan: f.OfferedSpan}
+		c.Workers = 0
+	default:
+		c.Wall, c.ClientCPU = took, max(0, cpu-busy)
+		c.Lag = t.lag
+	}
+}
+
+// silent is a Progress that says nothing.
+type silent struct{}
+
+func (silent) Cell(int, int, string, int) {}
+func (silent) Request(int)                {}
+func (silent) Note(string, ...any)        {}

@@ -1,0 +1,348 @@
+package harness
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"meibench/hardware"
+	"meibench/hardware/kernel"
+	"meibench/hardware/profiles"
+	"meibench/harness/pipeline"
+	"meibench/harness/record"
+	"meibench/harness/results"
+	"meibench/reference/llm"
+	"meibench/reference/models"
+	"meibench/reference/token"
+	"meibench/suites"
+	"meibench/workloads"
+)
+
+// Lab resolves the names of a suite to things, each once.
+type Lab struct {
+	// Host is the profile of this machine, which modelled cells of sites with
+	// host nodes need. Measure is called once if it is nil then.
+	Host    *profiles.DeviceSheet
+	Measure func(m *Model) (*profiles.DeviceSheet, error)
+
+	models map[string]*Model
+}
+
+// Model is a model by name: always a shape, for models with weights at hand
+// also these and a tokenizer.
+type Model struct {
+	Spec    *hardware.Model
+	Weights *llm.Model       // nil if only the shape is known
+	Tok     *token.Tokenizer // nil likewise
+	Digest  string           // SHA-256 of the file; of the profile if there is no file
+}
+
+// loaded is the model as a kernel device takes it.
+func (m *Model) loaded() kernel.Loaded {
+	end := int32(-1)
+	if m.Tok != nil {
+		end = m.Tok.EOS()
+	}
+	return kernel.Loaded{Spec: m.Spec, Weights: m.Weights, End: end}
+}
+
+// Model finds a model: one that the project ships, a GGUF file (a name with a
+// path separator or ending in .gguf), or the shape of a profile.
+func (l *Lab) Model(name string) (*Model, error) {
+	if m, ok := l.models[name]; ok {
+		return m, nil
+	}
+	m, err := findModel(name)
+	if err != nil {
+		return nil, err
+	}
+	if l.models == nil {
+		l.models = map[string]*Model{}
+	}
+	l.models[name] = m
+	return m, nil
+}
+
+func findModel(name string) (*Model, error) {
+	for _, e := range models.Table {
+		if e.Name == name {
+			m, err := models.Open(name)
+			if err != nil {
+				return nil, err
+			}
+			return whole(name, m)
+		}
+	}
+	if isPath(name) || strings.HasSuffix(name, ".gguf") {
+		m, err := models.Load(name)
+		if err != nil {
+			return nil, err
+		}
+		return whole(filepath.Base(name), m)
+	}
+	spec, err := profiles.Model(name)
+	if err != nil {
+		return nil, fmt.Errorf("model %q is not one that meibench ships (%s): %w", name, strings.Join(shipped(), ", "), err)
+	}
+	return &Model{Spec: spec, Digest: spec.Digest}, nil
+}
+
+// isPath tells a file from a name.
+func isPath(name string) bool {
+	return strings.ContainsRune(name, os.PathSeparator) || strings.HasSuffix(name, ".yaml")
+}
+
+func shipped() (names []string) {
+	for _, e := range models.Table {
+		names = append(names, e.Name)
+	}
+	return names
+}
+
+func whole(name string, m *models.Loaded) (*Model, error) {
+	spec := Shape(name, m.Model)
+	spec.Digest = m.SHA256
+	return &Model{Spec: spec, Weights: m.Model, Tok: m.Tokenizer, Digest: m.SHA256}, spec.Validate()
+}
+
+// Shape is what hardware needs to know of loaded weights. Bytes per weight are
+// those of the layers' matrices on average; KV caches are F32 here.
+func Shape(name string, m *llm.Model) *hardware.Model {
+	c := m.Config
+	spec := &hardware.Model{Name: name, Arch: string(c.Arch), Layers: c.Layers, Dim: c.Dim, Heads: c.Heads, KVHeads: c.KVHeads,
+		HeadDim: c.HeadDim, FFN: c.FFN, Vocab: c.Vocab, Tied: c.Tied, KVBytes: 4, BytesPerWeight: 4}
+	var bytes, weights float64
+	for i := range m.Blocks {
+		b := &m.Blocks[i]
+		for _, w := range []*llm.Matrix{&b.Q, &b.K, &b.V, &b.Out, &b.Gate, &b.Up, &b.Down} {
+			bytes += float64(w.Bytes())
+			weights += float64(w.N) * float64(w.K)
+		}
+		spec.Quant = strings.ToLower(fmt.Sprint(b.Q.Type))
+	}
+	if weights > 0 {
+		spec.BytesPerWeight = bytes / weights
+	}
+	return spec
+}
+
+// setup is a cell with its names resolved.
+type setup struct {
+	cell     suites.Cell
+	model    *Model
+	work     *workloads.Workload
+	pipe     pipeline.Entry
+	params   map[string]float64
+	site     *profiles.SiteSheet
+	contract results.Contract
+	hash     string
+}
+
+// resolve looks every name of a cell up and checks that the cell can run here.
+func (l *Lab) resolve(c suites.Cell, quick bool) (*setup, error) {
+	s := &setup{cell: c}
+	var err error
+	if s.model, err = l.Model(c.Model); err != nil {
+		return nil, err
+	}
+	if s.pipe, err = pipeline.Find(c.Pipeline); err != nil {
+		return nil, err
+	}
+	if s.params, err = s.pipe.Resolve(c.Params); err != nil {
+		return nil, err
+	}
+	if s.site, err = findSite(c.Site); err != nil {
+		return nil, err
+	}
+	if err := s.fits(); err != nil {
+		return nil, err
+	}
+	if s.work, err = s.workload(c.Requests); err != nil {
+		return nil, err
+	}
+	if s.contract, err = s.terms(quick); err != nil {
+		return nil, err
+	}
+	s.hash, err = s.contract.Hash()
+	return s, err
+}
+
+func findSite(name string) (*profiles.SiteSheet, error) {
+	if isPath(name) {
+		return profiles.LoadSite(name)
+	}
+	return profiles.Site(name)
+}
+
+// fits refuses a cell whose mode its model or site cannot serve.
+func (s *setup) fits() error {
+	kernels := s.cell.Mode == "measured" || s.cell.Mode == "emulated"
+	if (kernels || s.cell.Scale == "task") && s.model.Tok == nil {
+		return fmt.Errorf("model %q is only a shape: mode %s at %s scale needs weights (have %s, or give a GGUF file)",
+			s.cell.Model, s.cell.Mode, s.cell.Scale, strings.Join(shipped(), ", "))
+	}
+	if kernels && s.cell.Scale != "task" {
+		return fmt.Errorf("mode %s runs real prompts: scale must be task, not %s", s.cell.Mode, s.cell.Scale)
+	}
+	if s.cell.Mode == "measured" {
+		for _, p := range s.site.Nodes {
+			if p.Device != profiles.Host {
+				return fmt.Errorf("mode measured runs on this machine, but node %q of site %q is a %s (use site this-machine, or mode emulated or modelled)",
+					p.Name, s.site.Name, p.Device)
+			}
+		}
+	}
+	return nil
+}
+
+// workload is the stream of requests that the cell offers.
+func (s *setup) workload(requests int) (*workloads.Workload, error) {
+	spec := workloads.Spec{App: s.cell.App, Scenario: workloads.Scenario(s.cell.Scenario), Scale: workloads.Scale(s.cell.Scale),
+		Rate: s.cell.Rate, Users: s.cell.Users, Requests: requests, Context: contextOf(s.model)}
+	deps := workloads.Deps{}
+	if s.model.Tok != nil {
+		deps.Tokenizer = s.model.Tok
+	}
+	return workloads.New(spec, deps)
+}
+
+func contextOf(m *Model) int {
+	if m.Weights != nil {
+		return m.Weights.Context
+	}
+	return 0
+}
+
+// terms are what must be equal for two runs of this cell to be compared.
+func (s *setup) terms(quick bool) (results.Contract, error) {
+	canonical, err := s.work.Canonical()
+	if err != nil {
+		return results.Contract{}, err
+	}
+	var workload map[string]any
+	if err := json.Unmarshal(canonical, &workload); err != nil {
+		return results.Contract{}, err
+	}
+	l := s.work.Limits()
+	c := results.Contract{
+		Workload: workload, Model: s.model.Digest, Mode: s.cell.Mode, Quick: quick, Definitions: []string{"meibench/v1"},
+		Limits: map[string]int64{"ttft_ns": int64(l.TTFT.Duration()), "tpot_ns": int64(l.TPOT.Duration()), "e2e_ns": int64(l.E2E.Duration())},
+	}
+	if s.model.Tok != nil {
+		c.Tokenizer = s.model.Digest // the tokenizer is in the model's file
+	}
+	return c, nil
+}
+
+// manifest describes the run to come.
+func (l *Lab) manifest(o Options, arms []*arm) (results.Manifest, error) {
+	m := results.Manifest{Command: o.Command, Expected: len(arms), Quick: o.Quick, Started: o.Now(),
+		Profiles: map[string]string{}, Models: map[string]string{}}
+	var text, hash []string
+	for _, s := range o.Suites {
+		text, hash = append(text, string(s.Text)), append(hash, s.Hash)
+	}
+	m.Suite, m.SuiteHash = strings.Join(text, "\n---\n"), strings.Join(hash, "+")
+	distinct := map[string]results.Contract{}
+	for _, a := range arms {
+		m.Models[a.cell.Model] = a.setup.model.Digest
+		m.Profiles["site "+a.setup.site.Name] = a.setup.site.Digest()
+		for _, p := range a.setup.site.Nodes {
+			if d, err := l.device(p.Device); err == nil {
+				m.Profiles["device "+p.Device] = d.Digest()
+			}
+		}
+		distinct[a.setup.hash] = a.setup.contract
+		if seed := fmt.Sprint(a.seed); !slices.Contains(m.Seeds, seed) {
+			m.Seeds = append(m.Seeds, seed)
+		}
+	}
+	keys := make([]string, 0, len(distinct))
+	for k := range distinct {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		m.Contracts = append(m.Contracts, distinct[k])
+	}
+	sum := sha256.Sum256([]byte(strings.Join(keys, "\n")))
+	m.Contract = hex.EncodeToString(sum[:])
+	return m, nil
+}
+
+// device finds a device profile; host is this machine's, if it is known.
+func (l *Lab) device(name string) (*profiles.DeviceSheet, error) {
+	if name == profiles.Host {
+		if l.Host == nil {
+			return nil, fmt.Errorf("the profile of this machine is not measured yet")
+		}
+		return l.Host, nil
+	}
+	if isPath(name) {
+		return profiles.LoadDevice(name)
+	}
+	return profiles.Device(name)
+}
+
+// hostFile keeps the profile of this machine in the run folder, so that a run
+// that is resumed goes on with the machine it began with.
+const hostFile = "host.yaml"
+
+// prepare makes sure that this machine's profile is there if an arm needs it.
+func (l *Lab) prepare(o Options, arms []*arm) error {
+	if l.Host != nil {
+		return nil
+	}
+	if o.Resume {
+		host, err := profiles.LoadDevice(filepath.Join(o.Out, hostFile))
+		if err == nil {
+			l.Host = host
+			return nil
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	for _, a := range arms {
+		if !a.setup.site.UsesHost() && a.cell.Mode != "emulated" {
+			continue
+		}
+		if l.Measure == nil {
+			return fmt.Errorf("site %q has nodes on this machine, whose profile is missing: make one with meibench profile", a.setup.site.Name)
+		}
+		o.Progress.Note("measuring this machine ...")
+		host, err := l.Measure(a.setup.model)
+		if err != nil {
+			return fmt.Errorf("measure this machine: %w", err)
+		}
+		l.Host = host
+		return nil
+	}
+	return nil
+}
+
+func (l *Lab) keepHost(dir string) error {
+	text, err := l.Host.YAML()
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, hostFile)
+	if err := os.WriteFile(path, text, 0o644); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// header is the record of an arm before it ran.
+func (a *arm) header() record.Cell {
+	l := a.setup.work.Limits()
+	return record.Cell{Index: a.index, Suite: a.suite, Name: a.cell.Name, App: a.cell.App, Pipeline: a.cell.Pipeline,
+		Site: a.cell.Site, Model: a.cell.Model, Mode: a.cell.Mode, Seed: a.seed, Repeat: a.repeat, Contract: a.setup.hash,
+		TTFTLimit: l.TTFT.Duration(), TPOTLimit: l.TPOT.Duration(), E2ELimit: l.E2E.Duration(), Params: a.setup.params}
+}

@@ -1,0 +1,204 @@
+package harness
+
+import (
+	"fmt"
+	"math"
+	"runtime"
+	"time"
+
+	"meibench/hardware"
+	"meibench/hardware/costmodel"
+	"meibench/hardware/kernel"
+	"meibench/hardware/netem"
+	"meibench/hardware/profiles"
+	"meibench/hardware/world"
+	"meibench/internal/units"
+)
+
+// builder makes a site's devices and links for one mode.
+type builder struct {
+	lab     *Lab
+	set     *setup
+	env     world.Env
+	seed    uint64
+	shared  map[string]hardware.Device // devices that all users have in common
+	kernels []*kernel.Device
+	devices []hardware.Device // all, for utilisation
+}
+
+// site assembles what the site sheet describes.
+func (b *builder) site() (*hardware.Site, error) {
+	sheet := b.set.site
+	site := &hardware.Site{Name: sheet.Name}
+	for _, p := range sheet.Nodes {
+		if p.PerUser {
+			continue
+		}
+		d, err := b.device(p)
+		if err != nil {
+			return nil, fmt.Errorf("site %q, node %q: %w", sheet.Name, p.Name, err)
+		}
+		site.Nodes = append(site.Nodes, hardware.Node{Name: p.Name, Role: p.Role, Device: d})
+	}
+	user := sheet.User()
+	for _, w := range sheet.Links {
+		if w.From == user.Name {
+			continue
+		}
+		up, down, err := b.wire(w, 0)
+		if err != nil {
+			return nil, err
+		}
+		site.Joins = append(site.Joins, hardware.Join{From: w.From, To: w.To, Link: up}, hardware.Join{From: w.To, To: w.From, Link: down})
+	}
+	site.NewUser = func(id int) *hardware.User {
+		u, err := b.user(user, id)
+		if err != nil {
+			panic(fmt.Errorf("site %q, user %d: %w", sheet.Name, id, err))
+		}
+		return u
+	}
+	return site, nil
+}
+
+func (b *builder) user(p profiles.Place, id int) (*hardware.User, error) {
+	d, err := b.device(p)
+	if err != nil {
+		return nil, err
+	}
+	u := &hardware.User{ID: id, Device: d}
+	for _, w := range b.set.site.Links {
+		if w.From == p.Name {
+			if u.Up, u.Down, err = b.wire(w, id); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return u, nil
+}
+
+// device makes the device of a node. On this machine all users share one: there
+// is only one machine.
+func (b *builder) device(p profiles.Place) (hardware.Device, error) {
+	if p.Device == profiles.Host {
+		if d, ok := b.shared[p.Name]; ok {
+			return d, nil
+		}
+	}
+	d, err := b.newDevice(p)
+	if err != nil {
+		return nil, err
+	}
+	b.devices = append(b.devices, d)
+	if p.Device == profiles.Host {
+		b.shared[p.Name] = d
+	}
+	return d, nil
+}
+
+func (b *builder) newDevice(p profiles.Place) (hardware.Device, error) {
+	switch b.set.cell.Mode {
+	case "measured", "emulated":
+		return b.kernel(p)
+	}
+	sheet, err := b.lab.device(p.Device)
+	if err != nil {
+		return nil, err
+	}
+	return costmodel.New(b.env, sheet, costmodel.Options{Seed: b.seed}), nil
+}
+
+// kernel makes a device that runs the reference kernels. Emulated, its time is
+// stretched by how much slower the node's device is than this machine, by the
+// cost model's word for one decode step.
+func (b *builder) kernel(p profiles.Place) (hardware.Device, error) {
+	cfg := kernel.Config{Name: p.Name, Models: []kernel.Loaded{b.set.model.loaded()}, Threads: hostThreads()}
+	host, err := b.lab.device(profiles.Host)
+	if err == nil {
+		cfg.Digest = host.Digest()
+		cfg.Energy = energyOf(host)
+	}
+	if p.Device != profiles.Host {
+		sheet, err := b.lab.device(p.Device)
+		if err != nil {
+			return nil, err
+		}
+		if host == nil {
+			return nil, fmt.Errorf("emulating a %s needs the profile of this machine", p.Device)
+		}
+		if cfg.Slowdown, err = slowdown(sheet, host, b.set.model.Spec); err != nil {
+			return nil, err
+		}
+		cfg.Energy = energyOf(sheet)
+	}
+	d, err := kernel.New(b.env, cfg)
+	if err == nil {
+		b.kernels = append(b.kernels, d)
+	}
+	return d, err
+}
+
+// hostThreads is how many threads a node on this machine computes with: one,
+// so that device and edge each have a core where there are two.
+func hostThreads() int { return max(1, runtime.NumCPU()/2) }
+
+// slowdown is the ratio of decode times of two profiles.
+func slowdown(of, host *profiles.DeviceSheet, m *hardware.Model) (float64, error) {
+	op := &hardware.Op{Kind: hardware.Decode, Model: m, Layers: m.All(), Seqs: []hardware.Seq{{New: 1, Context: 64}}}
+	a, b := costmodel.NewLaw(of).Time(op), costmodel.NewLaw(host).Time(op)
+	r := a.Seconds() / b.Seconds()
+	if r <= 0 || math.IsNaN(r) || math.IsInf(r, 0) {
+		return 0, fmt.Errorf("decode takes %v on %q and %v here: no ratio", a, of.Name, b)
+	}
+	return r, nil
+}
+
+// energyOf is a sheet's power while busy, times the time.
+func energyOf(d *profiles.DeviceSheet) func(time.Duration) (units.Joules, hardware.Source) {
+	if d.Power.Active == nil {
+		return nil
+	}
+	watts := units.Watts(d.Power.Active.Value)
+	return func(busy time.Duration) (units.Joules, hardware.Source) {
+		return units.Energy(watts, busy), hardware.Modelled
+	}
+}
+
+// wire makes both directions of a user's link. Measured and modelled links
+// follow the same states, drawn from the same luck.
+func (b *builder) wire(w profiles.Wire, user int) (up, down hardware.Link, err error) {
+	sheet, err := findLink(w.Link)
+	if err != nil {
+		return nil, nil, err
+	}
+	var extra time.Duration
+	if w.ExtraRTT != nil {
+		extra = units.Seconds(w.ExtraRTT.Value)
+	}
+	opt := costmodel.LinkOptions{Seed: b.seed, Name: fmt.Sprint(w.From, " ", user), Radio: costmodel.NewRadio(sheet.Radio)}
+	var pair [2]hardware.Link
+	for i, dir := range []costmodel.Direction{costmodel.Up, costmodel.Down} {
+		state := costmodel.NewLinkState(costmodel.NewChannel(sheet, dir, extra), opt)
+		if real, ok := b.env.(*world.Real); ok && b.set.cell.Mode == "measured" {
+			if pair[i], err = netem.New(real, state.Spec(), state); err != nil {
+				return nil, nil, err
+			}
+			continue
+		}
+		pair[i] = costmodel.Wrap(b.env, state)
+	}
+	return pair[0], pair[1], nil
+}
+
+func findLink(name string) (*profiles.LinkSheet, error) {
+	if isPath(name) {
+		return profiles.LoadLink(name)
+	}
+	return profiles.Link(name)
+}
+
+func (b *builder) close() {
+	for _, k := range b.kernels {
+		k.Close()
+	}
+}
