@@ -110,8 +110,11 @@ func commandsIn(f *ast.File) (names, flags []string) {
 			}
 		case *ast.CallExpr:
 			if sel, ok := n.Fun.(*ast.SelectorExpr); ok && flagDef.MatchString(sel.Sel.Name) {
-				got := words(n.Args)
-				flags = append(flags, got[:min(2, len(got))]...) // long and short name
+				for i, name := range words(n.Args) {
+					if i == 0 || i == 1 && len(name) == 1 { // long and short name
+						flags = append(flags, name)
+					}
+				}
 			}
 		}
 		return true

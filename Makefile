@@ -1,0 +1,61 @@
+# Each target is one call of go; `make` alone prints this list.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+MEIBENCH := go run ./cmd/meibench
+GOLDEN_PACKAGES = $(shell go list -f '{{range .TestImports}}{{if eq . "meibench/internal/golden"}}{{$$.ImportPath}}{{end}}{{end}} {{range .XTestImports}}{{if eq . "meibench/internal/golden"}}{{$$.ImportPath}}{{end}}{{end}}' ./...)
+COUNT ?= 1
+FUZZTIME ?= 30s
+MODEL ?= mei-nano
+OUT ?= runs
+
+.PHONY: help build test race fuzz lint staticcheck bench golden generate demo suites report arm64 killtest models ci
+
+help: ## print the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+build: ## the one binary, ./meibench
+	go build -o meibench ./cmd/meibench
+
+test: ## all tests; fast, no network
+	go test ./...
+
+race: ## the concurrent packages under the race detector
+	go test -race ./hardware/... ./harness/...
+
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	go run ./scripts/fuzz -time $(FUZZTIME)
+
+lint: staticcheck ## vet, staticcheck, and the house rules (format among them)
+	go vet ./... && go test ./internal/tidy
+
+staticcheck:
+	go run $(STATICCHECK) ./...
+
+bench: ## all benchmarks; COUNT=10 for benchstat
+	go test -run '^$$' -bench . -benchmem -count $(COUNT) ./...
+
+golden: ## rewrite the golden files, then read the diff
+	go test $(GOLDEN_PACKAGES) -update && git diff --stat
+
+generate: ## rewrite what programs write
+	go generate ./...
+
+demo: ## the quickstart suite on this machine
+	$(MEIBENCH) run --out $(OUT)/demo
+
+suites: ## all modelled cells of all suites
+	$(MEIBENCH) run --mode modelled --out $(OUT)/suites suites/files/*.yaml
+
+report: ## pages and figures of the run folders under OUT
+	$(MEIBENCH) report $(wildcard $(OUT)/*)
+
+arm64: ## the deterministic core on arm64, under emulation
+	go run ./scripts/arm64
+
+killtest: ## kill -9 a run at random moments and resume it, ten times
+	go run ./scripts/killtest -n 10
+
+models: ## train the reference model MODEL from its seed
+	go run ./scripts/trainmodel -model $(MODEL)
+
+ci: ## what the build server runs
+	@.ci/run
