@@ -78,6 +78,7 @@ func TestRulesFindWhatBreaksThem(t *testing.T) {
 		{"a lock for all", "internal/b/b.go", b("\nimport \"sync\"\n\nvar mu = &sync.Mutex{}\n"), "internal/b/b.go:mu:6: var: mu is mutable"},
 		{"a cache for all", "internal/b/b.go", b("\nvar m = map[int]int{}\n\nfunc f() { m[1]++ }\n"), "internal/b/b.go:m:6: var: package-level m is written"},
 		{"a local of the same name is fine", "internal/b/b.go", b("\nvar m = map[int]int{}\n\nfunc f(m map[int]int) { m[1]++ }\n"), ""},
+		{"a sink in a test", "internal/b/b_test.go", "package b\n\nvar sink int\n\nfunc f() { sink = 1 }\n", ""},
 		{"another package's variable", "internal/b/b.go", b("\nimport \"toy/internal/a\"\n\nfunc f() { a.Table = nil }\n"), "internal/b/b.go:6: var: toy/internal/a.Table is another package's"},
 		{"an unsorted table", "internal/b/b.go", b("\n// Table is.\nvar Table = []struct{ Name string }{{\"y\"}, {\"x\"}}\n"), "internal/b/b.go:Table:5: sorted:"},
 		{"a task of nobody", "internal/b/b.go", b("\n// TODO: later\nfunc f() {}\n"), "internal/b/b.go:4: todo: TODO without an owner"},
