@@ -249,13 +249,12 @@ func (t *tree) sorted(where string, table *ast.CompositeLit) {
 				}
 			}
 		}
-		lit, ok := value.(*ast.BasicLit)
-		if !ok || lit.Kind != token.STRING {
+		name := literal(value)
+		if name == "" {
 			return
 		}
-		name, _ := strconv.Unquote(lit.Value)
 		if name <= last {
-			t.add("sorted", where, lit.Pos(), "%q stands after %q: keep a table in order of its names", name, last)
+			t.add("sorted", where, value.Pos(), "%q stands after %q: keep a table in order of its names", name, last)
 		}
 		last = name
 	}

@@ -15,7 +15,7 @@ var (
 	link    = regexp.MustCompile(`\]\(([^)\s]*)(?:\s+"[^"]*")?\)`)
 	inline  = regexp.MustCompile("`[^`]*`")
 	notSlug = regexp.MustCompile(`[^\pL\pN _-]+`)
-	flagDef = regexp.MustCompile(`^(Bool|String|Int|Uint|Float|Duration|Count|Text|Func|Var)\w*$`)
+	aWord   = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
 	aFlag   = regexp.MustCompile(`^--?([a-z][a-z0-9-]*)`)
 	target  = regexp.MustCompile(`(?m)^([a-z][a-z0-9-]*):`)
 )
@@ -99,22 +99,19 @@ func (t *tree) verbs() map[string][]string {
 	return verbs
 }
 
-// commandsIn finds the commands and flags that a file of cmd defines: the first
-// word of every Use field, the names that flag methods get.
+// commandsIn finds the commands of a file of cmd, the first word of every Use
+// field, and what may be a flag: any word that stands there as a string.
 func commandsIn(f *ast.File) (names, flags []string) {
 	ast.Inspect(f, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.KeyValueExpr:
 			if key, ok := n.Key.(*ast.Ident); ok && key.Name == "Use" {
-				names = append(names, words([]ast.Expr{n.Value})...)
+				name, _, _ := strings.Cut(literal(n.Value), " ")
+				names = append(names, name)
 			}
-		case *ast.CallExpr:
-			if sel, ok := n.Fun.(*ast.SelectorExpr); ok && flagDef.MatchString(sel.Sel.Name) {
-				for i, name := range words(n.Args) {
-					if i == 0 || i == 1 && len(name) == 1 { // long and short name
-						flags = append(flags, name)
-					}
-				}
+		case *ast.BasicLit:
+			if text := literal(n); aWord.MatchString(text) {
+				flags = append(flags, text)
 			}
 		}
 		return true
@@ -122,16 +119,14 @@ func commandsIn(f *ast.File) (names, flags []string) {
 	return names, flags
 }
 
-// words are the first words of the string literals among some expressions.
-func words(exprs []ast.Expr) (out []string) {
-	for _, e := range exprs {
-		if lit, ok := e.(*ast.BasicLit); ok && lit.Kind == token.STRING {
-			text, _ := strconv.Unquote(lit.Value)
-			word, _, _ := strings.Cut(text, " ")
-			out = append(out, word)
-		}
+// literal is the text of a string literal, or "".
+func literal(e ast.Expr) string {
+	lit, ok := e.(*ast.BasicLit)
+	if !ok || lit.Kind != token.STRING {
+		return ""
 	}
-	return out
+	text, _ := strconv.Unquote(lit.Value)
+	return text
 }
 
 // command checks one `$ ` line of a page.
