@@ -13,6 +13,7 @@ import (
 // Error per weight of a block with the largest magnitude m, up to the rounding of the scale to 16 bits
 // (2^-11 of the weight, or 2^-25·q where the scale is subnormal):
 // Q8_0 m/254; Q4_0 m/16, or m/8 for weights near m of the other sign; F16 2^-11 and BF16 2^-8 of the weight.
+// Bytes equal those of ggml's reference quantiser, except that a block whose scale rounds to zero gets zero quants.
 // A weight that is not finite, or too large for the format, is an error that names its index.
 func Encode(t Type, dst []byte, src []float32) error {
 	n, err := t.RowBytes(len(src))

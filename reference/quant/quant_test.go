@@ -3,6 +3,7 @@ package quant
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/fnv"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -266,4 +267,27 @@ func ExampleEncode() {
 	Decode(Q8_0, y, block)
 	fmt.Printf("%.3f %.3f\n", y[0], y[1])
 	// Output: 1.000 -0.504
+}
+
+// TestBytesEqualGGML pins encoded bytes to those that ggml (commit d99724f2, 2026-08-21) makes of the same floats with
+// quantize_row_q8_0_ref, quantize_row_q4_0_ref, ggml_fp32_to_fp16_row and ggml_fp32_to_bf16_row_ref. The hashes were
+// taken of ggml's output.
+func TestBytesEqualGGML(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 9))
+	x := make([]float32, 32*4096)
+	for i := range x { // magnitudes from 2^-14 to 2^11, a new one per block: no scale rounds to zero
+		x[i] = float32(math.Ldexp(float64(2*r.Float32()-1), i/32%26-14))
+	}
+	for _, tc := range []struct {
+		typ  Type
+		want uint64
+	}{{Q8_0, 0x893cafa34aa6bb20}, {Q4_0, 0x4bb7ed92c78670f5}, {F16, 0xb7c0d5b119b6b9ad}, {BF16, 0x61c06a23fd4c7c64}} {
+		n, err := tc.typ.RowBytes(len(x))
+		require.NoError(t, err)
+		b := make([]byte, n)
+		require.NoError(t, Encode(tc.typ, b, x))
+		h := fnv.New64a()
+		h.Write(b)
+		require.Equal(t, tc.want, h.Sum64(), "%v", tc.typ)
+	}
 }

@@ -36,7 +36,7 @@ func TestVectorEqualsPlain(t *testing.T) {
 		x[i] *= 100
 	}
 	inf, nan := float32(math.Inf(1)), float32(math.NaN())
-	copy(x, []float32{0, -0.0, 88.3, 88.30001, -87, -87.00001, inf, -inf, 1e-30, -1e30})
+	copy(x, []float32{0, float32(math.Copysign(0, -1)), 88.3, 88.30001, -87, -87.00001, inf, -inf, 1e-30, -1e30})
 	for _, k := range kernels() {
 		for _, n := range []int{1, 7, 8, 9, 64, 1003} {
 			want, got := make([]float32, n), make([]float32, n)
