@@ -324,6 +324,25 @@ func TestQuantisedWeights(t *testing.T) {
 	require.ErrorContains(t, err, "blocks of 32")
 }
 
+func TestAsCopies(t *testing.T) {
+	m := model(t, configs()["qwen2"])
+	c, err := m.As(quant.F32)
+	require.NoError(t, err)
+	require.Equal(t, m, c)
+	params, err := c.Params()
+	require.NoError(t, err)
+	for _, p := range params {
+		p.Data[0]++
+	}
+	for i, w := range m.Weights() {
+		if w.Vector != nil {
+			require.NotEqual(t, (*w.Vector)[0], params[i].Data[0], w.Name)
+		} else {
+			require.NotEqual(t, w.Matrix.F32[0], params[i].Data[0], w.Name)
+		}
+	}
+}
+
 func TestNewIsReproducible(t *testing.T) {
 	c := configs()["qwen2"]
 	write := func(seed uint64) []byte {

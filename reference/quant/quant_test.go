@@ -1,6 +1,7 @@
 package quant
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
@@ -79,6 +80,15 @@ func TestBlocksByHand(t *testing.T) {
 		Decode(Q4_0, y, got)
 		require.Equal(t, []float32{-8, 7, 0}, y[:3])
 		require.Equal(t, []float32{1, -2, 0}, y[16:19])
+	})
+	t.Run("scale rounds to zero", func(t *testing.T) {
+		x := make([]float32, 32)
+		x[0], x[1] = 1e-9, -1e-9 // 1e-9/127 and 1e-9/8 are below 2^-25, half of the smallest half
+		b := bytes.Repeat([]byte{1}, 34)
+		require.NoError(t, Encode(Q8_0, b, x))
+		require.Equal(t, make([]byte, 34), b)
+		require.NoError(t, Encode(Q4_0, b, x))
+		require.Equal(t, append([]byte{0, 0x80}, bytes.Repeat([]byte{0x88}, 16)...), b[:18])
 	})
 	t.Run("all zero", func(t *testing.T) {
 		for _, typ := range Supported() {
