@@ -16,6 +16,7 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,6 +106,9 @@ func Run(ctx context.Context, lab *Lab, o Options) (err error) {
 		if run.Done(a.key()) {
 			continue
 		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("stopped before %s: %w", a.title(), context.Cause(ctx))
+		}
 		o.Progress.Cell(i, len(arms), a.title(), a.cell.Requests)
 		if err := lab.runArm(ctx, run, a, o.Progress); err != nil {
 			return fmt.Errorf("%s: %w (what is recorded is safe; go on with --resume --out %s)", a.title(), err, o.Out)
@@ -126,14 +130,29 @@ func open(lab *Lab, o Options, arms []*arm) (*results.Run, error) {
 		return run, err
 	}
 	run, err := results.Open(o.Out)
+	if errors.Is(err, results.ErrComplete) {
+		set, rerr := results.Read(o.Out)
+		if rerr != nil {
+			return nil, rerr
+		}
+		return nil, errors.Join(cmp.Or(sameRun(o.Out, set.Manifest, m), err), set.Close())
+	}
 	if err != nil {
 		return nil, err
 	}
-	if was := run.Manifest(); was.Contract != m.Contract || was.SuiteHash != m.SuiteHash {
-		return nil, errors.Join(run.Close(), fmt.Errorf("%s holds another run (suite %.12s, contract %.12s; this is suite %.12s, contract %.12s): resume with the command that began it: %q",
-			o.Out, was.SuiteHash, was.Contract, m.SuiteHash, m.Contract, was.Command))
+	if err := sameRun(o.Out, run.Manifest(), m); err != nil {
+		return nil, errors.Join(err, run.Close())
 	}
 	return run, nil
+}
+
+// sameRun refuses to go on with a folder that another command began.
+func sameRun(dir string, was, now results.Manifest) error {
+	if was.Contract == now.Contract && was.SuiteHash == now.SuiteHash {
+		return nil
+	}
+	return fmt.Errorf("%s holds another run (suite %.12s, contract %.12s; this is suite %.12s, contract %.12s): resume with the command that began it: %q",
+		dir, was.SuiteHash, was.Contract, now.SuiteHash, now.Contract, was.Command)
 }
 
 // plan lists the runs of cells in the order in which they will be made.

@@ -31,7 +31,9 @@ type Lab struct {
 	Host    *profiles.DeviceSheet
 	Measure func(m *Model) (*profiles.DeviceSheet, error)
 
-	models map[string]*Model
+	models  map[string]*Model
+	devices map[string]*profiles.DeviceSheet
+	links   map[string]*profiles.LinkSheet
 }
 
 // Model is a model by name: always a shape, for models with weights at hand
@@ -55,18 +57,7 @@ func (m *Model) loaded() kernel.Loaded {
 // Model finds a model: one that the project ships, a GGUF file (a name with a
 // path separator or ending in .gguf), or the shape of a profile.
 func (l *Lab) Model(name string) (*Model, error) {
-	if m, ok := l.models[name]; ok {
-		return m, nil
-	}
-	m, err := findModel(name)
-	if err != nil {
-		return nil, err
-	}
-	if l.models == nil {
-		l.models = map[string]*Model{}
-	}
-	l.models[name] = m
-	return m, nil
+	return once(&l.models, name, func() (*Model, error) { return findModel(name) })
 }
 
 func findModel(name string) (*Model, error) {
@@ -284,10 +275,37 @@ func (l *Lab) device(name string) (*profiles.DeviceSheet, error) {
 		}
 		return l.Host, nil
 	}
-	if isPath(name) {
-		return profiles.LoadDevice(name)
+	return once(&l.devices, name, func() (*profiles.DeviceSheet, error) {
+		if isPath(name) {
+			return profiles.LoadDevice(name)
+		}
+		return profiles.Device(name)
+	})
+}
+
+// link finds a link profile.
+func (l *Lab) link(name string) (*profiles.LinkSheet, error) {
+	return once(&l.links, name, func() (*profiles.LinkSheet, error) {
+		if isPath(name) {
+			return profiles.LoadLink(name)
+		}
+		return profiles.Link(name)
+	})
+}
+
+// once makes a thing at first use and keeps it.
+func once[T any](kept *map[string]T, name string, make func() (T, error)) (T, error) {
+	if v, ok := (*kept)[name]; ok {
+		return v, nil
 	}
-	return profiles.Device(name)
+	v, err := make()
+	if err == nil {
+		if *kept == nil {
+			*kept = map[string]T{}
+		}
+		(*kept)[name] = v
+	}
+	return v, err
 }
 
 // hostFile keeps the profile of this machine in the run folder, so that a run

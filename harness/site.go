@@ -167,7 +167,7 @@ func energyOf(d *profiles.DeviceSheet) func(time.Duration) (units.Joules, hardwa
 // wire makes both directions of a user's link. Measured and modelled links
 // follow the same states, drawn from the same luck.
 func (b *builder) wire(w profiles.Wire, user int) (up, down hardware.Link, err error) {
-	sheet, err := findLink(w.Link)
+	sheet, err := b.lab.link(w.Link)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -188,13 +188,6 @@ func (b *builder) wire(w profiles.Wire, user int) (up, down hardware.Link, err e
 		pair[i] = costmodel.Wrap(b.env, state)
 	}
 	return pair[0], pair[1], nil
-}
-
-func findLink(name string) (*profiles.LinkSheet, error) {
-	if isPath(name) {
-		return profiles.LoadLink(name)
-	}
-	return profiles.Link(name)
 }
 
 func (b *builder) close() {

@@ -1,0 +1,185 @@
+package harness
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"meibench/hardware/profiles"
+	"meibench/harness/record"
+	"meibench/harness/results"
+	"meibench/suites"
+)
+
+const fieldSuite = `
+name: field
+question: does the modelled mode repeat itself?
+defaults: {site: phone-5g-edge, model: "llama-3.2-1b:q4_0", scale: field, requests: 40, users: 4}
+matrix:
+  app: [assistant, driving]
+  pipeline: [local, offload, split]
+`
+
+// host is a sheet for this machine that no test relies on being right.
+func host(t *testing.T) *profiles.DeviceSheet {
+	d, err := profiles.Device("raspberry-pi-5")
+	require.NoError(t, err)
+	return d
+}
+
+func parse(t *testing.T, text string, set ...suites.Set) *suites.Suite {
+	s, err := suites.Parse("test.yaml", []byte(text), set...)
+	require.NoError(t, err)
+	return s
+}
+
+func options(t *testing.T, dir string, s ...*suites.Suite) Options {
+	return Options{Suites: s, Out: dir, Progress: silent{}, Command: []string{"test"},
+		Now: func() time.Time { return time.Unix(1_800_000_000, 0) }}
+}
+
+func read(t *testing.T, dir, name string) []byte {
+	b, err := os.ReadFile(filepath.Join(dir, name))
+	require.NoError(t, err)
+	return b
+}
+
+func TestModelledRunsRepeatByteForByte(t *testing.T) {
+	a, b := t.TempDir(), t.TempDir()
+	for _, dir := range []string{a, b} {
+		require.NoError(t, Run(context.Background(), &Lab{Host: host(t)}, options(t, dir, parse(t, fieldSuite))))
+	}
+	for _, f := range []string{results.RequestsFile, results.SpansFile, results.CellsFile, results.BenchFile} {
+		require.Equal(t, read(t, a, f), read(t, b, f), f)
+	}
+	set, err := results.Read(a)
+	require.NoError(t, err)
+	defer set.Close()
+	require.NoError(t, set.Verify())
+	require.Len(t, set.Runs(), 6)
+	for _, run := range set.Runs() {
+		c := run.Cell
+		require.True(t, c.Valid, "%s: %v", c.Name, c.Invalid)
+		require.Zero(t, c.ClientCPU, "nothing of the computing machine shows in a modelled cell")
+	}
+}
+
+// A run that was cut off and resumed leaves the same bytes as one that was not.
+func TestResume(t *testing.T) {
+	whole, cut := t.TempDir(), t.TempDir()
+	require.NoError(t, Run(context.Background(), &Lab{Host: host(t)}, options(t, whole, parse(t, fieldSuite))))
+
+	ctx, cancel := context.WithCancel(context.Background())
+	o := options(t, cut, parse(t, fieldSuite))
+	o.Progress = &stopper{after: 100, stop: cancel}
+	require.ErrorIs(t, Run(ctx, &Lab{Host: host(t)}, o), context.Canceled)
+
+	o = options(t, cut, parse(t, fieldSuite))
+	o.Resume = true
+	require.NoError(t, Run(context.Background(), &Lab{Host: host(t)}, o))
+	for _, f := range []string{results.RequestsFile, results.SpansFile, results.CellsFile, results.BenchFile} {
+		require.Equal(t, read(t, whole, f), read(t, cut, f), f)
+	}
+	require.NoError(t, Run(context.Background(), &Lab{Host: host(t)}, o), "resuming a complete run is no error")
+	o.Suites = []*suites.Suite{parse(t, fieldSuite, suites.Set{Key: "requests", Values: []any{7.0}})}
+	require.ErrorContains(t, Run(context.Background(), &Lab{Host: host(t)}, o), "holds another run")
+}
+
+// stopper cancels in the middle.
+type stopper struct {
+	silent
+	n, after int
+	stop     func()
+}
+
+func (s *stopper) Request(int) {
+	if s.n++; s.n == s.after {
+		s.stop()
+	}
+}
+
+const taskSuite = `
+name: task
+question: do kernels and sockets answer?
+defaults: {site: this-machine, model: mei-nano, scale: task, requests: 3, warmup: 1, rate: 20}
+matrix:
+  app: [assistant]
+  pipeline: [local, offload, split]
+  mode: [measured, emulated, modelled]
+`
+
+func TestThreeModesOfOnePipeline(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, Run(context.Background(), &Lab{Host: host(t)}, options(t, dir, parse(t, taskSuite))))
+	set, err := results.Read(dir)
+	require.NoError(t, err)
+	defer set.Close()
+	tokens := map[int][]int{}
+	for i, run := range set.Runs() {
+		c := run.Cell
+		for r, err := range set.Rows(i) {
+			require.NoError(t, err)
+			require.Equal(t, record.OK, r.Outcome, "%s: %s", c.Name, r.Err)
+			if c.Mode != "modelled" {
+				tokens[r.ID] = append(tokens[r.ID], r.OutputTokens)
+			}
+			if c.Pipeline == "local" {
+				require.Zero(t, r.UpBytes)
+			} else {
+				require.Positive(t, r.UpBytes)
+			}
+		}
+	}
+	for id, n := range tokens {
+		for _, k := range n {
+			require.Equal(t, n[0], k, "request %d has the same answer under every pipeline and clock: %v", id, n)
+		}
+	}
+}
+
+func TestCellsThatCannotRunAreRefusedBeforeAnythingRuns(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		set  suites.Set
+		want string
+	}{
+		{"no such site", suites.Set{Key: "site", Values: []any{"phone-5g-egde"}}, "phone-5g-edge"},
+		{"no such model", suites.Set{Key: "model", Values: []any{"gpt-9"}}, "gpt-9"},
+		{"no such application", suites.Set{Key: "app", Values: []any{"gaming"}}, "gaming"},
+		{"no such pipeline", suites.Set{Key: "pipeline", Values: []any{"teleport"}}, "teleport"},
+		{"kernels of a shape", suites.Set{Key: "mode", Values: []any{"emulated"}}, "only a shape"},
+		{"no such scenario", suites.Set{Key: "scenario", Values: []any{"quiet"}}, "quiet"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "run")
+			var bad *InputError
+			err := Run(context.Background(), &Lab{}, options(t, dir, parse(t, fieldSuite, tc.set)))
+			require.ErrorAs(t, err, &bad)
+			require.ErrorContains(t, err, tc.want)
+			require.NoDirExists(t, dir)
+		})
+	}
+}
+
+func TestShardsMakeTheWhole(t *testing.T) {
+	all, err := (&Lab{}).plan(options(t, "", parse(t, fieldSuite)))
+	require.NoError(t, err)
+	seen := map[string]int{}
+	for i := range 3 {
+		o := options(t, "", parse(t, fieldSuite))
+		o.Shard = Shard{i, 3}
+		part, err := (&Lab{}).plan(o)
+		require.NoError(t, err)
+		for _, a := range part {
+			seen[a.key().String()]++
+		}
+	}
+	require.Len(t, seen, len(all))
+	for k, n := range seen {
+		require.Equal(t, 1, n, k)
+	}
+}
