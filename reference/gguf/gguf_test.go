@@ -193,7 +193,7 @@ func TestHostile(t *testing.T) {
 		{"unknown tensor type", header(1, 0, tensor([]uint64{4}, 4, 0)...), "type 4"},
 		{"misaligned data", header(1, 0, tensor([]uint64{4}, 0, 8)...), "multiple of the alignment"},
 		{"offset after the end", header(1, 0, tensor([]uint64{4}, 0, 1<<20)...), "ends after the file"},
-		{"offset that overflows", header(1, 0, tensor([]uint64{4}, 0, math.MaxUint64-31)...), "ends after the file"},
+		{"offset that overflows", header(1, 0, tensor([]uint64{8}, 0, math.MaxUint64-31)...), "ends after the file"},
 		{"same tensor twice", header(2, 0, cat(tensor([]uint64{4}, 0, 0)[:33], tensor([]uint64{4}, 0, 32))...), "twice"},
 		{"overlap", header(2, 0, cat(tensor([]uint64{9}, 0, 0)[:33], le(8, 1), []byte("u"), tensor([]uint64{4}, 0, 32)[9:])...), "overlaps"},
 		{"alignment 3", encodeRaw("general.alignment", uint32(3)), "power of two"},
