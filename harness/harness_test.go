@@ -24,8 +24,8 @@ matrix:
   pipeline: [local, offload, split]
 `
 
-// host is a sheet for this machine that no test relies on being right.
-func host(t *testing.T) *profiles.DeviceSheet {
+// hostSheet is a sheet for this machine that no test relies on being right.
+func hostSheet(t *testing.T) *profiles.DeviceSheet {
 	d, err := profiles.Device("raspberry-pi-5")
 	require.NoError(t, err)
 	return d
@@ -51,7 +51,7 @@ func read(t *testing.T, dir, name string) []byte {
 func TestModelledRunsRepeatByteForByte(t *testing.T) {
 	a, b := t.TempDir(), t.TempDir()
 	for _, dir := range []string{a, b} {
-		require.NoError(t, Run(context.Background(), &Lab{Host: host(t)}, options(t, dir, parse(t, fieldSuite))))
+		require.NoError(t, Run(context.Background(), &Lab{Host: hostSheet(t)}, options(t, dir, parse(t, fieldSuite))))
 	}
 	for _, f := range []string{results.RequestsFile, results.SpansFile, results.CellsFile, results.BenchFile} {
 		require.Equal(t, read(t, a, f), read(t, b, f), f)
@@ -71,22 +71,22 @@ func TestModelledRunsRepeatByteForByte(t *testing.T) {
 // A run that was cut off and resumed leaves the same bytes as one that was not.
 func TestResume(t *testing.T) {
 	whole, cut := t.TempDir(), t.TempDir()
-	require.NoError(t, Run(context.Background(), &Lab{Host: host(t)}, options(t, whole, parse(t, fieldSuite))))
+	require.NoError(t, Run(context.Background(), &Lab{Host: hostSheet(t)}, options(t, whole, parse(t, fieldSuite))))
 
 	ctx, cancel := context.WithCancel(context.Background())
 	o := options(t, cut, parse(t, fieldSuite))
 	o.Progress = &stopper{after: 100, stop: cancel}
-	require.ErrorIs(t, Run(ctx, &Lab{Host: host(t)}, o), context.Canceled)
+	require.ErrorIs(t, Run(ctx, &Lab{Host: hostSheet(t)}, o), context.Canceled)
 
 	o = options(t, cut, parse(t, fieldSuite))
 	o.Resume = true
-	require.NoError(t, Run(context.Background(), &Lab{Host: host(t)}, o))
+	require.NoError(t, Run(context.Background(), &Lab{Host: hostSheet(t)}, o))
 	for _, f := range []string{results.RequestsFile, results.SpansFile, results.CellsFile, results.BenchFile} {
 		require.Equal(t, read(t, whole, f), read(t, cut, f), f)
 	}
-	require.NoError(t, Run(context.Background(), &Lab{Host: host(t)}, o), "resuming a complete run is no error")
+	require.NoError(t, Run(context.Background(), &Lab{Host: hostSheet(t)}, o), "resuming a complete run is no error")
 	o.Suites = []*suites.Suite{parse(t, fieldSuite, suites.Set{Key: "requests", Values: []any{7.0}})}
-	require.ErrorContains(t, Run(context.Background(), &Lab{Host: host(t)}, o), "holds another run")
+	require.ErrorContains(t, Run(context.Background(), &Lab{Host: hostSheet(t)}, o), "holds another run")
 }
 
 // stopper cancels in the middle.
@@ -114,7 +114,7 @@ matrix:
 
 func TestThreeModesOfOnePipeline(t *testing.T) {
 	dir := t.TempDir()
-	require.NoError(t, Run(context.Background(), &Lab{Host: host(t)}, options(t, dir, parse(t, taskSuite))))
+	require.NoError(t, Run(context.Background(), &Lab{Host: hostSheet(t)}, options(t, dir, parse(t, taskSuite))))
 	set, err := results.Read(dir)
 	require.NoError(t, err)
 	defer set.Close()

@@ -17,8 +17,10 @@ import (
 	"meibench/harness/pipeline"
 	"meibench/harness/record"
 	"meibench/harness/results"
+	"meibench/internal/host"
 	"meibench/reference/llm"
 	"meibench/reference/models"
+	"meibench/reference/tensor"
 	"meibench/reference/token"
 	"meibench/suites"
 	"meibench/workloads"
@@ -233,8 +235,12 @@ func (s *setup) terms(quick bool) (results.Contract, error) {
 
 // manifest describes the run to come.
 func (l *Lab) manifest(o Options, arms []*arm) (results.Manifest, error) {
+	here := host.Here()
 	m := results.Manifest{Command: o.Command, Expected: len(arms), Quick: o.Quick, Started: o.Now(),
+		Commit: here.Commit, GoVersion: here.GoVersion, GOARCH: here.GOARCH, GOAMD64: here.GOAMD64, CPU: here.CPU,
+		Kernel: here.Kernel, Governor: here.Governor, Host: here.More(),
 		Profiles: map[string]string{}, Models: map[string]string{}}
+	m.Host["kernels"] = tensor.Kernel()
 	var text, hash []string
 	for _, s := range o.Suites {
 		text, hash = append(text, string(s.Text)), append(hash, s.Hash)
