@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/ipc"
+	"github.com/apache/arrow/go/v17/arrow/memory"
 
 	"meibench/harness/record"
 	"meibench/internal/units"
@@ -256,10 +257,39 @@ func safely(err *error) {
 	}
 }
 
+// bounded refuses buffers larger than the file they are read from: our tables
+// are not compressed, so such a length is a lie.
+type bounded struct {
+	memory.Allocator
+	limit int
+}
+
+// Allocate panics where the length is a lie; safely catches it.
+func (b bounded) Allocate(n int) []byte {
+	b.check(n)
+	return b.Allocator.Allocate(n)
+}
+
+// Reallocate panics where the length is a lie; safely catches it.
+func (b bounded) Reallocate(n int, old []byte) []byte {
+	b.check(n)
+	return b.Allocator.Reallocate(n, old)
+}
+
+func (b bounded) check(n int) {
+	if n < 0 || n > b.limit+4096 {
+		panic(fmt.Sprintf("a buffer of %d bytes in a file of %d", n, b.limit))
+	}
+}
+
 func newReader(f *os.File, format string) (r *reader, err error) {
 	defer safely(&err)
 	r = &reader{cols: map[string]int{}, at: -1}
-	if r.f, err = ipc.NewFileReader(f); err != nil {
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if r.f, err = ipc.NewFileReader(f, ipc.WithAllocator(bounded{memory.NewGoAllocator(), int(st.Size())})); err != nil {
 		return nil, err
 	}
 	meta := r.f.Schema().Metadata()
