@@ -124,9 +124,10 @@ func memoryOf(rho float64) []float64 {
 // seconds, keyed by their numbers, so that everybody sees the same weather.
 func (c *Channel) fade(key rng.Key, slot int64) float64 {
 	z := 0.0
+	luck := &rng.Luck{} // one for all: it escapes through an interface
 	for j, w := range c.memory {
-		luck := key.At(uint64(slot - int64(j)))
-		z += float64(w * rng.Normal(&luck))
+		*luck = key.At(uint64(slot - int64(j)))
+		z += float64(w * rng.Normal(luck))
 	}
 	return z
 }

@@ -47,23 +47,41 @@ type Device struct {
 var allOps = hardware.Set(hardware.Prefill, hardware.Decode, hardware.Verify, hardware.Encode, hardware.Load,
 	hardware.TrainStep, hardware.Aggregate, hardware.Generate, hardware.Drop)
 
-// New returns a device of env that behaves as the profile says.
-func New(env world.Env, p *profiles.DeviceSheet, opt Options) *Device {
-	if opt.Ops == 0 {
-		opt.Ops = allOps
-	}
-	limit := units.Bytes(p.Memory.Value * p.MemoryShare.Value)
-	return &Device{
-		env: env, law: NewLaw(p), opt: opt,
-		slots: world.NewSlots(env, int(p.Slots.Value)),
-		heat:  newHeat(p.Thermal),
-		mem:   newMemory(limit),
+// Blueprint is a profile made ready to make devices from: what all users with
+// the same phone share.
+type Blueprint struct {
+	spec    hardware.DeviceSpec
+	law     *Law
+	thermal *profiles.Thermal
+}
+
+// NewBlueprint prepares a profile.
+func NewBlueprint(p *profiles.DeviceSheet) *Blueprint {
+	return &Blueprint{
+		law: NewLaw(p), thermal: p.Thermal,
 		spec: hardware.DeviceSpec{
-			Name: p.Name, Slots: int(p.Slots.Value), Ops: opt.Ops, Memory: limit,
+			Name: p.Name, Slots: int(p.Slots.Value), Ops: allOps, Memory: units.Bytes(p.Memory.Value * p.MemoryShare.Value),
 			Time: hardware.Modelled, Digest: p.Digest(),
 		},
+	}
+}
+
+// New returns a device of env that behaves as the profile says.
+func New(env world.Env, p *profiles.DeviceSheet, opt Options) *Device {
+	return NewBlueprint(p).New(env, opt)
+}
+
+// New returns one more device of the blueprint: cool, and with empty memory.
+func (b *Blueprint) New(env world.Env, opt Options) *Device {
+	d := &Device{
+		env: env, spec: b.spec, law: b.law, opt: opt,
+		slots: world.NewSlots(env, b.spec.Slots), heat: newHeat(b.thermal), mem: newMemory(b.spec.Memory),
 		accept: rng.NewKey(opt.Seed, "accept"), confide: rng.NewKey(opt.Seed, "confidence"),
 	}
+	if opt.Ops != 0 {
+		d.spec.Ops = opt.Ops
+	}
+	return d
 }
 
 // Spec describes the device.
@@ -80,7 +98,7 @@ func (d *Device) Busy() time.Duration { return d.busy }
 
 // Run costs op and sleeps that long in one of the device's slots.
 func (d *Device) Run(op *hardware.Op) (hardware.Result, error) {
-	if !d.opt.Ops.Has(op.Kind) || op.Kind == 0 {
+	if !d.spec.Ops.Has(op.Kind) || op.Kind == 0 {
 		return hardware.Result{}, fmt.Errorf("device %q: %s: %w", d.spec.Name, op.Kind, hardware.ErrUnsupported)
 	}
 	if err := checkOp(op); err != nil {

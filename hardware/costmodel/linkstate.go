@@ -56,6 +56,8 @@ type LinkState struct {
 
 	fading, jitter, losing, handing rng.Key
 
+	luck rng.Luck // of the draw at hand; here so that it needs no allocation
+
 	slot     int64 // the second that rate is of
 	slotRate float64
 	known    bool
@@ -118,12 +120,12 @@ func (s *LinkState) delay(now time.Duration, bytes float64) time.Duration {
 	if s.opt.Constant {
 		return units.Seconds(s.ch.rtt.median/2) + s.ch.extra
 	}
-	luck := s.jitter.At(uint64(now / delaySlot))
-	rtt := s.ch.rtt.at(rng.Normal(&luck))
+	s.luck = s.jitter.At(uint64(now / delaySlot))
+	rtt := s.ch.rtt.at(rng.Normal(&s.luck))
 	trips := 0.5
 	if s.ch.loss > 0 {
-		luck := s.losing.At(uint64(now / lossSlot))
-		trips += float64(s.ch.resends(luck.Float64(), bytes))
+		s.luck = s.losing.At(uint64(now / lossSlot))
+		trips += float64(s.ch.resends(s.luck.Float64(), bytes))
 	}
 	return units.Seconds(rtt*trips) + time.Duration(float64(s.ch.extra)*2*trips)
 }

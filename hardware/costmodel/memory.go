@@ -16,6 +16,7 @@ type memory struct {
 	held  []holding
 	kv    map[int64]*cache
 	spare []*cache
+	parts []*part // of the operation at hand
 }
 
 // holding is what a device holds of one model.
@@ -29,10 +30,9 @@ type holding struct {
 type cache struct{ parts []part }
 
 type part struct {
-	model  int // index of the holding
-	span   hardware.Span
-	tokens int
-	bytes  units.Bytes
+	model int // index of the holding
+	span  hardware.Span
+	bytes units.Bytes
 }
 
 func newMemory(limit units.Bytes) memory {
@@ -111,19 +111,18 @@ func (m *memory) extend(op *hardware.Op, more func(*hardware.Seq) int) error {
 	}
 	perToken := op.Model.KVBytesPerToken(op.Layers)
 	var need units.Bytes
+	m.parts = m.parts[:0]
 	for k := range op.Seqs {
 		s := &op.Seqs[k]
 		p := m.part(s.ID, i, op.Layers)
 		need += units.Bytes(more(s))*perToken - p.bytes
+		m.parts = append(m.parts, p)
 	}
 	if err := m.grow(need, "KV cache of %d sequence(s)", len(op.Seqs)); err != nil {
 		return err
 	}
-	for k := range op.Seqs {
-		s := &op.Seqs[k]
-		p := m.part(s.ID, i, op.Layers)
-		p.tokens = more(s)
-		p.bytes = units.Bytes(p.tokens) * perToken
+	for k, p := range m.parts {
+		p.bytes = units.Bytes(more(&op.Seqs[k])) * perToken
 	}
 	return nil
 }

@@ -1,0 +1,202 @@
+package costmodel
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"meibench/hardware"
+	"meibench/hardware/profiles"
+	"meibench/hardware/world"
+	"meibench/internal/units"
+)
+
+// on runs fn as the only process of a modelled world with one device.
+func on(t *testing.T, p *profiles.DeviceSheet, o Options, fn func(env world.Env, d *Device)) {
+	t.Helper()
+	env := world.NewSim(t.Context())
+	d := New(env, p, o)
+	env.Go("test", func() { fn(env, d) })
+	require.NoError(t, env.Run())
+}
+
+func must(t *testing.T, d *Device, op *hardware.Op) hardware.Result {
+	t.Helper()
+	res, err := d.Run(op)
+	require.NoError(t, err)
+	return res
+}
+
+func TestMemoryIsBookedAndRefused(t *testing.T) {
+	p := sheet()
+	p.Memory.Value = 60_000 // weights of toy: 4×9216 + 2×3200 = 43,264; a token's KV: 256
+	on(t, p, Options{}, func(_ world.Env, d *Device) {
+		all := hardware.Span{Hi: 4}
+		must(t, d, pass(hardware.Prefill, all, hardware.Seq{ID: 1, New: 40}))
+		require.Equal(t, units.Bytes(43_264+40*256), d.Used())
+
+		_, err := d.Run(pass(hardware.Prefill, all, hardware.Seq{ID: 2, New: 30})) // 7680 B, 6496 left
+		require.ErrorIs(t, err, hardware.ErrMemory)
+		require.EqualError(t, err, `device "box": prefill: KV cache of 1 sequence(s) needs 7.5 KiB more, 52.2 KiB of 58.6 KiB are in use: hardware: does not fit the device's memory`)
+		require.Equal(t, units.Bytes(43_264+40*256), d.Used(), "a refusal books nothing")
+
+		must(t, d, pass(hardware.Verify, all, hardware.Seq{ID: 1, Context: 40, New: 10}))
+		require.Equal(t, units.Bytes(43_264+50*256), d.Used())
+		res := must(t, d, pass(hardware.Decode, all, hardware.Seq{ID: 1, Context: 42, New: 1})) // eight drafts were rejected
+		require.Equal(t, units.Bytes(43_264+43*256), d.Used())
+		require.Equal(t, units.Bytes(43_264+50*256), res.Usage.Peak)
+
+		must(t, d, pass(hardware.Drop, all, hardware.Seq{ID: 1}))
+		require.Equal(t, units.Bytes(43_264), d.Used())
+		must(t, d, pass(hardware.Drop, all))
+		require.Zero(t, d.Used(), "dropping without sequences evicts the model")
+
+		_, err = d.Run(&hardware.Op{Kind: hardware.TrainStep, Model: toy(), Layers: all, Seqs: []hardware.Seq{{New: 1}}, Bytes: 20_000})
+		require.ErrorIs(t, err, hardware.ErrMemory, "gradients and optimiser state count")
+	})
+}
+
+func TestSpansShareWeightsButNotCaches(t *testing.T) {
+	on(t, sheet(), Options{}, func(_ world.Env, d *Device) {
+		m := toy()
+		run := func(lo, hi int) {
+			must(t, d, &hardware.Op{Kind: hardware.Prefill, Model: m, Layers: hardware.Span{Lo: lo, Hi: hi}, Seqs: []hardware.Seq{{ID: 7, New: 10}}})
+		}
+		run(0, 1)
+		require.Equal(t, units.Bytes(9216+3200+10*64), d.Used())
+		run(3, 4) // U-shape: bottom and top
+		require.Equal(t, units.Bytes(2*9216+2*3200+20*64), d.Used())
+		run(0, 4)
+		require.Equal(t, units.Bytes(4*9216+2*3200+60*64), d.Used())
+		must(t, d, &hardware.Op{Kind: hardware.Drop, Model: m, Layers: m.All(), Seqs: []hardware.Seq{{ID: 7}}})
+		require.Equal(t, units.Bytes(4*9216+2*3200), d.Used())
+	})
+}
+
+func TestSlotsQueueAndDoNotCountAsCompute(t *testing.T) {
+	env := world.NewSim(t.Context())
+	d := New(env, sheet(), Options{})
+	var got []hardware.Usage
+	for id := range int64(3) {
+		env.Go("user", func() {
+			res := must(t, d, pass(hardware.Prefill, hardware.Span{Hi: 4}, hardware.Seq{ID: id, New: 100}))
+			got = append(got, res.Usage)
+		})
+	}
+	require.NoError(t, env.Run())
+	one := got[0].End - got[0].Start // 196.08 µs, rounded up
+	require.Equal(t, []time.Duration{0, 0, one}, []time.Duration{got[0].Start, got[1].Start, got[2].Start}, "two slots")
+	require.Equal(t, 2*one, got[2].End)
+}
+
+// TestHeatFollowsTheLaw: with retained share 0.5 and time constant 10 s, work of
+// W seconds takes T where 0.5 T + 0.5×10×(1-e^(-T/10)) = W. For T = 10 s:
+// W = 5 + 5×(1-1/e) = 8.16060 s.
+func TestHeatFollowsTheLaw(t *testing.T) {
+	h := newHeat(&profiles.Thermal{Retained: known(0.5, "1"), Heat: known(10, "s"), Cool: known(20, "s")})
+	w := 5 + 5*(1-math.Exp(-1))
+	require.InDelta(t, 10, h.stretch(0, w), 1e-9)
+
+	// The same work in a thousand pieces takes as long.
+	h = newHeat(&profiles.Thermal{Retained: known(0.5, "1"), Heat: known(10, "s"), Cool: known(20, "s")})
+	now := time.Duration(0)
+	for range 1000 {
+		now += units.Seconds(h.stretch(now, w/1000))
+	}
+	require.InDelta(t, 10, now.Seconds(), 1e-5)
+	h.advance(now)
+	require.InDelta(t, 1-math.Exp(-1), h.level, 1e-5)
+
+	// After 20 s of rest the heat is down to 1/e of that; speed 1 - 0.5×0.23254 = 0.88373.
+	require.InDelta(t, 0.001/(1-0.5*(1-math.Exp(-1))*math.Exp(-1)), h.stretch(now+20*time.Second, 0.001), 1e-6)
+}
+
+// TestPhoneKeepsItsRetainedShare: ten minutes of decoding end at 57 % of the
+// burst rate (iPhone 17 Pro, Llama-3.2-3B: 38.2 tok/s falling to 19.6, 39 s).
+func TestPhoneKeepsItsRetainedShare(t *testing.T) {
+	p, err := profiles.Device("iphone-17-pro")
+	require.NoError(t, err)
+	m, err := profiles.Model("llama-3.2-3b:q4_0")
+	require.NoError(t, err)
+	on(t, p, Options{}, func(env world.Env, d *Device) {
+		op := &hardware.Op{Kind: hardware.Decode, Model: m, Layers: m.All(), Seqs: []hardware.Seq{{ID: 1, New: 1}}}
+		first := must(t, d, op).Usage
+		var last hardware.Usage
+		for env.Now() < 10*time.Minute {
+			last = must(t, d, op).Usage
+		}
+		burst, steady := first.End-first.Start, last.End-last.Start
+		require.InDelta(t, 0.57, float64(burst)/float64(steady), 0.001)
+		// 0.22-0.25 J per token were measured
+		require.InDelta(t, 0.235, float64(last.Energy), 0.02)
+	})
+}
+
+func TestLuckBelongsToThePosition(t *testing.T) {
+	roomy := sheet()
+	roomy.Memory.Value = 1e9
+	on(t, roomy, Options{Seed: 3, Accept: 0.7}, func(_ world.Env, d *Device) {
+		verify := func(context, n int) int {
+			return must(t, d, pass(hardware.Verify, hardware.Span{Hi: 4}, hardware.Seq{ID: 5, Context: context, New: n})).Seqs[0].Accepted
+		}
+		long := verify(10, 9) // eight drafts
+		require.Equal(t, min(long, 3), verify(10, 4), "three of the same drafts")
+		total, drafts := 0, 0
+		for c := range 4000 {
+			if total += verify(20+c, 2); true {
+				drafts++
+			}
+		}
+		require.InDelta(t, 0.7, float64(total)/float64(drafts), 0.03) // 4 standard errors
+	})
+	on(t, roomy, Options{Confidence: []float64{0.2, 0.4, 1}}, func(_ world.Env, d *Device) {
+		var below int
+		for c := range 1000 {
+			conf := must(t, d, pass(hardware.Decode, hardware.Span{Hi: 4}, hardware.Seq{ID: 1, Context: c, New: 1})).Seqs[0].Confidence
+			require.True(t, conf >= 0.2 && conf <= 1)
+			if conf < 0.4 {
+				below++
+			}
+		}
+		require.InDelta(t, 500, below, 65)
+	})
+}
+
+func TestGenerateStampsEveryToken(t *testing.T) {
+	on(t, sheet(), Options{}, func(env world.Env, d *Device) {
+		env.Sleep(time.Second)
+		res := must(t, d, pass(hardware.Generate, hardware.Span{Hi: 4}, hardware.Seq{ID: 1, New: 4, Limit: 3}, hardware.Seq{ID: 2, New: 4, Limit: 1}))
+		require.Len(t, res.Seqs[0].TokenAt, 3)
+		require.Len(t, res.Seqs[1].TokenAt, 1)
+		require.Equal(t, res.Seqs[0].TokenAt[0], res.Seqs[1].TokenAt[0], "both from the prefill")
+		require.Equal(t, res.Usage.End, res.Seqs[0].TokenAt[2])
+		require.Equal(t, units.Bytes(43_264+(6+4)*256), d.Used())
+	})
+}
+
+func TestMalformedOperationsSayWhy(t *testing.T) {
+	on(t, sheet(), Options{Ops: hardware.Set(hardware.Decode, hardware.Prefill)}, func(_ world.Env, d *Device) {
+		for _, tc := range []struct {
+			op   *hardware.Op
+			want string
+		}{
+			{pass(hardware.Verify, hardware.Span{Hi: 4}, hardware.Seq{New: 2}), `device "box": verify: hardware: operation not supported by this device`},
+			{pass(hardware.Decode, hardware.Span{Hi: 4}, hardware.Seq{ID: 4, New: 2}), `device "box": decode: sequence 4 adds 2 tokens: decode adds one, prefill and verify more`},
+			{pass(hardware.Prefill, hardware.Span{Lo: 2, Hi: 5}, hardware.Seq{New: 2}), `device "box": prefill: layers [2, 5) are not in model toy with 4`},
+			{pass(hardware.Prefill, hardware.Span{Hi: 4}), `device "box": prefill: needs at least one sequence`},
+		} {
+			_, err := d.Run(tc.op)
+			require.EqualError(t, err, tc.want)
+		}
+	})
+}
+
+func TestSteadyStateAllocatesNothing(t *testing.T) {
+	on(t, sheet(), Options{Accept: 0.5, Confidence: []float64{0, 1}}, func(_ world.Env, d *Device) {
+		op := pass(hardware.Verify, hardware.Span{Hi: 4}, hardware.Seq{ID: 1, Context: 10, New: 4}, hardware.Seq{ID: 2, Context: 9, New: 4})
+		must(t, d, op)
+		require.Zero(t, testing.AllocsPerRun(100, func() { must(t, d, op) }))
+	})
+}
