@@ -1,13 +1,13 @@
 package workloads
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
 	"time"
 
+	"meibench/internal/canon"
 	"meibench/internal/sourced"
 	"meibench/workloads/arrival"
 	"meibench/workloads/length"
@@ -274,7 +274,7 @@ func (w *Workload) Describe() []sourced.Named {
 // Canonical is the workload as JSON: equal bytes mean equal request streams for
 // a seed, given the same tokenizer, tasks and trace. It is what contracts hash.
 func (w *Workload) Canonical() ([]byte, error) {
-	return json.Marshal(struct {
+	return canon.JSON(struct {
 		Spec Spec `json:"spec"`
 		App  App  `json:"app"`
 	}{w.spec, w.app})

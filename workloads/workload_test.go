@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -318,9 +319,6 @@ func TestFieldRequestsDoNotAllocate(t *testing.T) {
 	}
 }
 
-// sink keeps the compiler from dropping a benchmark's work.
-var sink int
-
 func BenchmarkRequests(b *testing.B) {
 	for _, bc := range []struct {
 		app      string
@@ -331,16 +329,14 @@ func BenchmarkRequests(b *testing.B) {
 	} {
 		w := make1(b, Spec{App: bc.app, Scenario: bc.arrivals, Users: 8, Requests: math.MaxInt32}, Deps{})
 		b.Run(fmt.Sprintf("app=%s/arrivals=%s", bc.app, bc.arrivals), func(b *testing.B) {
-			next, stop := 0, 0
+			tokens := 0
 			b.ReportAllocs()
 			for r := range w.Requests(1) {
-				if !b.Loop() {
-					stop = r.ID
+				if tokens += r.PromptTokens; !b.Loop() {
 					break
 				}
-				next += r.PromptTokens
 			}
-			sink = next + stop
+			runtime.KeepAlive(tokens)
 		})
 	}
 }
