@@ -11,6 +11,8 @@
 //	  app: [assistant, ar]
 //	  pipeline: [local, offload, split]
 //	  mode: [measured, modelled]
+//	by: # what holds where an axis has a value
+//	  app: {ar: {site: glasses-wifi-edge}}
 //
 // The package knows names, not things: whether a pipeline or a site exists is
 // checked by whoever runs the suite, before anything runs.
@@ -25,6 +27,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -75,13 +78,14 @@ type Cell struct {
 
 // file is the YAML form.
 type file struct {
-	Name     string                        `yaml:"name" json:"name"`
-	Question string                        `yaml:"question" json:"question"`
-	Source   string                        `yaml:"source" json:"source,omitempty"`
-	Defaults settings                      `yaml:"defaults" json:"defaults"`
-	Matrix   yaml.MapSlice                 `yaml:"matrix" json:"-"`
-	Axes     []axis                        `yaml:"-" json:"matrix"`
-	Params   map[string]map[string]float64 `yaml:"params" json:"params,omitempty"`
+	Name     string                               `yaml:"name" json:"name"`
+	Question string                               `yaml:"question" json:"question"`
+	Source   string                               `yaml:"source" json:"source,omitempty"`
+	Defaults settings                             `yaml:"defaults" json:"defaults"`
+	Matrix   yaml.MapSlice                        `yaml:"matrix" json:"-"`
+	Axes     []axis                               `yaml:"-" json:"matrix"`
+	By       map[string]map[string]map[string]any `yaml:"by" json:"by,omitempty"` // axis, its value, what then holds
+	Params   map[string]map[string]float64        `yaml:"params" json:"params,omitempty"`
 }
 
 type settings struct {
@@ -190,6 +194,11 @@ func ParseSet(arg string) (Set, error) {
 // override puts a Set in place of the axis or the default of that key, or makes
 // it the last axis.
 func (f *file) override(set Set) error {
+	for _, values := range f.By { // the command line has the last word
+		for _, then := range values {
+			delete(then, set.Key)
+		}
+	}
 	i := slices.IndexFunc(f.Axes, func(a axis) bool { return a.Key == set.Key })
 	if len(set.Values) == 1 {
 		params := map[string]float64{}
@@ -200,6 +209,7 @@ func (f *file) override(set Set) error {
 		if len(params) == 0 {
 			if i >= 0 {
 				f.Axes = slices.Delete(f.Axes, i, i+1)
+				delete(f.By, set.Key)
 			}
 			return nil
 		}
@@ -249,6 +259,9 @@ func Parse(where string, text []byte, set ...Set) (*Suite, error) {
 	if f.Name == "" || f.Question == "" {
 		return nil, fmt.Errorf("%s: a suite needs a name and a question", where)
 	}
+	if err := f.checkBy(where); err != nil {
+		return nil, err
+	}
 	if err := s.expand(where, f); err != nil {
 		return nil, err
 	}
@@ -294,6 +307,17 @@ func (v visitor) Visit(n ast.Node) ast.Visitor {
 	return v
 }
 
+// checkBy refuses conditions that can never hold.
+func (f *file) checkBy(where string) error {
+	for _, key := range slices.Sorted(maps.Keys(f.By)) {
+		i := slices.IndexFunc(f.Axes, func(a axis) bool { return a.Key == key })
+		if i < 0 {
+			return fmt.Errorf("%s: by.%s: the matrix has no axis %s", where, key, key)
+		}
+	}
+	return nil
+}
+
 // expand crosses the axes, the last one fastest.
 func (s *Suite) expand(where string, f file) error {
 	total := 1
@@ -317,6 +341,9 @@ func (s *Suite) expand(where string, f file) error {
 				return fmt.Errorf("%s: matrix.%s[%d]: %w", where, a.Key, picks[k], err)
 			}
 			name = append(name, fmt.Sprintf("%s=%v", a.Key, v))
+			if err := set.assignAll(f.By[a.Key][fmt.Sprint(v)], params); err != nil {
+				return fmt.Errorf("%s: by.%s.%v: %w", where, a.Key, v, err)
+			}
 		}
 		c := set.cell(cmp.Or(strings.Join(name, "/"), "cell"))
 		for key, v := range f.Params[c.Pipeline] {
@@ -394,6 +421,16 @@ func (s *settings) assign(key string, v any, params map[string]float64) error {
 		return nil
 	}
 	params[key] = number
+	return nil
+}
+
+// assignAll sets several keys, in order of their names.
+func (s *settings) assignAll(m map[string]any, params map[string]float64) error {
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		if err := s.assign(key, m[key], params); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+	}
 	return nil
 }
 

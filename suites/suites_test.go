@@ -43,6 +43,13 @@ func TestExpansion(t *testing.T) {
 	}, s.Cells)
 }
 
+func TestConditions(t *testing.T) {
+	s, err := Parse("x.yaml", []byte(strings.Replace(small, "matrix:", "by: {cut: {2: {site: far, requests: 9}}}\nmatrix:", 1)))
+	require.NoError(t, err)
+	require.Equal(t, []string{"s", "far"}, []string{s.Cells[0].Site, s.Cells[1].Site})
+	require.Equal(t, []int{3, 9}, []int{s.Cells[0].Requests, s.Cells[1].Requests})
+}
+
 func TestOverridesAndNarrowing(t *testing.T) {
 	set, err := ParseSet("mode=modelled,emulated")
 	require.NoError(t, err)
@@ -91,6 +98,8 @@ func TestBadSuites(t *testing.T) {
 		{"same cell twice", "cut: [1, 2]", "cut: [1, 1]", "two cells"},
 		{"axis without values", "cut: [1, 2]", "cut: 1", "want a list"},
 		{"alias bomb", "cut: [1, 2]", "cut: &a [1]\n  batch: *a", "aliases and anchors are not allowed"},
+		{"condition on no axis", "matrix:", "by: {app: {ar: {site: t}}}\nmatrix:", "by.app: the matrix has no axis app"},
+		{"condition of a wrong type", "matrix:", "by: {cut: {1: {site: 3}}}\nmatrix:", "by.cut.1: site: want a name"},
 		{"not YAML", "name: x", "name: [", "x.yaml"},
 		{"huge product", "cut: [1, 2]", "cut: [" + strings.Repeat("1,", 2000) + "1]\n  batch: [" + strings.Repeat("1,", 2000) + "1]", "more than a million"},
 	} {

@@ -118,31 +118,35 @@ func quantile(base, p string, doc string) Metric {
 // its OK requests, each the smallest value with at least that share at or below.
 var quantileBases = [...]string{"e2e", "itl_max", "late", "queue_time", "tpot", "ttft", "ttft_service"}
 
-func whole(name, bench, unit string, b Better, doc string, run func(*totals) float64) Metric {
-	return Metric{Name: name, Bench: bench, Unit: unit, Scope: PerRun, Better: b, Doc: doc, run: run}
+// label is how a per-run metric is called: its column, its unit in benchmark
+// text, its unit.
+type label struct{ name, bench, unit string }
+
+func whole(l label, b Better, doc string, run func(*totals) float64) Metric {
+	return Metric{Name: l.name, Bench: l.bench, Unit: l.unit, Scope: PerRun, Better: b, Doc: doc, run: run}
 }
 
 // runMetrics is the table of per-run metrics, sorted by name.
 func runMetrics() []Metric {
 	ms := []Metric{
-		whole("completed_rate", "completed-req/s", "req/s", Higher, "OK requests / time from the first intended start to the last end", func(t *totals) float64 { return float64(t.ok) / t.makespan() }),
-		whole("concurrency", "concurrency-req", "req", Neither, "mean requests in the system: summed e2e of all / makespan", func(t *totals) float64 { return t.inSystem / t.makespan() }),
-		whole("down_bytes_request", "down-B/req", "B/req", Lower, "bytes towards the user / requests", func(t *totals) float64 { return t.down / float64(t.requests) }),
-		whole("energy_per_good", "J/good-req", "J/req", Lower, "energy of all requests / good requests", func(t *totals) float64 { return t.joules() / float64(t.good) }),
-		whole("energy_per_quality", "J/correct", "J/score", Lower, "energy of all requests / summed quality: J per correct answer", func(t *totals) float64 { return t.joules() / t.quality }),
-		whole("energy_per_request", "J/req", "J/req", Lower, "energy of all requests / requests", func(t *totals) float64 { return t.joules() / float64(t.requests) }),
-		whole("energy_per_token", "J/token", "J/token", Lower, "energy of all requests / tokens that reached users", func(t *totals) float64 { return t.joules() / t.tokens }),
-		whole("good_token_rate", "good-tok/s", "tok/s", Higher, "tokens of good requests / offered time", func(t *totals) float64 { return t.goodTokens / t.offered() }),
-		whole("goodput", "goodput-req/s", "req/s", Higher, "requests OK and within all limits by the intended clock / offered time", func(t *totals) float64 { return float64(t.good) / t.offered() }),
-		whole("goodput_share", "goodput-share", "share", Higher, "requests OK and within all limits / requests; failures are misses", func(t *totals) float64 { return float64(t.good) / float64(t.requests) }),
-		whole("makespan", "makespan-sec", "sec", Lower, "first intended start to last end", func(t *totals) float64 { return t.makespan() }),
-		whole("miss_share", "miss-share", "share", Lower, "requests that failed, timed out, were rejected or cancelled / requests", func(t *totals) float64 { return 1 - float64(t.ok)/float64(t.requests) }),
-		exact(whole("offered_rate", "offered-req/s", "req/s", Neither, "requests / offered time", func(t *totals) float64 { return float64(t.requests) / t.offered() })),
-		whole("quality_mean", "quality-score", "score", Higher, "mean task score of the requests that have one; failures without one are left out", func(t *totals) float64 { return t.quality / float64(t.scored) }),
-		exact(whole("requests", "requests", "req", Neither, "requests of the run", func(t *totals) float64 { return float64(t.requests) })),
-		whole("token_rate", "tok/s", "tok/s", Higher, "tokens of OK requests / makespan", func(t *totals) float64 { return t.okTokens / t.makespan() }),
-		whole("up_bytes_request", "up-B/req", "B/req", Lower, "bytes away from the user / requests", func(t *totals) float64 { return t.up / float64(t.requests) }),
-		whole("utilisation_max", "utilisation-max-share", "share", Neither, "busy share of the busiest node's slots over the makespan", func(t *totals) float64 { return t.utilisation() }),
+		whole(label{"completed_rate", "completed-req/s", "req/s"}, Higher, "OK requests / time from the first intended start to the last end", func(t *totals) float64 { return float64(t.ok) / t.makespan() }),
+		whole(label{"concurrency", "concurrency-req", "req"}, Neither, "mean requests in the system: summed e2e of all / makespan", func(t *totals) float64 { return t.inSystem / t.makespan() }),
+		whole(label{"down_bytes_request", "down-B/req", "B/req"}, Lower, "bytes towards the user / requests", func(t *totals) float64 { return t.down / float64(t.requests) }),
+		whole(label{"energy_per_good", "J/good-req", "J/req"}, Lower, "energy of all requests / good requests", func(t *totals) float64 { return t.joules() / float64(t.good) }),
+		whole(label{"energy_per_quality", "J/correct", "J/score"}, Lower, "energy of all requests / summed quality: J per correct answer", func(t *totals) float64 { return t.joules() / t.quality }),
+		whole(label{"energy_per_request", "J/req", "J/req"}, Lower, "energy of all requests / requests", func(t *totals) float64 { return t.joules() / float64(t.requests) }),
+		whole(label{"energy_per_token", "J/token", "J/token"}, Lower, "energy of all requests / tokens that reached users", func(t *totals) float64 { return t.joules() / t.tokens }),
+		whole(label{"good_token_rate", "good-tok/s", "tok/s"}, Higher, "tokens of good requests / offered time", func(t *totals) float64 { return t.goodTokens / t.offered() }),
+		whole(label{"goodput", "goodput-req/s", "req/s"}, Higher, "requests OK and within all limits by the intended clock / offered time", func(t *totals) float64 { return float64(t.good) / t.offered() }),
+		whole(label{"goodput_share", "goodput-share", "share"}, Higher, "requests OK and within all limits / requests; failures are misses", func(t *totals) float64 { return float64(t.good) / float64(t.requests) }),
+		whole(label{"makespan", "makespan-sec", "sec"}, Lower, "first intended start to last end", func(t *totals) float64 { return t.makespan() }),
+		whole(label{"miss_share", "miss-share", "share"}, Lower, "requests that failed, timed out, were rejected or cancelled / requests", func(t *totals) float64 { return 1 - float64(t.ok)/float64(t.requests) }),
+		exact(whole(label{"offered_rate", "offered-req/s", "req/s"}, Neither, "requests / offered time", func(t *totals) float64 { return float64(t.requests) / t.offered() })),
+		whole(label{"quality_mean", "quality-score", "score"}, Higher, "mean task score of the requests that have one; failures without one are left out", func(t *totals) float64 { return t.quality / float64(t.scored) }),
+		exact(whole(label{"requests", "requests", "req"}, Neither, "requests of the run", func(t *totals) float64 { return float64(t.requests) })),
+		whole(label{"token_rate", "tok/s", "tok/s"}, Higher, "tokens of OK requests / makespan", func(t *totals) float64 { return t.okTokens / t.makespan() }),
+		whole(label{"up_bytes_request", "up-B/req", "B/req"}, Lower, "bytes away from the user / requests", func(t *totals) float64 { return t.up / float64(t.requests) }),
+		whole(label{"utilisation_max", "utilisation-max-share", "share"}, Neither, "busy share of the busiest node's slots over the makespan", func(t *totals) float64 { return t.utilisation() }),
 	}
 	for _, base := range quantileBases {
 		for _, p := range [...]string{"p50", "p95", "p99"} {

@@ -192,14 +192,14 @@ func DigestFile(path string) (Digest, error) {
 // Contract is what must be equal for two runs of a cell to be compared or
 // ranked. What is compared (pipeline, site, policy, commit) is not in it.
 type Contract struct {
-	Workload    map[string]any    `json:"workload"`    // name and every parameter that shapes the requests
-	Data        map[string]string `json:"data"`        // data set or trace -> SHA-256
-	Model       string            `json:"model"`       // SHA-256 of the model's bytes, or of its description where modelled
-	Tokenizer   string            `json:"tokenizer"`   // SHA-256
-	Limits      map[string]int64  `json:"limits"`      // ttft_ns, tpot_ns, e2e_ns
-	Definitions []string          `json:"definitions"` // IDs of the metric definitions, sorted
-	Mode        string            `json:"mode"`        // measured, emulated, modelled, conformance
-	Quick       bool              `json:"quick"`       // shortened runs compare with nothing but each other
+	Workload    map[string]any    `json:"workload,omitempty"`    // name and every parameter that shapes the requests
+	Data        map[string]string `json:"data,omitempty"`        // data set or trace -> SHA-256
+	Model       string            `json:"model"`                 // SHA-256 of the model's bytes, or of its description where modelled
+	Tokenizer   string            `json:"tokenizer"`             // SHA-256
+	Limits      map[string]int64  `json:"limits,omitempty"`      // ttft_ns, tpot_ns, e2e_ns
+	Definitions []string          `json:"definitions,omitempty"` // IDs of the metric definitions, sorted
+	Mode        string            `json:"mode"`                  // measured, emulated, modelled, conformance
+	Quick       bool              `json:"quick"`                 // shortened runs compare with nothing but each other
 }
 
 // Hash is the SHA-256 of the contract's canonical JSON, in hex. It fails only
@@ -244,6 +244,9 @@ func diff(path string, a, b any) []Difference {
 // text is the canonical form, "none" for what is absent.
 func text(v any) string {
 	if v == nil {
+		return "none"
+	}
+	if r := reflect.ValueOf(v); (r.Kind() == reflect.Map || r.Kind() == reflect.Slice) && r.Len() == 0 {
 		return "none"
 	}
 	b, err := canon.JSON(v)

@@ -8,12 +8,10 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
-	"github.com/apache/arrow/go/v17/arrow/ipc"
 
 	"meibench/harness/record"
 	"meibench/internal/units"
@@ -234,97 +232,6 @@ func readCells(t *reader) (out []CellRun, err error) {
 		return true, b.err
 	})
 	return out, err
-}
-
-// reader gives the batches of an Arrow file. It keeps the last one, so that
-// small runs that share a batch do not read it again and again.
-type reader struct {
-	f    *ipc.FileReader
-	rows int64
-	cols map[string]int
-
-	mu   sync.Mutex
-	last *batch
-	at   int
-}
-
-// safely turns a panic of the Arrow library, which it raises on files that lie
-// about their layout, into an error.
-func safely(err *error) {
-	if p := recover(); p != nil {
-		*err = fmt.Errorf("the file is damaged: %v", p)
-	}
-}
-
-func newReader(f *os.File, format string) (r *reader, err error) {
-	defer safely(&err)
-	r = &reader{cols: map[string]int{}, at: -1}
-	if r.f, err = ipc.NewFileReader(f); err != nil {
-		return nil, err
-	}
-	meta := r.f.Schema().Metadata()
-	if i := meta.FindKey("format"); i < 0 || meta.Values()[i] != format {
-		return nil, fmt.Errorf("this is no %s table: %w", format, errSchema)
-	}
-	for i, c := range r.f.Schema().Fields() {
-		r.cols[c.Name] = i
-	}
-	if n := r.f.NumRecords(); n > 0 {
-		b, err := r.batch(n - 1)
-		if err != nil {
-			return nil, err
-		}
-		r.rows = int64(n-1)*batchRows + b.rec.NumRows()
-	}
-	return r, nil
-}
-
-// batch reads batch i. Memory of old batches is the garbage collector's: the
-// allocator is Go's.
-func (r *reader) batch(i int) (b *batch, err error) {
-	defer safely(&err)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.at == i {
-		return r.last, nil
-	}
-	rec, err := r.f.RecordAt(i)
-	if err != nil {
-		return nil, err
-	}
-	if n := rec.NumRows(); n != batchRows && (n > batchRows || i != r.f.NumRecords()-1) {
-		return nil, fmt.Errorf("batch %d has %d rows: %w", i, n, errSchema)
-	}
-	b = &batch{rec: rec, cols: r.cols}
-	b.bind()
-	r.last, r.at = b, i
-	return b, nil
-}
-
-// each calls fn with n rows from the first on, until it returns false.
-func (r *reader) each(first, n int64, fn func(b *batch, row int) (bool, error)) (err error) {
-	defer safely(&err)
-	if first < 0 || n < 0 || first > r.rows || n > r.rows-first {
-		return fmt.Errorf("rows %d to %d of %d: %w", first, first+n, r.rows, errSchema)
-	}
-	for n > 0 {
-		b, err := r.batch(int(first / batchRows))
-		if err != nil {
-			return err
-		}
-		if b.err != nil {
-			return b.err
-		}
-		from := int(first % batchRows)
-		to := int(min(int64(from)+n, b.rec.NumRows()))
-		for row := from; row < to; row++ {
-			if more, err := fn(b, row); err != nil || !more {
-				return err
-			}
-		}
-		first, n = first+int64(to-from), n-int64(to-from)
-	}
-	return nil
 }
 
 // batch is one record batch with the columns of requests or spans at hand, by

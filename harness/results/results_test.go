@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sync/errgroup"
 
 	"meibench/harness/record"
 	"meibench/internal/rng"
@@ -316,36 +315,37 @@ func TestConcurrentBlocks(t *testing.T) {
 
 	run, err = Create(many, manifest())
 	require.NoError(t, err)
-	var all errgroup.Group
+	errs := make(chan error, 4)
 	for c := range 4 {
-		all.Go(func() error {
-			w, err := run.Begin(cell(c, 0))
-			if err != nil {
-				return err
-			}
-			var rows errgroup.Group
-			for part := range 2 {
-				rows.Go(func() error {
-					for i := part; i < 9000; i += 2 {
-						if err := w.Row(request(uint64(10*c), i)); err != nil {
-							return err
-						}
-					}
-					return nil
-				})
-			}
-			if err := rows.Wait(); err != nil {
-				return err
-			}
-			return w.End(cell(c, 0))
-		})
+		go func() { errs <- share(run, cell(c, 0), 9000) }()
 	}
-	require.NoError(t, all.Wait())
+	for range 4 {
+		require.NoError(t, <-errs)
+	}
 	require.NoError(t, run.Finish())
 	a, b := tables(t, one), tables(t, many)
 	for name := range a {
 		require.True(t, a[name] == b[name], "%s differs", name)
 	}
+}
+
+// share records the rows of a block from two goroutines.
+func share(run *Run, c record.Cell, n int) error {
+	w, err := run.Begin(c)
+	if err != nil {
+		return err
+	}
+	errs := make(chan error, 2)
+	for part := range 2 {
+		go func() {
+			var err error
+			for i := part; i < n && err == nil; i += 2 {
+				err = w.Row(request(uint64(10*c.Index), i))
+			}
+			errs <- err
+		}()
+	}
+	return errors.Join(<-errs, <-errs, w.End(c))
 }
 
 func TestTimedFlush(t *testing.T) {
