@@ -1,0 +1,296 @@
+package reports
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"meibench/hardware"
+	"meibench/harness/record"
+)
+
+const mostListed = 6 // placements named in one sentence
+
+// answers are the sentences at the top: one per application, then how well
+// emulation and model agree with the clock.
+func (b *builder) answers() (out []string) {
+	if len(b.Groups) == 0 {
+		return []string{"The run holds no cell: there is nothing to report."}
+	}
+	for _, app := range b.apps {
+		out = append(out, b.answer(app))
+	}
+	return append(out, b.agreementNotes()...)
+}
+
+// answer says which placement met an application's limits. It speaks of the
+// most trusted mode that has valid cells.
+func (b *builder) answer(app string) string {
+	valid := slices.DeleteFunc(slices.Clone(b.of[app]), func(g *Group) bool { return b.flags[g] != "" || g.N == 0 })
+	name := app
+	if name == "" {
+		name = "(no application)"
+	}
+	if len(valid) == 0 {
+		return fmt.Sprintf("%s: no valid cell with requests, so no placement is judged.", name)
+	}
+	mode := slices.MinFunc(valid, func(a, b *Group) int { return modeRank(a.Cell.Mode) - modeRank(b.Cell.Mode) }).Cell.Mode
+	chosen := slices.DeleteFunc(slices.Clone(valid), func(g *Group) bool { return g.Cell.Mode != mode })
+	b.rank(chosen)
+	best := chosen[0]
+	text := fmt.Sprintf("%s, %s: ", name, mode)
+	if limited(chosen) {
+		text += b.verdict(chosen)
+	} else {
+		text += b.fastest(chosen)
+	}
+	if s := b.cheapest(chosen); s != "" {
+		text += " " + s
+	}
+	if s := b.dissent(valid, best, mode); s != "" {
+		text += " " + s
+	}
+	return text
+}
+
+// rank orders placements: more requests within the limits first, then the lower
+// E2E median.
+func (b *builder) rank(gs []*Group) {
+	slices.SortStableFunc(gs, func(x, y *Group) int {
+		sx, sy := b.sums[x], b.sums[y]
+		return cmp.Or(cmp.Compare(sy.within.V, sx.within.V), compareKnown(sx.e2e50.V, sy.e2e50.V))
+	})
+}
+
+// compareKnown orders numbers with NaN last.
+func compareKnown(a, b float64) int {
+	switch {
+	case math.IsNaN(a) && math.IsNaN(b):
+		return 0
+	case math.IsNaN(a):
+		return 1
+	case math.IsNaN(b):
+		return -1
+	}
+	return cmp.Compare(a, b)
+}
+
+func limited(gs []*Group) bool {
+	return slices.ContainsFunc(gs, func(g *Group) bool {
+		return g.Cell.TTFTLimit > 0 || g.Cell.TPOTLimit > 0 || g.Cell.E2ELimit > 0
+	})
+}
+
+// verdict names the best placement under limits, the others, and whether the
+// sample can tell them apart.
+func (b *builder) verdict(gs []*Group) string {
+	best := gs[0]
+	s := b.sums[best]
+	var text string
+	switch {
+	case best.Good == 0:
+		text = fmt.Sprintf("no placement met the limits (%s) for any request; the fastest was %s", limitText(&best.Cell), b.label[best])
+	case best.Good == best.N:
+		text = fmt.Sprintf("%s met the limits (%s) for all %d requests", b.label[best], limitText(&best.Cell), best.N)
+	default:
+		text = fmt.Sprintf("%s met the limits (%s) for most: %d of %d requests", b.label[best], limitText(&best.Cell), best.Good, best.N)
+		if 2*best.Good <= best.N {
+			text = fmt.Sprintf("no placement met the limits (%s) for more than %d of %d requests, which was %s", limitText(&best.Cell), best.Good, best.N, b.label[best])
+		}
+	}
+	text += fmt.Sprintf(" (%s, 95 %% interval %s to %s), with ", percent(s.within.V), percent(s.within.Lo), percent(s.within.Hi)) + b.times(best)
+	var others, close []string
+	for _, g := range gs[1:] {
+		others = append(others, fmt.Sprintf("%s %d of %d", b.label[g], g.Good, g.N))
+		if b.sums[g].within.Hi >= s.within.Lo {
+			close = append(close, b.label[g])
+		}
+	}
+	if len(others) > 0 {
+		text += "; " + list(others)
+	}
+	text += "."
+	if len(close) > 0 {
+		text += fmt.Sprintf(" So few requests do not tell the shares of %s apart.", list(append([]string{b.label[best]}, close...)))
+	}
+	return text
+}
+
+// times are a group's medians in words.
+func (b *builder) times(g *Group) string {
+	s := b.sums[g]
+	var parts []string
+	for _, m := range []struct {
+		name string
+		stat Stat
+	}{{"TTFT p50", s.ttft50}, {"E2E p50", s.e2e50}} {
+		if !math.IsNaN(m.stat.V) {
+			sc := choose(timeScales(), []float64{m.stat.V})
+			v, i := m.stat.texts(sc.by)
+			parts = append(parts, strings.TrimSpace(m.name+" "+v+" "+sc.unit+" "+i))
+		}
+	}
+	if len(parts) == 0 {
+		return "no request that ended well"
+	}
+	return strings.Join(parts, " and ")
+}
+
+// fastest names placements by E2E where there are no limits to meet.
+func (b *builder) fastest(gs []*Group) string {
+	slices.SortStableFunc(gs, func(x, y *Group) int { return compareKnown(b.sums[x].e2e50.V, b.sums[y].e2e50.V) })
+	text := fmt.Sprintf("it has no limits; %s was fastest with %s", b.label[gs[0]], b.times(gs[0]))
+	var others []string
+	for _, g := range gs[1:] {
+		others = append(others, b.label[g]+" "+seconds(b.sums[g].e2e50.V))
+	}
+	if len(others) > 0 {
+		text += "; " + list(others)
+	}
+	return text + "."
+}
+
+// cheapest names the placement with the least energy, where more than one is
+// known.
+func (b *builder) cheapest(gs []*Group) string {
+	known := slices.DeleteFunc(slices.Clone(gs), func(g *Group) bool { return math.IsNaN(b.sums[g].energy.V) })
+	if len(known) < 2 {
+		return ""
+	}
+	slices.SortStableFunc(known, func(x, y *Group) int { return cmp.Compare(b.sums[x].energy.V, b.sums[y].energy.V) })
+	first, last := known[0], known[len(known)-1]
+	if b.sums[first].energy.V == b.sums[last].energy.V {
+		return ""
+	}
+	text := func(g *Group) string {
+		s := b.sums[g]
+		sc := choose(energyScales(), []float64{s.energy.V})
+		out := brief(s.energy.V/sc.by) + " " + sc.unit
+		if src := hardware.Source(s.energySource); src != hardware.Measured {
+			out += " (" + src.String() + ")"
+		}
+		return out
+	}
+	return fmt.Sprintf("Least energy per request: %s %s; most: %s %s.", b.label[first], text(first), b.label[last], text(last))
+}
+
+// dissent says where a less trusted mode would have picked another placement.
+func (b *builder) dissent(valid []*Group, best *Group, mode string) string {
+	var same, other []string
+	for _, m := range modes[min(modeRank(mode)+1, len(modes)):] {
+		gs := slices.DeleteFunc(slices.Clone(valid), func(g *Group) bool { return g.Cell.Mode != m })
+		if len(gs) < 2 {
+			continue
+		}
+		b.rank(gs)
+		if b.label[gs[0]] == b.label[best] {
+			same = append(same, m)
+		} else {
+			other = append(other, fmt.Sprintf("the %s cells put %s first", m, b.label[gs[0]]))
+		}
+	}
+	switch {
+	case len(other) > 0:
+		return "But " + list(other) + "."
+	case len(same) > 0:
+		return fmt.Sprintf("The %s cells put the same placement first.", list(same))
+	}
+	return ""
+}
+
+// list joins words as a sentence does, and cuts a long list.
+func list(words []string) string {
+	if n := len(words); n > mostListed {
+		words = append(slices.Clone(words[:mostListed-1]), fmt.Sprintf("%d more", n-mostListed+1))
+	}
+	if n := len(words); n > 1 {
+		return strings.Join(words[:n-1], ", ") + " and " + words[n-1]
+	}
+	return strings.Join(words, "")
+}
+
+// warnings say what makes numbers doubtful, the gravest first.
+func (b *builder) warnings() (out []string) {
+	for _, run := range b.Runs {
+		m, name := &run.Manifest, runName(&run)
+		if m.Quick {
+			out = append(out, fmt.Sprintf("NOT COMPARABLE: %s is a quick run; shortened runs compare with nothing but each other.", name))
+		}
+		if m.Expected > 0 && m.Blocks < m.Expected {
+			out = append(out, fmt.Sprintf("INCOMPLETE: %s holds %d of %d runs of cells.", name, m.Blocks, m.Expected))
+		}
+	}
+	if n := len(b.flags); n > 0 {
+		out = append(out, fmt.Sprintf("%d of %s INVALID and left out of the answers and medians above:", n, plural(len(b.Groups), "cell is", "cells are")))
+		out = append(out, b.notes...)
+	}
+	out = append(out, b.failures()...)
+	for _, run := range b.Runs {
+		for _, w := range run.Manifest.Warnings {
+			out = appendNew(out, runName(&run)+": "+clean(w, mostText))
+		}
+	}
+	said := map[string]int{}
+	var order []string
+	for _, g := range b.Groups {
+		for i := range g.Cells {
+			for _, w := range g.Cells[i].Warnings {
+				if said[w]++; said[w] == 1 {
+					order = append(order, w)
+				}
+			}
+		}
+	}
+	for _, w := range order {
+		out = append(out, fmt.Sprintf("%s (%s)", w, plural(said[w], "run of a cell", "runs of cells")))
+	}
+	return append(out, b.contracts()...)
+}
+
+func runName(r *Run) string {
+	if r.Label == "" {
+		return "the run"
+	}
+	return "run " + r.Label
+}
+
+// failures counts requests that did not end well and quotes a few errors.
+func (b *builder) failures() []string {
+	n, bad := 0, 0
+	var errs []string
+	for _, g := range b.Groups {
+		n, bad = n+g.N, bad+g.N-g.Outcomes[record.OK]
+		for _, e := range g.Errors {
+			errs = appendNew(errs, e)
+		}
+	}
+	if bad == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("%d of %s did not end well and count as misses.", bad, plural(n, "request", "requests"))
+	if len(errs) > 0 {
+		text += " Errors seen: " + strings.Join(errs[:min(len(errs), mostErrors)], " | ")
+	}
+	return []string{text}
+}
+
+// contracts warns where rows of one application may not be compared because the
+// contract of their cells differs in one mode.
+func (b *builder) contracts() (out []string) {
+	for _, app := range b.apps {
+		seen := map[string][]string{}
+		for _, g := range b.of[app] {
+			if g.Cell.Contract != "" {
+				seen[g.Cell.Mode] = appendNew(seen[g.Cell.Mode], g.Cell.Contract)
+			}
+		}
+		for _, m := range modes {
+			if len(seen[m]) > 1 {
+				out = append(out, fmt.Sprintf("%s, %s: cells have %d different contracts (workload, model, limits …); compare only those that share one.", app, m, len(seen[m])))
+			}
+		}
+	}
+	return out
+}

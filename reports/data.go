@@ -1,0 +1,294 @@
+package reports
+
+import (
+	"cmp"
+	"iter"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"meibench/harness/record"
+	"meibench/harness/results"
+)
+
+// Data is what a report is made of: runs and, per cell, the columns that tables
+// and figures need. Ten million requests take about 250 MB.
+type Data struct {
+	Runs   []Run
+	Groups []*Group
+
+	at map[string]*Group
+}
+
+// Run is one run folder.
+type Run struct {
+	Label    string // short; distinguishes the runs of a report
+	Dir      string
+	Manifest results.Manifest
+}
+
+// Group is one cell of a suite with all its repeats and seeds pooled.
+type Group struct {
+	Run   int           // index in Data.Runs
+	Cell  record.Cell   // of the first repeat
+	Cells []record.Cell // one per repeat and seed
+
+	N        int // requests
+	Good     int // OK and within all limits
+	Outcomes [record.Cancelled + 1]int
+	Offered  time.Duration // summed horizons
+
+	TTFT, TPOT, E2E []float64 // seconds, of OK requests; sorted by Seal
+
+	Up, Down float64 // bytes, of all requests
+	Energy   [record.NumParts]PartEnergy
+	Quality  Score
+	Errors   []string // a few distinct ones
+
+	Samples []Sample // spans of a few early requests
+
+	dark bool // energy of some request is unknown
+}
+
+// PartEnergy is what one part of the system spent on all requests of a group.
+type PartEnergy struct {
+	Joules  float64
+	Source  uint8 // hardware.Source; the least trusted one; 0 = not involved
+	Unknown bool
+}
+
+// Score sums task scores.
+type Score struct {
+	N      int
+	Sum    float64
+	Binary bool // every score is 0 or 1
+}
+
+// Sample is one request with its spans, times counted from its intended start.
+type Sample struct {
+	ID                int
+	FirstToken, Total time.Duration
+	Outcome           record.Outcome
+	Spans             []record.Span
+}
+
+const (
+	mostSamples = 32   // per group
+	mostSpans   = 4096 // per sample
+	mostErrors  = 3    // distinct error texts kept per group
+	mostName    = 80   // runes of a name that reports print
+	mostText    = 300  // runes of a reason or an error
+)
+
+// NewData is a report's data without any run.
+func NewData() *Data { return &Data{at: map[string]*Group{}} }
+
+// AddRun takes in a run's manifest and returns the index that Add wants.
+func (d *Data) AddRun(label, dir string, m results.Manifest) int {
+	d.Runs = append(d.Runs, Run{Label: clean(label, mostName), Dir: dir, Manifest: m})
+	return len(d.Runs) - 1
+}
+
+// Add takes in one run of a cell with its requests in order of ID. It stops at
+// the first error of the stream and keeps nothing of the requests themselves.
+func (d *Data) Add(run int, c record.Cell, rows iter.Seq2[*record.Request, error]) error {
+	g := d.group(run, c)
+	g.Offered += c.Horizon
+	for r, err := range rows {
+		if err != nil {
+			return err
+		}
+		g.add(&c, r)
+	}
+	return nil
+}
+
+// group finds the group of a cell or makes it.
+func (d *Data) group(run int, c record.Cell) *Group {
+	c = cleanCell(c)
+	key := strings.Join([]string{strconv.Itoa(run), c.Suite, c.Name, c.App, c.Pipeline, c.Site, c.Model, c.Mode, paramText(c.Params)}, "\x00")
+	g := d.at[key]
+	if g == nil {
+		g = &Group{Run: run, Cell: c, Quality: Score{Binary: true}}
+		d.at[key] = g
+		d.Groups = append(d.Groups, g)
+	}
+	g.Cells = append(g.Cells, c)
+	return g
+}
+
+func (g *Group) add(c *record.Cell, r *record.Request) {
+	g.N++
+	g.Outcomes[min(r.Outcome, record.Cancelled)]++
+	if c.Good(r) {
+		g.Good++
+	}
+	g.Up, g.Down = g.Up+float64(r.UpBytes), g.Down+float64(r.DownBytes)
+	g.addEnergy(r)
+	if !math.IsNaN(r.Quality) {
+		g.Quality.N++
+		g.Quality.Sum += r.Quality
+		g.Quality.Binary = g.Quality.Binary && (r.Quality == 0 || r.Quality == 1)
+	}
+	if r.Err != "" && len(g.Errors) < mostErrors {
+		if e := clean(r.Err, mostText); !slices.Contains(g.Errors, e) {
+			g.Errors = append(g.Errors, e)
+		}
+	}
+	if r.Outcome == record.OK {
+		keep(&g.TTFT, r.FirstToken, r.Intended)
+		keep(&g.E2E, r.Done, r.Intended)
+		if v := record.TPOTOf(r); !math.IsNaN(v) {
+			g.TPOT = append(g.TPOT, v)
+		}
+	}
+	if len(g.Cells) == 1 && len(g.Samples) < mostSamples {
+		g.sample(r)
+	}
+}
+
+func keep(list *[]float64, at, from time.Duration) {
+	if at != record.Unset {
+		*list = append(*list, (at - from).Seconds())
+	}
+}
+
+// addEnergy follows the definition of energy_per_request: a step that could not
+// tell makes the part and the sum unknown.
+func (g *Group) addEnergy(r *record.Request) {
+	for p := range r.Energy {
+		e, to := r.Energy[p], &g.Energy[p]
+		switch {
+		case e.Unknown:
+			to.Unknown, g.dark = true, true
+		case e.Known():
+			to.Joules += float64(e.Joules)
+			if to.Source == 0 || e.Source < to.Source {
+				to.Source = e.Source
+			}
+		}
+	}
+}
+
+func (g *Group) sample(r *record.Request) {
+	s := Sample{ID: r.ID, FirstToken: record.Unset, Total: r.Done - r.Intended, Outcome: r.Outcome}
+	if r.FirstToken != record.Unset {
+		s.FirstToken = r.FirstToken - r.Intended
+	}
+	for _, sp := range r.Spans {
+		s.span(sp, r.Intended)
+	}
+	g.Samples = append(g.Samples, s)
+}
+
+// span appends a span, counted from a start, and gives up on a request with
+// absurdly many.
+func (s *Sample) span(sp record.Span, from time.Duration) {
+	if len(s.Spans) < mostSpans {
+		sp.Node = clean(sp.Node, mostName)
+		sp.Start, sp.End = sp.Start-from, sp.End-from
+		s.Spans = append(s.Spans, sp)
+	}
+}
+
+// seal sorts what Add collected. Build calls it; twice does no harm.
+func (d *Data) seal() {
+	for _, g := range d.Groups {
+		for _, list := range [][]float64{g.TTFT, g.TPOT, g.E2E} {
+			slices.Sort(list)
+		}
+	}
+	slices.SortStableFunc(d.Groups, func(a, b *Group) int {
+		return cmp.Or(cmp.Compare(a.Run, b.Run), cmp.Compare(a.Cell.Index, b.Cell.Index))
+	})
+}
+
+// joules is the energy of all requests of a group, NaN if unknown, and its least
+// trusted source.
+func (g *Group) joules() (sum float64, source uint8) {
+	if g.dark {
+		return math.NaN(), 0
+	}
+	for _, e := range g.Energy {
+		if e.Source != 0 {
+			sum += e.Joules
+			if source == 0 || e.Source < source {
+				source = e.Source
+			}
+		}
+	}
+	if source == 0 {
+		return math.NaN(), 0
+	}
+	return sum, source
+}
+
+// invalid lists why runs of the group are not to be trusted, each reason once.
+func (g *Group) invalid() (why []string) {
+	for i := range g.Cells {
+		if c := &g.Cells[i]; !c.Valid {
+			reasons := c.Invalid
+			if len(reasons) == 0 {
+				reasons = []string{"no reason recorded"}
+			}
+			for _, r := range reasons {
+				if !slices.Contains(why, r) {
+					why = append(why, r)
+				}
+			}
+		}
+	}
+	return why
+}
+
+// clean makes text of a run folder safe to print: no control or formatting
+// characters (terminal escapes, bidirectional overrides), and not too long.
+func clean(s string, most int) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t' || r == '\r':
+			return ' '
+		case !unicode.IsGraphic(r):
+			return unicode.ReplacementChar
+		}
+		return r
+	}, strings.ToValidUTF8(s, string(unicode.ReplacementChar)))
+	if runes := []rune(s); len(runes) > most {
+		s = string(runes[:most-1]) + "…"
+	}
+	return s
+}
+
+// cleanCell is a copy of a cell whose texts are clean.
+func cleanCell(c record.Cell) record.Cell {
+	for _, s := range []*string{&c.Suite, &c.App, &c.Pipeline, &c.Site, &c.Model, &c.Mode, &c.Contract} {
+		*s = clean(*s, mostName)
+	}
+	c.Name = clean(c.Name, 4*mostName)
+	c.Invalid, c.Warnings = cleanAll(c.Invalid), cleanAll(c.Warnings)
+	params := map[string]float64{}
+	for k, v := range c.Params {
+		params[clean(k, mostName)] = v
+	}
+	c.Params, c.Lag = params, nil
+	return c
+}
+
+func cleanAll(list []string) (out []string) {
+	for _, s := range list {
+		out = append(out, clean(s, mostText))
+	}
+	return out
+}
+
+func paramText(params map[string]float64) string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(params)) {
+		parts = append(parts, k+"="+strconv.FormatFloat(params[k], 'g', -1, 64))
+	}
+	return strings.Join(parts, " ")
+}

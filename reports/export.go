@@ -1,0 +1,148 @@
+package reports
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+
+	"meibench/hardware"
+	"meibench/harness/record"
+)
+
+// cellRow is a group for machines: SI base units, all digits.
+type cellRow struct {
+	Run      string             `json:"run,omitempty"`
+	Suite    string             `json:"suite"`
+	Cell     string             `json:"cell"`
+	App      string             `json:"app"`
+	Pipeline string             `json:"pipeline"`
+	Site     string             `json:"site"`
+	Model    string             `json:"model"`
+	Mode     string             `json:"mode"`
+	Params   map[string]float64 `json:"params,omitempty"`
+	Contract string             `json:"contract,omitempty"`
+	Runs     int                `json:"runs"` // repeats and seeds pooled
+	Requests int                `json:"requests"`
+	OK       int                `json:"ok"`
+	Good     int                `json:"good"`
+	Valid    bool               `json:"valid"`
+	Invalid  []string           `json:"invalid,omitempty"`
+	Energy   string             `json:"energy_source,omitempty"`
+	Metrics  map[string]jsonVal `json:"metrics"`
+
+	order []string // of Metrics
+}
+
+// jsonVal is an estimate with its interval; null where unknown.
+type jsonVal struct {
+	Unit  string   `json:"unit"`
+	Value *float64 `json:"value"`
+	Low   *float64 `json:"low,omitempty"`
+	High  *float64 `json:"high,omitempty"`
+	N     int      `json:"n,omitempty"`
+}
+
+func finite(v float64) *float64 {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return nil
+	}
+	return &v
+}
+
+func (b *builder) cellRows() (out []cellRow) {
+	for _, g := range b.Groups {
+		s, c := b.sums[g], &g.Cell
+		row := cellRow{Run: b.Runs[g.Run].Label, Suite: c.Suite, Cell: c.Name, App: c.App, Pipeline: c.Pipeline, Site: c.Site, Model: c.Model,
+			Mode: c.Mode, Params: c.Params, Contract: c.Contract, Runs: len(g.Cells), Requests: g.N, OK: g.Outcomes[record.OK], Good: g.Good,
+			Valid: b.flags[g] == "", Invalid: g.invalid(), Metrics: map[string]jsonVal{}}
+		if s.energySource != 0 {
+			row.Energy = hardware.Source(s.energySource).String()
+		}
+		for _, m := range []struct {
+			name, unit string
+			stat       Stat
+		}{
+			{"ttft_p50", "sec", s.ttft50}, {"ttft_p95", "sec", s.ttft95}, {"tpot_p50", "sec", s.tpot50},
+			{"e2e_p50", "sec", s.e2e50}, {"e2e_p95", "sec", s.e2e95}, {"e2e_p99", "sec", s.e2e99},
+			{"goodput", "req/s", s.goodput}, {"goodput_share", "share", s.within},
+			{"up_bytes_request", "B/req", s.up}, {"down_bytes_request", "B/req", s.down},
+			{"energy_per_request", "J/req", s.energy}, {"quality_mean", "score", s.quality},
+			{"ttft_p50_vs_measured", "share", bare(s.gap.ttft)}, {"tpot_p50_vs_measured", "share", bare(s.gap.tpot)},
+			{"e2e_p50_vs_measured", "share", bare(s.gap.e2e)},
+		} {
+			row.order = append(row.order, m.name)
+			row.Metrics[m.name] = jsonVal{m.unit, finite(m.stat.V), finite(m.stat.Lo), finite(m.stat.Hi), m.stat.N}
+		}
+		out = append(out, row)
+	}
+	return out
+}
+
+// JSON writes the summary for programs: one object per cell, SI base units,
+// null for what is unknown.
+func (r *Report) JSON(w io.Writer) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	rows := r.rows
+	if rows == nil {
+		rows = []cellRow{}
+	}
+	return enc.Encode(struct {
+		Format     string    `json:"format"`
+		Title      string    `json:"title"`
+		Comparable bool      `json:"comparable"`
+		Answers    []string  `json:"answers"`
+		Warnings   []string  `json:"warnings"`
+		Cells      []cellRow `json:"cells"`
+	}{"meibench.report/v1", r.Title, r.Comparable, r.Answers, r.Warnings, rows})
+}
+
+// CSV writes the summary as a table: one line per cell, SI base units, an empty
+// field for what is unknown.
+func (r *Report) CSV(w io.Writer) error {
+	out := csv.NewWriter(w)
+	head := []string{"run", "suite", "cell", "app", "pipeline", "site", "model", "mode", "params", "contract", "comparable", "valid", "runs", "requests", "ok", "good", "energy_source"}
+	if len(r.rows) > 0 {
+		for _, m := range r.rows[0].order {
+			head = append(head, m, m+"_low", m+"_high")
+		}
+	}
+	if err := out.Write(head); err != nil {
+		return err
+	}
+	for i := range r.rows {
+		c := &r.rows[i]
+		line := []string{c.Run, c.Suite, c.Cell, c.App, c.Pipeline, c.Site, c.Model, c.Mode, paramText(c.Params), c.Contract}
+		for k, s := range line {
+			line[k] = inert(s)
+		}
+		line = append(line, strconv.FormatBool(r.Comparable), strconv.FormatBool(c.Valid), strconv.Itoa(c.Runs), strconv.Itoa(c.Requests), strconv.Itoa(c.OK), strconv.Itoa(c.Good), c.Energy)
+		for _, name := range c.order {
+			m := c.Metrics[name]
+			line = append(line, floatText(m.Value), floatText(m.Low), floatText(m.High))
+		}
+		if err := out.Write(line); err != nil {
+			return err
+		}
+	}
+	out.Flush()
+	return out.Error()
+}
+
+func floatText(v *float64) string {
+	if v == nil {
+		return ""
+	}
+	return strconv.FormatFloat(*v, 'g', -1, 64)
+}
+
+// inert keeps a spreadsheet from reading a name as a formula.
+func inert(s string) string {
+	if s != "" && strings.ContainsAny(s[:1], "=+-@") {
+		return "'" + s
+	}
+	return s
+}

@@ -1,0 +1,158 @@
+package reports
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// modes are the ways to run a cell, in the order in which reports show them.
+var modes = []string{"measured", "emulated", "modelled", "conformance"}
+
+func modeRank(mode string) int {
+	if i := slices.Index(modes, mode); i >= 0 {
+		return i
+	}
+	return len(modes)
+}
+
+// view is a report's data with what names its groups: labels are as short as
+// they can be while they tell the groups of an application apart.
+type view struct {
+	*Data
+	apps   []string // in order of the suite
+	series []string // labels, in order of the suite
+	label  map[*Group]string
+	twin   map[*Group]*Group // of an emulated or modelled group: the measured one
+	of     map[string][]*Group
+}
+
+func newView(d *Data) *view {
+	d.seal()
+	v := &view{Data: d, label: map[*Group]string{}, twin: map[*Group]*Group{}, of: map[string][]*Group{}}
+	several := v.several()
+	for _, g := range d.Groups {
+		v.label[g] = v.name(g, several)
+	}
+	v.settle()
+	app, series := numbers{}, numbers{}
+	for _, g := range d.Groups {
+		v.apps, v.series = app.add(v.apps, g.Cell.App), series.add(v.series, v.label[g])
+	}
+	slices.SortStableFunc(d.Groups, func(a, b *Group) int {
+		return cmp.Or(app[a.Cell.App]-app[b.Cell.App], series[v.label[a]]-series[v.label[b]], modeRank(a.Cell.Mode)-modeRank(b.Cell.Mode))
+	})
+	for _, g := range d.Groups {
+		v.of[g.Cell.App] = append(v.of[g.Cell.App], g)
+	}
+	v.match()
+	return v
+}
+
+// numbers counts distinct strings in the order of their first use.
+type numbers map[string]int
+
+func (n numbers) add(list []string, s string) []string {
+	if _, ok := n[s]; ok {
+		return list
+	}
+	n[s] = len(list)
+	return append(list, s)
+}
+
+// match finds for each emulated or modelled group the measured one that differs
+// in the mode only: in the same run if there is one, else in the first that has.
+func (v *view) match() {
+	key := func(g *Group, run int) string {
+		c := &g.Cell
+		return strings.Join([]string{strconv.Itoa(run), c.Suite, c.App, c.Pipeline, c.Site, c.Model, withoutMode(c.Name), paramText(c.Params)}, "\x00")
+	}
+	const anyRun = -1
+	measured := map[string]*Group{}
+	for _, g := range v.Groups {
+		if g.Cell.Mode == "measured" {
+			measured[key(g, g.Run)] = g
+			if measured[key(g, anyRun)] == nil {
+				measured[key(g, anyRun)] = g
+			}
+		}
+	}
+	for _, g := range v.Groups {
+		if g.Cell.Mode == "emulated" || g.Cell.Mode == "modelled" {
+			v.twin[g] = measured[key(g, g.Run)]
+			if v.twin[g] == nil {
+				v.twin[g] = measured[key(g, anyRun)]
+			}
+		}
+	}
+}
+
+// withoutMode is a cell's name without the part that says its mode.
+func withoutMode(name string) string {
+	parts := slices.DeleteFunc(strings.Split(name, "/"), func(p string) bool { return strings.HasPrefix(p, "mode=") })
+	return strings.Join(parts, "/")
+}
+
+// fields are what may tell groups apart besides application, pipeline and mode.
+func (v *view) fields(g *Group) [4]string {
+	return [4]string{v.Runs[g.Run].Label, g.Cell.Suite, g.Cell.Site, g.Cell.Model}
+}
+
+// several says which fields have more than one value in the report.
+func (v *view) several() (out [4]bool) {
+	for _, g := range v.Groups {
+		for i, f := range v.fields(g) {
+			out[i] = out[i] || f != v.fields(v.Groups[0])[i]
+		}
+	}
+	return out
+}
+
+// name is the pipeline, then what differs between groups, then the axes of the
+// suite that the cell's own name spells out ("cut=2").
+func (v *view) name(g *Group, several [4]bool) string {
+	pipeline := g.Cell.Pipeline
+	if pipeline == "" {
+		pipeline = "(no pipeline)"
+	}
+	parts := []string{pipeline}
+	for i, f := range v.fields(g) {
+		if several[i] && f != "" {
+			parts = append(parts, f)
+		}
+	}
+	for _, part := range strings.Split(g.Cell.Name, "/") {
+		key, _, ok := strings.Cut(part, "=")
+		if ok && !slices.Contains([]string{"app", "pipeline", "mode", "site", "model"}, key) {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+// settle makes labels of equal application and mode distinct: first by the
+// parameters, then by the cell's whole name.
+func (v *view) settle() {
+	for _, more := range []func(*Group) string{
+		func(g *Group) string { return paramText(g.Cell.Params) },
+		func(g *Group) string { return withoutMode(g.Cell.Name) },
+	} {
+		owners := map[string]int{}
+		key := func(g *Group) string { return v.label[g] + "\x00" + g.Cell.App + "\x00" + g.Cell.Mode }
+		for _, g := range v.Groups {
+			owners[key(g)]++
+		}
+		crowded := map[string]bool{}
+		for _, g := range v.Groups {
+			if owners[key(g)] > 1 {
+				crowded[v.label[g]] = true
+			}
+		}
+		for _, g := range v.Groups {
+			if extra := more(g); crowded[v.label[g]] && extra != "" {
+				v.label[g] += " " + extra
+			}
+		}
+	}
+}

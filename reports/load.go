@@ -1,0 +1,101 @@
+package reports
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"meibench/harness/results"
+)
+
+// runFacts are the lines of a manifest that a reader needs to judge or repeat a
+// run.
+func runFacts(run *Run) RunFacts {
+	m := &run.Manifest
+	out := RunFacts{Label: run.Label, Dir: run.Dir}
+	add := func(name, value string) {
+		if value = clean(value, 4*mostText); value != "" {
+			out.Facts = append(out.Facts, Fact{name, value})
+		}
+	}
+	add("command", commandLine(m.Command))
+	add("commit", m.Commit)
+	add("Go", strings.TrimSpace(m.GoVersion+" "+m.GOARCH+" "+m.GOAMD64))
+	add("CPU", m.CPU)
+	add("kernel", m.Kernel)
+	add("governor", m.Governor)
+	for _, k := range slices.Sorted(maps.Keys(m.Host)) {
+		add("host "+k, m.Host[k])
+	}
+	add("suite hash", m.SuiteHash)
+	add("contract", m.Contract)
+	for _, k := range slices.Sorted(maps.Keys(m.Profiles)) {
+		add("profile "+k, m.Profiles[k])
+	}
+	for _, k := range slices.Sorted(maps.Keys(m.Models)) {
+		add("model "+k, m.Models[k])
+	}
+	add("seeds", strings.Join(m.Seeds, ", "))
+	if !m.Started.IsZero() {
+		add("started", m.Started.UTC().Format("2006-01-02 15:04:05 UTC"))
+	}
+	if m.Finished != nil {
+		add("finished", m.Finished.UTC().Format("2006-01-02 15:04:05 UTC"))
+	}
+	add("runs of cells", strconv.Itoa(m.Blocks)+expected(m))
+	add("requests", strconv.FormatInt(m.Rows, 10))
+	if m.Quick {
+		add("comparable", "no: a quick run")
+	}
+	out.Files = slices.Sorted(maps.Keys(m.Files))
+	if m.Format != "" {
+		out.Files = append(out.Files, results.ManifestFile)
+	}
+	return out
+}
+
+func expected(m *results.Manifest) string {
+	if m.Expected > 0 && m.Expected != m.Blocks {
+		return " of " + strconv.Itoa(m.Expected)
+	}
+	return ""
+}
+
+// commandLine quotes arguments as a POSIX shell reads them.
+func commandLine(args []string) string {
+	quoted := make([]string, len(args))
+	for i, a := range args {
+		if a == "" || strings.ContainsFunc(a, func(r rune) bool {
+			return !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@%+=:,./-", r)
+		}) {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		quoted[i] = a
+	}
+	return strings.Join(quoted, " ")
+}
+
+// labels name several runs by their folders, as shortly as tells them apart.
+func labels(dirs []string) []string {
+	out := make([]string, len(dirs))
+	if len(dirs) < 2 {
+		return out
+	}
+	seen := map[string]int{}
+	for i, d := range dirs {
+		out[i] = filepath.Base(filepath.Clean(d))
+		seen[out[i]]++
+	}
+	for i := range out {
+		if seen[out[i]] > 1 {
+			out[i] = fmt.Sprintf("%s (%d)", out[i], i+1)
+		}
+	}
+	return out
+}
+
+var errNoRun = errors.New("no run folder given")

@@ -1,0 +1,329 @@
+package reports
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"meibench/hardware"
+	"meibench/harness/record"
+)
+
+// Table is a table as people read it: one unit per column, digits that the
+// intervals support.
+type Table struct {
+	Name    string // short; part of anchors
+	Title   string
+	Caption string
+	Columns []Column
+	Groups  []RowGroup // one per application
+	Notes   []string
+}
+
+// Column describes a column.
+type Column struct {
+	Head, Unit string
+	Left       bool // words, not numbers
+
+	keep, keepDetail int // what a narrow terminal drops first: the lowest; 0 = never
+}
+
+// RowGroup is the rows of one application.
+type RowGroup struct {
+	Title string
+	Rows  []Row
+}
+
+// Row is one cell of a suite.
+type Row struct {
+	Values []Value
+	Flag   string // "INVALID (1)": what makes the row not comparable
+}
+
+// Value is one entry of a table.
+type Value struct {
+	Text   string  // "412"
+	Mark   string  // "", or a sign that a note of the table explains
+	Detail string  // the interval, "[398, 431]", or what the number is made of
+	Sort   float64 // in SI base units; NaN sorts last
+}
+
+// Marks of values.
+const (
+	markMax      = "^"
+	markModelled = "*"
+	markEmulated = "°"
+)
+
+func word(s string) Value { return Value{Text: s, Sort: math.NaN()} }
+
+func count(n int) Value { return Value{Text: strconv.Itoa(n), Sort: float64(n)} }
+
+func stat(s Stat, by float64) Value {
+	v, i := s.texts(by)
+	out := Value{Text: v, Detail: i, Sort: s.V}
+	if s.Max {
+		out.Mark = markMax
+	}
+	return out
+}
+
+// builder makes the tables of a view.
+type builder struct {
+	*view
+	sums  map[*Group]*summary
+	flags map[*Group]string
+	notes []string // what the flags refer to
+}
+
+func newBuilder(v *view) *builder {
+	b := &builder{view: v, sums: v.summaries(), flags: map[*Group]string{}}
+	number := map[string]int{}
+	for _, g := range v.Groups {
+		why := strings.Join(g.invalid(), "; ")
+		if why == "" {
+			continue
+		}
+		if number[why] == 0 {
+			number[why] = len(number) + 1
+			b.notes = append(b.notes, fmt.Sprintf("INVALID (%d): %s", number[why], why))
+		}
+		b.flags[g] = fmt.Sprintf("INVALID (%d)", number[why])
+	}
+	return b
+}
+
+// all collects a figure over all groups, to choose a column's unit by.
+func (b *builder) all(of func(*summary) Stat) (out []float64) {
+	for _, g := range b.Groups {
+		out = append(out, of(b.sums[g]).V)
+	}
+	return out
+}
+
+// rows fills a table's groups from one function per row.
+func (b *builder) rows(t *Table, row func(*Group, *summary) []Value) {
+	for _, app := range b.apps {
+		group := RowGroup{Title: b.heading(app)}
+		for _, g := range b.of[app] {
+			if values := row(g, b.sums[g]); values != nil {
+				values = append([]Value{word(b.label[g]), word(g.Cell.Mode)}, values...)
+				group.Rows = append(group.Rows, Row{Values: values, Flag: b.flags[g]})
+			}
+		}
+		if len(group.Rows) > 0 {
+			t.Groups = append(t.Groups, group)
+		}
+	}
+}
+
+// heading is an application with its limits.
+func (b *builder) heading(app string) string {
+	var texts []string
+	for _, g := range b.of[app] {
+		if t := limitText(&g.Cell); !slices.Contains(texts, t) {
+			texts = append(texts, t)
+		}
+	}
+	name := app
+	if name == "" {
+		name = "(no application)"
+	}
+	if len(texts) > 1 {
+		return name + ": limits differ between cells"
+	}
+	return name + ": " + texts[0]
+}
+
+func limitText(c *record.Cell) string {
+	var parts []string
+	for _, l := range []struct {
+		name  string
+		limit time.Duration
+	}{{"TTFT", c.TTFTLimit}, {"TPOT", c.TPOTLimit}, {"E2E", c.E2ELimit}} {
+		if l.limit > 0 {
+			parts = append(parts, l.name+" ≤ "+seconds(l.limit.Seconds()))
+		}
+	}
+	if len(parts) == 0 {
+		return "no limits"
+	}
+	return strings.Join(parts, ", ")
+}
+
+const intervalNote = "[low, high] is the 95 % interval: order statistics for quantiles, Wilson's for shares and quality; requests are taken as independent. “–” where the sample is too small to bound or nothing is known."
+
+const maxNote = markMax + " the largest of its sample: too few requests for this quantile."
+
+func (b *builder) latency() Table {
+	ttft := choose(timeScales(), b.all(func(s *summary) Stat { return s.ttft50 }))
+	tpot := choose(timeScales(), b.all(func(s *summary) Stat { return s.tpot50 }))
+	e2e := choose(timeScales(), b.all(func(s *summary) Stat { return s.e2e50 }))
+	t := Table{Name: "latency", Title: "Latency",
+		Caption: "Times from the intended start of a request, over the n requests that ended well. " + intervalNote,
+		Columns: []Column{{Head: "placement", Left: true}, {Head: "mode", Left: true}, {Head: "n"},
+			{Head: "TTFT p50", Unit: ttft.unit, keepDetail: 36}, {Head: "TTFT p95", Unit: ttft.unit, keep: 70, keepDetail: 12},
+			{Head: "TPOT p50", Unit: tpot.unit, keep: 80, keepDetail: 11},
+			{Head: "E2E p50", Unit: e2e.unit, keepDetail: 20}, {Head: "E2E p95", Unit: e2e.unit, keep: 75, keepDetail: 10},
+			{Head: "E2E p99", Unit: e2e.unit, keep: 40, keepDetail: 1}}}
+	b.rows(&t, func(g *Group, s *summary) []Value {
+		return []Value{count(g.Outcomes[record.OK]), stat(s.ttft50, ttft.by), stat(s.ttft95, ttft.by), stat(s.tpot50, tpot.by),
+			stat(s.e2e50, e2e.by), stat(s.e2e95, e2e.by), stat(s.e2e99, e2e.by)}
+	})
+	t.Notes = b.notes
+	if t.has(markMax) {
+		t.Notes = append([]string{maxNote}, t.Notes...)
+	}
+	return t
+}
+
+// has reports whether a value carries a mark.
+func (t *Table) has(mark string) bool {
+	return slices.ContainsFunc(t.Groups, func(g RowGroup) bool {
+		return slices.ContainsFunc(g.Rows, func(r Row) bool {
+			return slices.ContainsFunc(r.Values, func(v Value) bool { return v.Mark == mark })
+		})
+	})
+}
+
+func (b *builder) outcome() Table {
+	up := choose(byteScales(), b.all(func(s *summary) Stat { return s.up }))
+	down := choose(byteScales(), b.all(func(s *summary) Stat { return s.down }))
+	joules := choose(energyScales(), b.all(func(s *summary) Stat { return s.energy }))
+	t := Table{Name: "outcome", Title: "Goodput, traffic, energy and quality",
+		Caption: "Within limits: the share of all requests that ended well inside every limit; failures are misses. Goodput: those requests per second of offered time.",
+		Columns: []Column{{Head: "placement", Left: true}, {Head: "mode", Left: true}, {Head: "failed", keep: 95, keepDetail: 3},
+			{Head: "within", Unit: "%", keepDetail: 35}, {Head: "goodput", Unit: "req/s", keep: 60, keepDetail: 2},
+			{Head: "up", Unit: up.unit + "/req", keep: 55}, {Head: "down", Unit: down.unit + "/req", keep: 54},
+			{Head: "energy", Unit: joules.unit + "/req", keep: 65}, {Head: "quality", keep: 60, keepDetail: 15},
+			{Head: "vs meas.", Unit: "%", keep: 64}}}
+	b.rows(&t, func(g *Group, s *summary) []Value {
+		energy := stat(s.energy, joules.by)
+		energy.Mark = sourceMark(s.energySource)
+		gapText := Value{Text: "", Sort: s.gap.median()}
+		if !math.IsNaN(gapText.Sort) {
+			gapText.Text = number(100*gapText.Sort, 0)
+		}
+		return []Value{failed(g), stat(s.within, 0.01), stat(s.goodput, 1), stat(s.up, up.by), stat(s.down, down.by), energy, stat(s.quality, 1), gapText}
+	})
+	if t.has(markModelled) {
+		t.Notes = append(t.Notes, markModelled+" energy from a model of the hardware, not from a meter.")
+	}
+	if t.has(markEmulated) {
+		t.Notes = append(t.Notes, markEmulated+" energy of emulated steps: measured times, modelled power.")
+	}
+	if slices.ContainsFunc(b.Groups, func(g *Group) bool { return !math.IsNaN(b.sums[g].gap.median()) }) {
+		t.Notes = append(t.Notes, "vs meas.: median of the relative errors of TTFT p50, TPOT p50 and E2E p50 against the measured cell.")
+	}
+	return t
+}
+
+func sourceMark(source uint8) string {
+	switch hardware.Source(source) {
+	case hardware.Modelled:
+		return markModelled
+	case hardware.Emulated:
+		return markEmulated
+	}
+	return ""
+}
+
+// failed counts what did not end well, and says how.
+func failed(g *Group) Value {
+	n := g.N - g.Outcomes[record.OK]
+	v := count(n)
+	var kinds []string
+	for o := record.Failed; o <= record.Cancelled; o++ {
+		if k := g.Outcomes[o]; k > 0 && (k < n || o != record.Failed) {
+			kinds = append(kinds, fmt.Sprintf("%d %s", k, o))
+		}
+	}
+	if len(kinds) > 0 {
+		v.Detail = "(" + strings.Join(kinds, ", ") + ")"
+	}
+	return v
+}
+
+// agreement compares medians with measured ones; nil if there is nothing to
+// compare.
+func (b *builder) agreement() *Table {
+	ttft := choose(timeScales(), b.all(func(s *summary) Stat { return s.ttft50 }))
+	tpot := choose(timeScales(), b.all(func(s *summary) Stat { return s.tpot50 }))
+	e2e := choose(timeScales(), b.all(func(s *summary) Stat { return s.e2e50 }))
+	t := Table{Name: "agreement", Title: "Emulated and modelled against measured",
+		Caption: "Medians of both and the relative error: positive where the emulation or the model is slower than the measurement.",
+		Columns: []Column{{Head: "placement", Left: true}, {Head: "mode", Left: true},
+			{Head: "TTFT p50", Unit: ttft.unit}, {Head: "measured", Unit: ttft.unit}, {Head: "error", Unit: "%"},
+			{Head: "TPOT p50", Unit: tpot.unit}, {Head: "measured", Unit: tpot.unit}, {Head: "error", Unit: "%"},
+			{Head: "E2E p50", Unit: e2e.unit}, {Head: "measured", Unit: e2e.unit}, {Head: "error", Unit: "%"}}}
+	b.rows(&t, func(g *Group, s *summary) []Value {
+		twin := b.twin[g]
+		if twin == nil || math.IsNaN(s.gap.median()) {
+			return nil
+		}
+		m := b.sums[twin]
+		plain := func(s Stat, by float64) Value { v := stat(s, by); v.Detail = ""; return v }
+		return []Value{plain(s.ttft50, ttft.by), plain(m.ttft50, ttft.by), signed(s.gap.ttft), plain(s.tpot50, tpot.by), plain(m.tpot50, tpot.by), signed(s.gap.tpot),
+			plain(s.e2e50, e2e.by), plain(m.e2e50, e2e.by), signed(s.gap.e2e)}
+	})
+	if len(t.Groups) == 0 {
+		return nil
+	}
+	t.Notes = b.agreementNotes()
+	return &t
+}
+
+// signed prints a relative error in percent with its sign.
+func signed(gap float64) Value {
+	if math.IsNaN(gap) {
+		return Value{Text: dash, Sort: gap}
+	}
+	p := 100 * gap
+	text := number(p, min(0, place(bare(p))+1))
+	if p > 0 {
+		text = "+" + text
+	}
+	return Value{Text: strings.Replace(text, "-", "−", 1), Sort: gap}
+}
+
+// gaps collects the relative errors of a mode over pairs of valid cells, and
+// counts the pairs that were left out.
+func (b *builder) gaps(mode string) (ttft, tpot, e2e []float64, invalid int) {
+	for _, g := range b.Groups {
+		twin := b.twin[g]
+		if twin == nil || g.Cell.Mode != mode || math.IsNaN(b.sums[g].gap.median()) {
+			continue
+		}
+		if b.flags[g] != "" || b.flags[twin] != "" {
+			invalid++
+			continue
+		}
+		s := b.sums[g]
+		ttft, tpot, e2e = append(ttft, s.gap.ttft), append(tpot, s.gap.tpot), append(e2e, s.gap.e2e)
+	}
+	return ttft, tpot, e2e, invalid
+}
+
+func (b *builder) agreementNotes() (out []string) {
+	for _, mode := range []string{"emulated", "modelled"} {
+		ttft, tpot, e2e, invalid := b.gaps(mode)
+		if len(ttft) > 0 {
+			out = append(out, fmt.Sprintf("%s against measured, median absolute error over %s: TTFT p50 %s, TPOT p50 %s, E2E p50 %s.", mode, plural(len(ttft), "pair of cells", "pairs of cells"),
+				percent(medianAbs(ttft)), percent(medianAbs(tpot)), percent(medianAbs(e2e))))
+		}
+		if invalid > 0 {
+			out = append(out, fmt.Sprintf("%s left out of the %s medians: one of the two cells is INVALID.", plural(invalid, "pair", "pairs"), mode))
+		}
+	}
+	return out
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + many
+}

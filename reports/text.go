@@ -1,0 +1,219 @@
+package reports
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Text prints the report for a terminal of a width in columns: the tables of
+// latency and outcome joined, without what does not fit, and the answers.
+func (r *Report) Text(w io.Writer, width int) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n", r.Title)
+	if !r.Comparable {
+		b.WriteString("NOT COMPARABLE: a quick run\n")
+	}
+	if len(r.Tables) >= 2 {
+		b.WriteByte('\n')
+		grid := join(&r.Tables[0], &r.Tables[1])
+		dropped := grid.fit(width)
+		grid.print(&b)
+		notes := append(slices.Clone(r.Tables[0].Notes), r.Tables[1].Notes...)
+		if len(dropped) > 0 {
+			notes = append(notes, fmt.Sprintf("not shown at this width: %s.", strings.Join(dropped, ", ")))
+		}
+		for _, n := range notes {
+			wrap(&b, n, width, "  ")
+		}
+	}
+	b.WriteByte('\n')
+	for _, a := range r.Answers {
+		wrap(&b, a, width, "  ")
+	}
+	for i, warning := range r.Warnings {
+		if i == 0 {
+			b.WriteString("\nWarnings:\n")
+		}
+		wrap(&b, "- "+warning, width, "  ")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// wrap prints a paragraph with later lines indented.
+func wrap(b *strings.Builder, text string, width int, indent string) {
+	col := 0
+	for i, word := range strings.Fields(text) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case col+1+n > max(width, 40):
+			b.WriteString("\n" + indent)
+			col = utf8.RuneCountInString(indent)
+		default:
+			b.WriteByte(' ')
+			col++
+		}
+		b.WriteString(word)
+		col += n
+	}
+	b.WriteByte('\n')
+}
+
+// grid is a table that is being fitted to a terminal.
+type grid struct {
+	cols   []Column
+	groups []RowGroup
+	hide   []bool // columns
+	bare   []bool // columns without their intervals
+}
+
+// join puts two tables of the same rows side by side; the first two columns of
+// the second are those of the first.
+func join(a, b *Table) *grid {
+	g := &grid{cols: append(slices.Clone(a.Columns), b.Columns[2:]...)}
+	flagged := false
+	for i, ga := range a.Groups {
+		rows := make([]Row, len(ga.Rows))
+		for j, row := range ga.Rows {
+			rows[j] = Row{Values: append(slices.Clone(row.Values), b.Groups[i].Rows[j].Values[2:]...), Flag: row.Flag}
+			flagged = flagged || row.Flag != ""
+		}
+		g.groups = append(g.groups, RowGroup{Title: ga.Title, Rows: rows})
+	}
+	if flagged {
+		g.cols = append(g.cols, Column{Left: true})
+		for i := range g.groups {
+			for j := range g.groups[i].Rows {
+				row := &g.groups[i].Rows[j]
+				row.Values = append(row.Values, word(row.Flag))
+			}
+		}
+	}
+	g.hide, g.bare = make([]bool, len(g.cols)), make([]bool, len(g.cols))
+	return g
+}
+
+// fit drops details and columns, the least important first, until the grid is as
+// narrow as asked, and then takes back what there is room for. It returns what
+// it dropped.
+func (g *grid) fit(width int) (dropped []string) {
+	type item struct {
+		keep int
+		off  *bool
+	}
+	var items []item
+	for i, c := range g.cols {
+		if c.keep > 0 {
+			items = append(items, item{c.keep, &g.hide[i]})
+		}
+		if c.keepDetail > 0 && g.hasDetails(i) {
+			items = append(items, item{c.keepDetail, &g.bare[i]})
+		}
+	}
+	slices.SortStableFunc(items, func(a, b item) int { return a.keep - b.keep })
+	n := 0
+	for ; n < len(items) && g.width() > width; n++ {
+		*items[n].off = true
+	}
+	for n--; n >= 0; n-- {
+		*items[n].off = false
+		if g.width() > width {
+			*items[n].off = true
+		}
+	}
+	for i, c := range g.cols {
+		if g.hide[i] {
+			dropped = append(dropped, c.Head)
+		}
+	}
+	var bare []string
+	for i, c := range g.cols {
+		switch {
+		case g.hide[i]:
+			dropped = append(dropped, c.Head)
+		case g.bare[i] && g.hasDetails(i):
+			bare = append(bare, c.Head)
+		}
+	}
+	if len(bare) > 0 {
+		dropped = append(dropped, "intervals of "+strings.Join(bare, ", "))
+	}
+	return dropped
+}
+
+func (g *grid) hasDetails(i int) bool {
+	return slices.ContainsFunc(g.groups, func(rg RowGroup) bool {
+		return slices.ContainsFunc(rg.Rows, func(r Row) bool { return r.Values[i].Detail != "" })
+	})
+}
+
+// widths are those of a column's values, marks and details, each of which has
+// a column of its own so that numbers line up.
+func (g *grid) widths(i int) (value, mark, detail int) {
+	value = max(utf8.RuneCountInString(g.cols[i].Head), utf8.RuneCountInString(g.cols[i].Unit))
+	for _, rg := range g.groups {
+		for _, r := range rg.Rows {
+			value = max(value, utf8.RuneCountInString(r.Values[i].Text))
+			mark = max(mark, utf8.RuneCountInString(r.Values[i].Mark))
+			if !g.bare[i] {
+				detail = max(detail, utf8.RuneCountInString(r.Values[i].Detail))
+			}
+		}
+	}
+	return value, mark, detail
+}
+
+func (g *grid) width() int {
+	sum := 0
+	for i := range g.cols {
+		if !g.hide[i] {
+			v, m, n := g.widths(i)
+			sum += v + m + 2
+			if n > 0 {
+				sum += n + 1
+			}
+		}
+	}
+	return sum - 2
+}
+
+func (g *grid) print(b *strings.Builder) {
+	g.line(b, func(i int) Value { return Value{Text: g.cols[i].Head} })
+	g.line(b, func(i int) Value { return Value{Text: g.cols[i].Unit} })
+	for _, rg := range g.groups {
+		fmt.Fprintf(b, "%s\n", rg.Title)
+		for _, r := range rg.Rows {
+			g.line(b, func(i int) Value { return r.Values[i] })
+		}
+	}
+}
+
+func (g *grid) line(b *strings.Builder, at func(int) Value) {
+	var line strings.Builder
+	for i, c := range g.cols {
+		if g.hide[i] {
+			continue
+		}
+		value, mark, detail := g.widths(i)
+		v := at(i)
+		pad := strings.Repeat(" ", max(value-utf8.RuneCountInString(v.Text), 0))
+		if c.Left {
+			line.WriteString(v.Text + pad)
+		} else {
+			line.WriteString(pad + v.Text)
+		}
+		line.WriteString(v.Mark + strings.Repeat(" ", mark-utf8.RuneCountInString(v.Mark)))
+		if detail > 0 {
+			if g.bare[i] {
+				v.Detail = ""
+			}
+			line.WriteString(" " + v.Detail + strings.Repeat(" ", detail-utf8.RuneCountInString(v.Detail)))
+		}
+		line.WriteString("  ")
+	}
+	b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+}
