@@ -71,9 +71,11 @@ type Score struct {
 // Sample is one request with its spans, times counted from its intended start.
 type Sample struct {
 	ID                int
-	FirstToken, Total time.Duration
+	FirstToken, Total time.Duration // Unset if there was no token
 	Outcome           record.Outcome
 	Spans             []record.Span
+
+	intended time.Duration
 }
 
 const (
@@ -96,7 +98,8 @@ func (d *Data) AddRun(label, dir string, m results.Manifest) int {
 // Add takes in one run of a cell with its requests in order of ID. It stops at
 // the first error of the stream and keeps nothing of the requests themselves.
 func (d *Data) Add(run int, c record.Cell, rows iter.Seq2[*record.Request, error]) error {
-	g := d.group(run, c)
+	g := d.group(run, cleanCell(c))
+	g.Cells = append(g.Cells, cleanCell(c))
 	g.Offered += c.Horizon
 	for r, err := range rows {
 		if err != nil {
@@ -107,9 +110,8 @@ func (d *Data) Add(run int, c record.Cell, rows iter.Seq2[*record.Request, error
 	return nil
 }
 
-// group finds the group of a cell or makes it.
+// group finds the group of a clean cell or makes it.
 func (d *Data) group(run int, c record.Cell) *Group {
-	c = cleanCell(c)
 	key := strings.Join([]string{strconv.Itoa(run), c.Suite, c.Name, c.App, c.Pipeline, c.Site, c.Model, c.Mode, paramText(c.Params)}, "\x00")
 	g := d.at[key]
 	if g == nil {
@@ -117,7 +119,6 @@ func (d *Data) group(run int, c record.Cell) *Group {
 		d.at[key] = g
 		d.Groups = append(d.Groups, g)
 	}
-	g.Cells = append(g.Cells, c)
 	return g
 }
 
@@ -175,22 +176,21 @@ func (g *Group) addEnergy(r *record.Request) {
 }
 
 func (g *Group) sample(r *record.Request) {
-	s := Sample{ID: r.ID, FirstToken: record.Unset, Total: r.Done - r.Intended, Outcome: r.Outcome}
+	s := Sample{ID: r.ID, FirstToken: record.Unset, Total: r.Done - r.Intended, Outcome: r.Outcome, intended: r.Intended}
 	if r.FirstToken != record.Unset {
 		s.FirstToken = r.FirstToken - r.Intended
 	}
 	for _, sp := range r.Spans {
-		s.span(sp, r.Intended)
+		s.span(sp)
 	}
 	g.Samples = append(g.Samples, s)
 }
 
-// span appends a span, counted from a start, and gives up on a request with
-// absurdly many.
-func (s *Sample) span(sp record.Span, from time.Duration) {
+// span appends a span and gives up on a request with absurdly many.
+func (s *Sample) span(sp record.Span) {
 	if len(s.Spans) < mostSpans {
 		sp.Node = clean(sp.Node, mostName)
-		sp.Start, sp.End = sp.Start-from, sp.End-from
+		sp.Start, sp.End = sp.Start-s.intended, sp.End-s.intended
 		s.Spans = append(s.Spans, sp)
 	}
 }

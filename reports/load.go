@@ -3,6 +3,7 @@ package reports
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,64 @@ import (
 
 	"meibench/harness/results"
 )
+
+var errNoRun = errors.New("no run folder given: name one that meibench run wrote")
+
+// Load reads run folders. Requests are streamed; memory holds the columns that
+// tables and figures need.
+func Load(dirs ...string) (*Data, error) {
+	if len(dirs) == 0 {
+		return nil, errNoRun
+	}
+	d := NewData()
+	for i, label := range labels(dirs) {
+		if err := d.load(label, dirs[i]); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+func (d *Data) load(label, dir string) (err error) {
+	set, err := results.Read(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, set.Close()) }()
+	run := d.AddRun(label, dir, set.Manifest)
+	for i, r := range set.Runs() {
+		if err := d.Add(run, r.Cell, set.Rows(i)); err != nil {
+			return err
+		}
+		if g := d.group(run, cleanCell(r.Cell)); len(g.Cells) == 1 {
+			if err := g.addSpans(set.Spans(i)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// addSpans gives the samples of a group their spans, which a run folder keeps in
+// a table of their own, in the order of the requests.
+func (g *Group) addSpans(spans iter.Seq2[results.RequestSpan, error]) error {
+	k := 0
+	for s, err := range spans {
+		if err != nil {
+			return err
+		}
+		for k < len(g.Samples) && g.Samples[k].ID < s.ID {
+			k++
+		}
+		if k == len(g.Samples) {
+			break
+		}
+		if g.Samples[k].ID == s.ID {
+			g.Samples[k].span(s.Span)
+		}
+	}
+	return nil
+}
 
 // runFacts are the lines of a manifest that a reader needs to judge or repeat a
 // run.
@@ -97,5 +156,3 @@ func labels(dirs []string) []string {
 	}
 	return out
 }
-
-var errNoRun = errors.New("no run folder given")

@@ -71,6 +71,16 @@ func Build(d *Data) *Report {
 	return r
 }
 
+// Invalid is how many cells are INVALID.
+func (r *Report) Invalid() (n int) {
+	for i := range r.rows {
+		if !r.rows[i].Valid {
+			n++
+		}
+	}
+	return n
+}
+
 // title names the suites of the report.
 func (b *builder) title() string {
 	var suites []string

@@ -170,3 +170,35 @@ func TestWilson(t *testing.T) {
 	require.InDelta(t, 0.2366, s.Lo, 1e-4)
 	require.InDelta(t, 0.7634, s.Hi, 1e-4)
 }
+
+// A run folder gives the report that its cells and requests give directly.
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	run, err := results.Create(dir, results.Manifest{Command: []string{"meibench", "run"}, Expected: 1})
+	require.NoError(t, err)
+	c := cell(0, "robot", "local", "modelled")
+	w, err := run.Begin(c)
+	require.NoError(t, err)
+	var rs []*record.Request
+	for i := range 40 {
+		rs = append(rs, request(i, time.Duration(i+1)*ms, ms))
+		require.NoError(t, w.Row(rs[i]))
+	}
+	require.NoError(t, w.End(c))
+	require.NoError(t, run.Finish())
+
+	d, err := Load(dir)
+	require.NoError(t, err)
+	want := NewData()
+	require.NoError(t, want.Add(want.AddRun("", dir, d.Runs[0].Manifest), c, seq(rs...)))
+	require.Len(t, d.Groups, 1)
+	got := d.Groups[0]
+	require.Len(t, got.Samples, mostSamples)
+	require.Equal(t, want.Groups[0].Samples, got.Samples, "spans come from their own table")
+	require.Equal(t, want.Groups[0].TTFT, got.TTFT)
+
+	_, err = Load()
+	require.Error(t, err)
+	_, err = Load(t.TempDir())
+	require.ErrorContains(t, err, "run.json")
+}

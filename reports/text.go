@@ -154,7 +154,8 @@ func (g *grid) hasDetails(i int) bool {
 // widths are those of a column's values, marks and details, each of which has
 // a column of its own so that numbers line up.
 func (g *grid) widths(i int) (value, mark, detail int) {
-	value = max(utf8.RuneCountInString(g.cols[i].Head), utf8.RuneCountInString(g.cols[i].Unit))
+	first, second := g.cols[i].lines()
+	value = max(utf8.RuneCountInString(first), utf8.RuneCountInString(second))
 	for _, rg := range g.groups {
 		for _, r := range rg.Rows {
 			value = max(value, utf8.RuneCountInString(r.Values[i].Text))
@@ -182,14 +183,23 @@ func (g *grid) width() int {
 }
 
 func (g *grid) print(b *strings.Builder) {
-	g.line(b, func(i int) Value { return Value{Text: g.cols[i].Head} })
-	g.line(b, func(i int) Value { return Value{Text: g.cols[i].Unit} })
+	g.line(b, func(i int) Value { first, _ := g.cols[i].lines(); return Value{Text: first} })
+	g.line(b, func(i int) Value { _, second := g.cols[i].lines(); return Value{Text: second} })
 	for _, rg := range g.groups {
 		fmt.Fprintf(b, "%s\n", rg.Title)
 		for _, r := range rg.Rows {
 			g.line(b, func(i int) Value { return r.Values[i] })
 		}
 	}
+}
+
+// lines are a column's head in two lines: "TTFT" over "p50 ms".
+func (c Column) lines() (first, second string) {
+	first, second = c.Head, c.Unit
+	if at := strings.LastIndexByte(first, ' '); at > 0 {
+		first, second = first[:at], strings.TrimSpace(first[at+1:]+" "+second)
+	}
+	return first, second
 }
 
 func (g *grid) line(b *strings.Builder, at func(int) Value) {

