@@ -112,7 +112,7 @@ func (b *builder) newDevice(p profiles.Place) (hardware.Device, error) {
 // stretched by how much slower the node's device is than this machine, by the
 // cost model's word for one decode step.
 func (b *builder) kernel(p profiles.Place) (hardware.Device, error) {
-	cfg := kernel.Config{Name: p.Name, Models: []kernel.Loaded{b.set.model.loaded()}, Threads: hostThreads()}
+	cfg := kernel.Config{Name: p.Name, Models: []kernel.Loaded{b.set.model.loaded()}, Threads: HostThreads()}
 	host, err := b.lab.device(profiles.Host)
 	if err == nil {
 		cfg.Digest = host.Digest()
@@ -138,9 +138,9 @@ func (b *builder) kernel(p profiles.Place) (hardware.Device, error) {
 	return d, err
 }
 
-// hostThreads is how many threads a node on this machine computes with: one,
+// HostThreads is how many threads a node on this machine computes with: one,
 // so that device and edge each have a core where there are two.
-func hostThreads() int { return max(1, runtime.NumCPU()/2) }
+func HostThreads() int { return max(1, runtime.NumCPU()/2) }
 
 // slowdown is the ratio of decode times of two profiles.
 func slowdown(of, host *profiles.DeviceSheet, m *hardware.Model) (float64, error) {
