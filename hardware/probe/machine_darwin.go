@@ -33,3 +33,12 @@ func (m *Machine) platform() {
 		}
 	}
 }
+
+// preemptions counts how often this process lost a processor against its will.
+func preemptions() int64 {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return int64(u.Nivcsw)
+}

@@ -28,3 +28,12 @@ func forget(f *os.File) error {
 
 // platform has nothing to add: everything is in the system's files.
 func (m *Machine) platform() {}
+
+// preemptions counts how often this process lost a processor against its will.
+func preemptions() int64 {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return int64(u.Nivcsw)
+}

@@ -13,3 +13,6 @@ func hugeWords(n int) (words []uint64, free func()) { return make([]uint64, n), 
 func forget(*os.File) error { return errCached }
 
 func (m *Machine) platform() {}
+
+// preemptions is not known on this system.
+func preemptions() int64 { return 0 }
