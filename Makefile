@@ -49,10 +49,10 @@ report: ## pages and figures of the run folders under OUT
 	$(MEIBENCH) report $(wildcard $(OUT)/*)
 
 arm64: ## the deterministic core on arm64, under emulation
-	go run ./scripts/arm64
+	go run ./scripts/arm64 -suite placement -- --repeat 1 --set requests=40
 
 killtest: ## kill -9 a run at random moments and resume it, ten times
-	go run ./scripts/killtest -n 10
+	go run ./scripts/killtest -n 10 -- --repeat 2 --set requests=100
 
 models: ## train the reference model MODEL from its seed
 	go run ./scripts/trainmodel -model $(MODEL)

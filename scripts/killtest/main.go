@@ -3,7 +3,7 @@
 // with a run that nobody disturbed, byte for byte.
 //
 //	go run ./scripts/killtest -n 10
-//	go run ./scripts/killtest -n 50 -suite placement -- --set requests=500
+//	go run ./scripts/killtest -n 50 -- --set requests=50 --repeat 1
 //
 // requests.arrow, spans.arrow, cells.arrow, bench.txt and the printed table must
 // be equal. The moments come from -seed; that they fall where it hurts is shown
@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,7 +48,7 @@ type outcome struct {
 func main() {
 	n := flag.Int("n", 10, "runs to kill and resume")
 	seed := flag.Uint64("seed", 1, "seed of the moments")
-	suite := flag.String("suite", "quickstart", "suite to run; flags for it come after --")
+	suite := flag.String("suite", "placement", "suite to run; its sites must not be this machine, which is measured anew; flags for it come after --")
 	program := flag.String("meibench", "", "program to test (default: built from this source)")
 	flag.Parse()
 	t := &test{program: *program, seed: *seed, args: append([]string{"run", *suite, "--mode", "modelled", "--no-report", "--quiet"}, flag.Args()...)}
@@ -73,7 +74,7 @@ func (t *test) run(n int) (err error) {
 		}
 	}
 	began := time.Now()
-	if t.want, err = t.finish("undisturbed", false); err != nil {
+	if t.want, err = t.finish("undisturbed"); err != nil {
 		return err
 	}
 	t.length = time.Since(began)
@@ -92,9 +93,9 @@ func (t *test) round(i int) error {
 	name := fmt.Sprint("round-", i)
 	r := rng.Stream(t.seed, "kill", i)
 	var at []string
-	for k := range 1 + r.IntN(5) {
+	for range 1 + r.IntN(5) {
 		moment := time.Duration(r.Float64() * float64(t.length))
-		killed, err := t.kill(name, k > 0, moment)
+		killed, err := t.kill(name, moment)
 		if err != nil {
 			return err
 		}
@@ -104,7 +105,7 @@ func (t *test) round(i int) error {
 		t.kills++
 		at = append(at, fmt.Sprintf("%v (%d B)", moment.Round(time.Millisecond), size(filepath.Join(t.scratch, name, "journal"))))
 	}
-	got, err := t.finish(name, true)
+	got, err := t.finish(name)
 	if err != nil {
 		return err
 	}
@@ -128,34 +129,35 @@ func size(path string) int64 {
 	return info.Size()
 }
 
-// command is meibench run into a folder of that name.
-func (t *test) command(ctx context.Context, name string, resume bool) *exec.Cmd {
-	args := append([]string{}, t.args...)
-	args = append(args, "--out", filepath.Join(t.scratch, name))
-	if resume {
+// command is meibench run into a folder of that name, with --resume if a run has
+// begun there: before run.json is written there is nothing to go on with.
+func (t *test) command(ctx context.Context, name string) *exec.Cmd {
+	dir := filepath.Join(t.scratch, name)
+	args := append(slices.Clone(t.args), "--out", dir)
+	if size(filepath.Join(dir, "run.json")) > 0 {
 		args = append(args, "--resume")
 	}
 	return exec.CommandContext(ctx, t.program, args...)
 }
 
 // kill runs for a while; killed is false where the run ended before.
-func (t *test) kill(name string, resume bool, after time.Duration) (killed bool, err error) {
+func (t *test) kill(name string, after time.Duration) (killed bool, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), after)
 	defer cancel()
-	out, err := t.command(ctx, name, resume).CombinedOutput()
+	out, err := t.command(ctx, name).CombinedOutput()
 	if ctx.Err() != nil && err != nil { // CommandContext sends SIGKILL
 		return true, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("resuming by itself failed: %w: %s", err, out)
+		return false, fmt.Errorf("the run failed by itself: %w: %s", err, out)
 	}
 	return false, nil
 }
 
 // finish runs to the end and reads what is left.
-func (t *test) finish(name string, resume bool) (outcome, error) {
+func (t *test) finish(name string) (outcome, error) {
 	var table, complaint bytes.Buffer
-	cmd := t.command(context.Background(), name, resume)
+	cmd := t.command(context.Background(), name)
 	cmd.Stdout, cmd.Stderr = &table, &complaint
 	if err := cmd.Run(); err != nil {
 		var exit *exec.ExitError
