@@ -16,6 +16,7 @@ package kernel
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -55,13 +56,19 @@ type Device struct {
 	slots  *world.Slots
 	spare  []*bench
 	caches map[cacheKey]*llm.Cache
-	free   map[hardware.Span][]*llm.Cache
+	free   map[freeKey][]*llm.Cache
 	held   units.Bytes // resident KV caches
 	busy   time.Duration
 }
 
 type cacheKey struct {
 	id    int64
+	span  hardware.Span
+	model string
+}
+
+// freeKey tells spare caches apart: those of two models differ in width.
+type freeKey struct {
 	span  hardware.Span
 	model string
 }
@@ -88,7 +95,7 @@ func New(env world.Env, cfg Config) (*Device, error) {
 	}
 	_, real := env.(*world.Real)
 	d := &Device{env: env, real: real, cfg: cfg, slots: world.NewSlots(env, cfg.Slots),
-		caches: map[cacheKey]*llm.Cache{}, free: map[hardware.Span][]*llm.Cache{}}
+		caches: map[cacheKey]*llm.Cache{}, free: map[freeKey][]*llm.Cache{}}
 	for range cfg.Slots {
 		b := &bench{work: map[string]*llm.Work{}}
 		for _, m := range cfg.Models {
@@ -123,15 +130,13 @@ func (d *Device) Busy() time.Duration { return d.busy }
 
 // Run does an operation; see hardware.Device.
 func (d *Device) Run(op *hardware.Op) (hardware.Result, error) {
-	m := d.find(op.Model)
-	switch {
-	case m == nil:
-		return hardware.Result{}, fmt.Errorf("device %q does not hold model %q", d.cfg.Name, op.Model.Name)
-	case op.Kind == hardware.Drop:
+	m, err := d.admit(op)
+	if err != nil {
+		return hardware.Result{}, fmt.Errorf("device %q: %s: %w", d.cfg.Name, op.Kind, err)
+	}
+	if op.Kind == hardware.Drop {
 		d.drop(op)
 		return hardware.Result{Usage: hardware.Usage{Start: d.env.Now(), End: d.env.Now(), Time: d.Spec().Time}}, nil
-	case op.Kind != hardware.Prefill && op.Kind != hardware.Decode:
-		return hardware.Result{}, fmt.Errorf("device %q: %s: %w", d.cfg.Name, op.Kind, hardware.ErrUnsupported)
 	}
 	d.slots.Acquire()
 	defer d.slots.Release()
@@ -148,6 +153,36 @@ func (d *Device) Run(op *hardware.Op) (hardware.Result, error) {
 		return hardware.Result{}, fmt.Errorf("device %q: %s: %w", d.cfg.Name, op.Kind, err)
 	}
 	return hardware.Result{Seqs: b.outs, Usage: d.usage(op, start, end)}, nil
+}
+
+// admit refuses what the kernels would trip over, and finds the model.
+func (d *Device) admit(op *hardware.Op) (*Loaded, error) {
+	if !d.Spec().Ops.Has(op.Kind) || op.Kind == 0 {
+		return nil, hardware.ErrUnsupported
+	}
+	if op.Model == nil {
+		return nil, errors.New("needs a model")
+	}
+	m := d.find(op.Model)
+	switch s := op.Layers; {
+	case m == nil:
+		return nil, fmt.Errorf("does not hold model %q", op.Model.Name)
+	case op.Kind == hardware.Drop:
+		return m, nil
+	case len(op.Seqs) == 0:
+		return nil, errors.New("needs at least one sequence")
+	case s.Lo < 0 || s.Hi > m.Spec.Layers || s.Lo >= s.Hi:
+		return nil, fmt.Errorf("layers [%d, %d) are not in model %q with %d", s.Lo, s.Hi, m.Spec.Name, m.Spec.Layers)
+	}
+	for i := range op.Seqs {
+		switch s := &op.Seqs[i]; {
+		case s.New < 1 || s.Context < 0:
+			return nil, fmt.Errorf("sequence %d adds %d tokens to %d: want at least 1 and 0", s.ID, s.New, s.Context)
+		case op.Kind == hardware.Decode && s.New != 1:
+			return nil, fmt.Errorf("sequence %d adds %d tokens: decode adds one, prefill more", s.ID, s.New)
+		}
+	}
+	return m, nil
 }
 
 func (d *Device) find(spec *hardware.Model) *Loaded {
@@ -246,7 +281,7 @@ func (d *Device) cache(m *Loaded, op *hardware.Op, s *hardware.Seq) (*llm.Cache,
 		if err := bigger.CopyPrefix(c, c.Len()); err != nil {
 			return nil, err
 		}
-		d.give(op.Layers, c)
+		d.give(freeKey{op.Layers, op.Model.Name}, c)
 	}
 	d.caches[key] = bigger
 	return bigger, nil
@@ -261,10 +296,11 @@ func length(c *llm.Cache) int {
 
 // take finds a spare cache that is large enough or makes one of a power of two.
 func (d *Device) take(m *Loaded, span hardware.Span, need int) (*llm.Cache, error) {
-	spare := d.free[span]
+	key := freeKey{span, m.Spec.Name}
+	spare := d.free[key]
 	for i, c := range spare {
 		if c.Cap() >= need {
-			d.free[span] = append(spare[:i], spare[i+1:]...)
+			d.free[key] = append(spare[:i], spare[i+1:]...)
 			return c, nil
 		}
 	}
@@ -272,16 +308,43 @@ func (d *Device) take(m *Loaded, span hardware.Span, need int) (*llm.Cache, erro
 	for size < need {
 		size *= 2
 	}
-	c, err := m.Weights.NewCache(span.Lo, span.Hi, min(size, m.Weights.Context))
+	size = min(size, m.Weights.Context)
+	if d.cfg.Memory > 0 {
+		if err := d.room(units.Bytes(size) * m.Weights.KVBytesPerToken(span.Lo, span.Hi)); err != nil {
+			return nil, err
+		}
+	}
+	c, err := m.Weights.NewCache(span.Lo, span.Hi, size)
 	if err == nil {
 		d.held += c.Resident()
 	}
 	return c, err
 }
 
-func (d *Device) give(span hardware.Span, c *llm.Cache) {
+// room makes sure that n more bytes of cache fit the device's memory beside its
+// models, giving up spare caches if they do not.
+func (d *Device) room(n units.Bytes) error {
+	var weights units.Bytes
+	for _, m := range d.cfg.Models {
+		weights += m.Weights.WeightBytes(m.Weights.Lo, m.Weights.Hi)
+	}
+	if weights+d.held+n > d.cfg.Memory {
+		for key, spare := range d.free {
+			for _, c := range spare {
+				d.held -= c.Resident()
+			}
+			delete(d.free, key)
+		}
+	}
+	if weights+d.held+n > d.cfg.Memory {
+		return fmt.Errorf("%v of weights, %v of caches and %v more exceed %v: %w", weights, d.held, n, d.cfg.Memory, hardware.ErrMemory)
+	}
+	return nil
+}
+
+func (d *Device) give(key freeKey, c *llm.Cache) {
 	c.Truncate(0)
-	d.free[span] = append(d.free[span], c)
+	d.free[key] = append(d.free[key], c)
 }
 
 func (d *Device) drop(op *hardware.Op) {
@@ -289,7 +352,7 @@ func (d *Device) drop(op *hardware.Op) {
 		key := cacheKey{s.ID, op.Layers, op.Model.Name}
 		if c, ok := d.caches[key]; ok {
 			delete(d.caches, key)
-			d.give(op.Layers, c)
+			d.give(freeKey{op.Layers, op.Model.Name}, c)
 		}
 	}
 }
