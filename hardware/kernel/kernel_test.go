@@ -87,9 +87,16 @@ func in(t testing.TB, w world.Runner, cfg kernel.Config, body func(d *kernel.Dev
 	require.NoError(t, w.Run())
 }
 
-// answer generates n tokens greedily for each prompt, all in one batch, on the
-// layers below cut and then on those above it (cut 0: in one piece).
-func answer(t testing.TB, d *kernel.Device, m *hardware.Model, prompts [][]int32, n, cut int) [][]int32 {
+// talk asks for n tokens after each prompt, all in one batch, on the layers below
+// cut and then on those above it (cut 0: in one piece).
+type talk struct {
+	prompts [][]int32
+	n, cut  int
+}
+
+// answer generates greedily.
+func answer(t testing.TB, d *kernel.Device, m *hardware.Model, ask talk) [][]int32 {
+	prompts, cut := ask.prompts, ask.cut
 	spans := []hardware.Span{m.All()}
 	if cut > 0 {
 		spans = []hardware.Span{{Hi: cut}, {Lo: cut, Hi: m.Layers}}
@@ -100,7 +107,7 @@ func answer(t testing.TB, d *kernel.Device, m *hardware.Model, prompts [][]int32
 	}
 	said := make([][]int32, len(prompts))
 	kind := hardware.Prefill
-	for range n {
+	for range ask.n {
 		for _, span := range spans {
 			res, err := d.Run(&hardware.Op{Kind: kind, Model: m, Layers: span, Seqs: seqs})
 			require.NoError(t, err)
@@ -132,7 +139,7 @@ func TestTokensDoNotDependOnHowTheWorkIsDone(t *testing.T) {
 	var want [][]int32
 	in(t, world.NewReal(t.Context()), kernel.Config{Models: []kernel.Loaded{m}}, func(d *kernel.Device) {
 		for _, p := range prompts {
-			want = append(want, answer(t, d, m.Spec, [][]int32{p}, n, 0)...)
+			want = append(want, answer(t, d, m.Spec, talk{[][]int32{p}, n, 0})...)
 		}
 	})
 	kinds := map[int32]bool{}
@@ -158,7 +165,7 @@ func TestTokensDoNotDependOnHowTheWorkIsDone(t *testing.T) {
 				w = world.NewSim(t.Context())
 			}
 			in(t, w, kernel.Config{Models: []kernel.Loaded{m}, Threads: tc.threads}, func(d *kernel.Device) {
-				require.Equal(t, want, answer(t, d, m.Spec, prompts, n, tc.cut))
+				require.Equal(t, want, answer(t, d, m.Spec, talk{prompts, n, tc.cut}))
 			})
 		})
 	}
@@ -252,9 +259,9 @@ func TestDropFreesCaches(t *testing.T) {
 func TestCachesOfTwoModelsDoNotMix(t *testing.T) {
 	a, b := tiny(t, "a", 32), tiny(t, "b", 64)
 	in(t, world.NewReal(t.Context()), kernel.Config{Models: []kernel.Loaded{a, b}}, func(d *kernel.Device) {
-		first := answer(t, d, a.Spec, [][]int32{words(9)}, 4, 0)
-		answer(t, d, b.Spec, [][]int32{words(9)}, 4, 0)
-		require.Equal(t, first, answer(t, d, a.Spec, [][]int32{words(9)}, 4, 0))
+		first := answer(t, d, a.Spec, talk{[][]int32{words(9)}, 4, 0})
+		answer(t, d, b.Spec, talk{[][]int32{words(9)}, 4, 0})
+		require.Equal(t, first, answer(t, d, a.Spec, talk{[][]int32{words(9)}, 4, 0}))
 	})
 }
 
