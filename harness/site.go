@@ -175,7 +175,9 @@ func (b *builder) wire(w profiles.Wire, user int) (up, down hardware.Link, err e
 	if w.ExtraRTT != nil {
 		extra = units.Seconds(w.ExtraRTT.Value)
 	}
-	opt := costmodel.LinkOptions{Seed: b.seed, Name: fmt.Sprint(w.From, " ", user), Radio: costmodel.NewRadio(sheet.Radio)}
+	radio := costmodel.NewRadio(sheet.Radio)
+	radio.Connect(0) // as after a warm-up; idle gaps within the run are paid for
+	opt := costmodel.LinkOptions{Seed: b.seed, Name: fmt.Sprint(w.From, " ", user), Radio: radio}
 	var pair [2]hardware.Link
 	for i, dir := range []costmodel.Direction{costmodel.Up, costmodel.Down} {
 		state := costmodel.NewLinkState(costmodel.NewChannel(sheet, dir, extra), opt)

@@ -37,6 +37,14 @@ func NewRadio(p *profiles.Radio) *Radio {
 	return r
 }
 
+// Connect says that the radio was last used at a time. A run whose warm-up
+// requests came before it begins with connected radios.
+func (r *Radio) Connect(at time.Duration) {
+	if r != nil {
+		r.used, r.last, r.tailEnd = true, at, at
+	}
+}
+
 // wake is how long a message that wants to leave now waits for the radio.
 func (r *Radio) wake(now time.Duration) time.Duration {
 	if r == nil {

@@ -174,24 +174,13 @@ func (l *Link) write(m *message) error {
 		}
 		gone += n
 		// a piece is let go when its last byte has passed the bottleneck
-		l.wait(begin + time.Duration(float64(span)*float64(gone)/float64(total)))
+		l.env.Pause(begin + time.Duration(float64(span)*float64(gone)/float64(total)))
 		if _, err := l.out.Write(buf[:n]); err != nil {
 			return err
 		}
 		buf = buf[:0]
 	}
 	return nil
-}
-
-func (l *Link) wait(until time.Duration) {
-	if d := until - l.env.Now(); d > 0 {
-		timer := time.NewTimer(d)
-		select {
-		case <-timer.C:
-		case <-l.env.Context().Done():
-			timer.Stop()
-		}
-	}
 }
 
 // receive is the process that reads messages, stamps them and wakes who waits.

@@ -159,29 +159,42 @@ func (t *task) snooze(d time.Duration, done <-chan struct{}) {
 }
 
 // SleepUntil parks the calling process until the given time since the run
-// began, sleeping first and spinning for the last part, and returns how late it
-// woke. It is for pacing arrivals: a timer alone is 50 µs to 1 ms late.
+// began, punctually (see Pause), and returns how late it woke. It is for pacing
+// arrivals.
 func (r *Real) SleepUntil(at time.Duration) (late time.Duration) {
-	const coarse, spin = 2 * time.Millisecond, 100 * time.Microsecond
 	t := r.cur
 	r.check()
-	if d := at - r.Now(); d <= 0 {
+	if at <= r.Now() {
 		r.Sleep(0)
 		return r.Now() - at
 	}
 	r.release()
+	late = r.Pause(at)
+	r.acquire(t)
+	r.check()
+	return late
+}
+
+// Pause waits until the given time since the run began, or until the run is
+// over, and returns how late it is. It is for work inside Outside that must be
+// punctual: a runtime timer alone is 50 µs to 1 ms late, so the last 2 ms are
+// slept in the kernel and the last 100 µs are spun.
+func (r *Real) Pause(at time.Duration) (late time.Duration) {
+	const coarse, spin = 2 * time.Millisecond, 100 * time.Microsecond
 	if d := at - r.Now() - coarse; d > 0 {
-		t.snooze(d, r.ctx.Done())
+		timer := time.NewTimer(d)
+		select {
+		case <-timer.C:
+		case <-r.ctx.Done():
+			timer.Stop()
+		}
 	}
 	if d := at - r.Now() - spin; d > 0 && r.ctx.Err() == nil {
 		nap(d)
 	}
 	for r.Now() < at && r.ctx.Err() == nil {
 	}
-	late = r.Now() - at
-	r.acquire(t)
-	r.check()
-	return late
+	return r.Now() - at
 }
 
 // Go starts a process that the run waits for.

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -8,7 +9,7 @@ import (
 // Budgets of a measured run. A run that leaves them measured its client or its
 // host as much as the system; leaderboards do not take it.
 const (
-	MaxLate        = time.Millisecond // p99 of issue lateness, or MaxLateShare of the TTFT limit if that is more
+	MaxLate        = time.Millisecond // p99 of issue lateness, or MaxLateShare of the TTFT limit (E2E limit where there is none) if that is more
 	MaxLateShare   = 0.01
 	MaxClientShare = 0.5   // client CPU time over its cores' time
 	MaxClockDrift  = 0.001 // |monotonic / wall - 1|
@@ -47,7 +48,7 @@ func (c *Cell) Judge() []string {
 	if c.Mode != "measured" {
 		return why
 	}
-	limit := max(MaxLate, time.Duration(float64(c.TTFTLimit)*MaxLateShare))
+	limit := max(MaxLate, time.Duration(float64(cmp.Or(c.TTFTLimit, c.E2ELimit))*MaxLateShare))
 	say(f.LateP99 > limit, "requests released late, p99 %v: want <= %v", f.LateP99, limit)
 	if f.Cores > 0 && c.Wall > 0 {
 		share := c.ClientCPU.Seconds() / (c.Wall.Seconds() * float64(f.Cores))
