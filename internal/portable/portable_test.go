@@ -53,6 +53,28 @@ func TestCloseToMath(t *testing.T) {
 	inputs(200_000, 0, 1, func(v float64) { require.InDelta(t, math.Cos(2*math.Pi*v), CosTurns(v), 9e-16) })
 }
 
+func TestSpecialFunctions(t *testing.T) {
+	cdf := func(z float64) float64 { return 0.5 * math.Erfc(-z/math.Sqrt2) }
+	inputs(100_000, -9, 9, func(z float64) {
+		require.InDelta(t, cdf(z), NormalCDF(z), 1e-15)
+		require.InEpsilon(t, cdf(z), NormalCDF(z), 1e-12)
+	})
+	inputs(100_000, 0, 1, func(p float64) {
+		if p > 0 {
+			require.InDelta(t, math.Sqrt2*math.Erfinv(2*p-1), NormalQuantile(p), 1e-14)
+			require.InDelta(t, p, NormalCDF(NormalQuantile(p)), 1e-15)
+		}
+	})
+	for _, p := range []float64{1e-300, 1e-40, 1e-12, 1e-5} {
+		require.InEpsilon(t, p, NormalCDF(NormalQuantile(p)), 1e-10, "there and back in the tail")
+	}
+	inputs(10_000, 0.5, 140, func(x float64) { require.InEpsilon(t, math.Gamma(x), Gamma(x), 5e-13) })
+	require.Equal(t, math.Inf(1), NormalQuantile(1))
+	require.Equal(t, math.Inf(-1), NormalQuantile(0))
+	require.True(t, math.IsNaN(NormalQuantile(1.1)) && math.IsNaN(NormalCDF(math.NaN())))
+	require.Equal(t, []float64{0, 0.5, 1}, []float64{NormalCDF(math.Inf(-1)), NormalCDF(0), NormalCDF(math.Inf(1))})
+}
+
 func TestExactValues(t *testing.T) {
 	for _, tc := range []struct {
 		name      string
@@ -76,11 +98,11 @@ func TestBits(t *testing.T) {
 	h := sha256.New()
 	put := func(x float64) { _ = binary.Write(h, binary.LittleEndian, math.Float64bits(x)) }
 	inputs(50_000, 0, 1, func(u float64) {
-		for _, x := range []float64{Log(u), Log1p(-u), CosTurns(u), Exp(u), Exp(-40 * u), Pow(u, 2.38), Log(1e9 * u), Exp(700 * u)} {
+		for _, x := range []float64{Log(u), Log1p(-u), CosTurns(u), Exp(u), Exp(-40 * u), Pow(u, 2.38), Log(1e9 * u), Exp(700 * u), NormalCDF(float64(9*u) - 5), NormalQuantile(u), Gamma(0.5 + float64(9*u))} {
 			put(x)
 		}
 	})
-	require.Equal(t, "65213910267df37b1fde4295caa5a555", hex.EncodeToString(h.Sum(nil)[:16]))
+	require.Equal(t, "ac317bc7cdadc0161af72e00869be5c2", hex.EncodeToString(h.Sum(nil)[:16]))
 }
 
 func BenchmarkFunctions(b *testing.B) {
