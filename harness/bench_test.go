@@ -2,12 +2,15 @@ package harness
 
 import (
 	"context"
+	"math"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"meibench/hardware/profiles"
 	"meibench/harness/record"
 	"meibench/suites"
 	"meibench/workloads"
@@ -40,6 +43,12 @@ func BenchmarkModelled(b *testing.B) {
 
 func modelled(b testing.TB, lab *Lab, c suites.Cell, n int) (events uint64, tokens int) {
 	c.Requests = n
+	cell := rehearse(b, lab, c, func(log *record.Request) { tokens += log.OutputTokens })
+	return cell.Events, tokens
+}
+
+// rehearse runs a cell and hands each record to sink instead of a run folder.
+func rehearse(b testing.TB, lab *Lab, c suites.Cell, sink func(*record.Request)) record.Cell {
 	set, err := lab.resolve(c, false)
 	require.NoError(b, err)
 	a := &arm{cell: c, suite: "bench", seed: 1, setup: set}
@@ -48,10 +57,46 @@ func modelled(b testing.TB, lab *Lab, c suites.Cell, n int) (events uint64, toke
 		if err := log.Check(); err != nil {
 			panic(err)
 		}
-		tokens += log.OutputTokens
+		sink(log)
 	}}
-	require.NoError(b, t.run(context.Background(), n))
-	return cell.Events, tokens
+	require.NoError(b, t.run(context.Background(), c.Requests))
+	return cell
+}
+
+// BenchmarkQuickstart is every modelled cell of the quickstart suite, with its
+// metrics. The host is a fixed profile here, so that the figures are exact and
+// differ between two commits only if the code does.
+func BenchmarkQuickstart(b *testing.B) {
+	s, err := suites.Load("quickstart")
+	require.NoError(b, err)
+	require.NoError(b, s.Narrow(map[string][]string{"mode": {"modelled"}}))
+	host, err := profiles.Device("laptop-ryzen-ai-340")
+	require.NoError(b, err)
+	lab := &Lab{Host: host}
+	for _, c := range s.Cells {
+		b.Run(c.Name+"/", func(b *testing.B) {
+			var values []record.Value
+			for b.Loop() {
+				var logs []*record.Request
+				cell := rehearse(b, lab, c, func(log *record.Request) {
+					kept := *log
+					kept.Chunks, kept.Spans = slices.Clone(log.Chunks), slices.Clone(log.Spans)
+					logs = append(logs, &kept)
+				})
+				slices.SortFunc(logs, func(a, b *record.Request) int { return a.ID - b.ID })
+				sum := record.NewSummary(&cell)
+				for _, log := range logs {
+					sum.Add(log)
+				}
+				values = sum.Values()
+			}
+			for _, v := range values {
+				if !math.IsNaN(v.V) {
+					b.ReportMetric(v.V, "modelled-"+v.Metric.Bench)
+				}
+			}
+		})
+	}
 }
 
 // BenchmarkMillion is the figure of the front page: a million offload requests
