@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"meibench/hardware/profiles"
+	"meibench/internal/portable"
 	"meibench/internal/rng"
 )
 
@@ -40,10 +41,10 @@ const z95 = 1.6448536269514722
 type skewed struct{ median, low, high float64 }
 
 func newSkewed(q profiles.Quantiles) skewed {
-	s := skewed{median: q.P50.Value, high: math.Log(q.P95.Value/q.P50.Value) / z95}
+	s := skewed{median: q.P50.Value, high: portable.Log(q.P95.Value/q.P50.Value) / z95}
 	s.low = s.high // a p5 of 0 is an outage; what is above it mirrors the upper half
 	if q.P5.Value > 0 {
-		s.low = math.Log(q.P50.Value/q.P5.Value) / z95
+		s.low = portable.Log(q.P50.Value/q.P5.Value) / z95
 	}
 	return s
 }
@@ -52,9 +53,9 @@ func newSkewed(q profiles.Quantiles) skewed {
 // second in 741 beyond it would otherwise promise rates nobody measured.
 func (s skewed) at(z float64) float64 {
 	if z = max(-3, min(3, z)); z < 0 {
-		return s.median * math.Exp(float64(z*s.low))
+		return s.median * portable.Exp(float64(z*s.low))
 	}
-	return s.median * math.Exp(float64(z*s.high))
+	return s.median * portable.Exp(float64(z*s.high))
 }
 
 // Channel is the law of one direction of a link: the distributions of rate,
@@ -160,7 +161,7 @@ func (c *Channel) interruption(key rng.Key, slot int64) (from, to time.Duration)
 func (c *Channel) resends(u, bytes float64) int {
 	packets := max(1, math.Ceil(bytes/packetBytes))
 	r, lost := 0, c.loss
-	for r < 16 && u >= math.Exp(float64(packets*math.Log1p(-lost))) {
+	for r < 16 && u >= portable.Exp(float64(packets*portable.Log1p(-lost))) {
 		r++
 		lost *= c.loss
 	}

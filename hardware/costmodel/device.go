@@ -24,6 +24,9 @@ type Options struct {
 	// Confidence holds evenly spaced quantiles of a token's confidence, the
 	// first being the minimum and the last the maximum. nil: unknown (NaN).
 	Confidence []float64
+	// Heat is the thermal state at the start: 0 cool, 1 throttled to the retained
+	// share. Only profiles with a thermal part have one.
+	Heat float64
 }
 
 // Device is a modelled device. A model it was never told to Load is taken to be
@@ -81,6 +84,9 @@ func (b *Blueprint) New(env world.Env, opt Options) *Device {
 	if opt.Ops != 0 {
 		d.spec.Ops = opt.Ops
 	}
+	if d.heat != nil {
+		d.heat.level = opt.Heat
+	}
 	return d
 }
 
@@ -96,6 +102,15 @@ func (d *Device) Used() units.Bytes { return d.mem.used }
 // Busy is the time spent in operations so far, summed over slots.
 func (d *Device) Busy() time.Duration { return d.busy }
 
+// Heat is the thermal state now: 0 cool, 1 throttled to the retained share.
+func (d *Device) Heat() float64 {
+	if d.heat == nil {
+		return 0
+	}
+	d.heat.advance(d.env.Now())
+	return d.heat.level
+}
+
 // Run costs op and sleeps that long in one of the device's slots.
 func (d *Device) Run(op *hardware.Op) (hardware.Result, error) {
 	if !d.spec.Ops.Has(op.Kind) || op.Kind == 0 {
@@ -105,7 +120,7 @@ func (d *Device) Run(op *hardware.Op) (hardware.Result, error) {
 		return hardware.Result{}, fmt.Errorf("device %q: %w", d.spec.Name, err)
 	}
 	if op.Kind == hardware.Drop {
-		d.mem.drop(op.Model, op.Seqs)
+		d.mem.drop(op)
 		now := d.env.Now()
 		return hardware.Result{Usage: d.usage(now, now, Cost{})}, nil
 	}

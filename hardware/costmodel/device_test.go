@@ -70,8 +70,12 @@ func TestSpansShareWeightsButNotCaches(t *testing.T) {
 		require.Equal(t, units.Bytes(2*9216+2*3200+20*64), d.Used())
 		run(0, 4)
 		require.Equal(t, units.Bytes(4*9216+2*3200+60*64), d.Used())
-		must(t, d, &hardware.Op{Kind: hardware.Drop, Model: m, Layers: m.All(), Seqs: []hardware.Seq{{ID: 7}}})
-		require.Equal(t, units.Bytes(4*9216+2*3200), d.Used())
+		drop := &hardware.Op{Kind: hardware.Drop, Model: m, Layers: m.All(), Seqs: []hardware.Seq{{ID: 7}}}
+		must(t, d, drop)
+		require.Equal(t, units.Bytes(4*9216+2*3200+20*64), d.Used(), "only the span's cache")
+		drop.Layers = hardware.Span{}
+		must(t, d, drop)
+		require.Equal(t, units.Bytes(4*9216+2*3200), d.Used(), "no span: all of them")
 	})
 }
 
@@ -127,6 +131,7 @@ func TestPhoneKeepsItsRetainedShare(t *testing.T) {
 		for env.Now() < 10*time.Minute {
 			last = must(t, d, op).Usage
 		}
+		require.InDelta(t, 1, d.Heat(), 1e-3)
 		burst, steady := first.End-first.Start, last.End-last.Start
 		require.InDelta(t, 0.57, float64(burst)/float64(steady), 0.001)
 		// 0.22-0.25 J per token were measured

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"meibench/hardware/profiles"
+	"meibench/internal/portable"
 )
 
 // heat is the thermal state of a device: 0 cool, 1 as hot as it gets. Under load
@@ -32,11 +33,11 @@ func newHeat(t *profiles.Thermal) *heat {
 // advance brings the level to now: warming while busy, cooling after.
 func (h *heat) advance(now time.Duration) {
 	if busy := min(now, h.busyUntil) - h.at; busy > 0 {
-		h.level = 1 - float64((1-h.level)*math.Exp(-busy.Seconds()/h.up))
+		h.level = 1 - float64((1-h.level)*portable.Exp(-busy.Seconds()/h.up))
 		h.at += busy
 	}
 	if rest := now - h.at; rest > 0 {
-		h.level *= math.Exp(-rest.Seconds() / h.down)
+		h.level *= portable.Exp(-rest.Seconds() / h.down)
 		h.at = now
 	}
 }
@@ -53,7 +54,7 @@ func (h *heat) stretch(now time.Duration, sec float64) float64 {
 	lost := float64((1 - h.retained) * (1 - h.level)) // speed above the retained share
 	t := sec / (h.retained + lost)
 	for range 50 {
-		e := math.Exp(-t / h.up)
+		e := portable.Exp(-t / h.up)
 		done := float64(h.retained*t) + float64(float64(lost*h.up)*(1-e))
 		step := (sec - done) / (h.retained + float64(lost*e))
 		t += step

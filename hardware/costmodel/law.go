@@ -29,6 +29,7 @@ type Law struct {
 	flopRate           float64 // FLOP/s: MFU × peak
 	storage            float64 // B/s
 	encode             float64 // FLOP per byte of sensor data
+	rest               float64 // W, of the whole device at rest
 	idle, active       float64 // W; idle per slot
 	perByte, perFLOP   float64 // J/B, J/FLOP
 	ceiling            float64 // W; 0 = none
@@ -43,6 +44,7 @@ func NewLaw(p *profiles.DeviceSheet) *Law {
 		kvRate:     p.Law.KVEfficiency.Value * p.Bandwidth.Value,
 		storage:    p.StorageRead.Value,
 		encode:     p.Law.Encode.Value,
+		rest:       p.Power.Idle.Value,
 		idle:       p.Power.Idle.Value / p.Slots.Value,
 		active:     value(p.Power.Active), perByte: value(p.Power.PerByte), perFLOP: value(p.Power.PerFLOP),
 		ceiling: value(p.Power.Cap),
@@ -62,6 +64,10 @@ func value(q *profiles.Quantity) float64 {
 	}
 	return q.Value
 }
+
+// IdlePower is what the device draws while it does nothing. Operations are charged
+// their share of it while they run; a run's total adds it for the rest.
+func (l *Law) IdlePower() units.Watts { return units.Watts(l.rest) }
 
 // Tier says how well the law knows a model: "fitted" from timings of this very
 // model on this very device, or "prior" from the figures of its class.

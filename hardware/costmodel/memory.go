@@ -147,21 +147,22 @@ func (m *memory) part(id int64, model int, s hardware.Span) *part {
 	return &c.parts[len(c.parts)-1]
 }
 
-// drop forgets caches: of the sequences, or of all of them and the weights too
-// if there are none. A nil model means every model.
-func (m *memory) drop(model *hardware.Model, seqs []hardware.Seq) {
+// drop forgets the caches of the operation's sequences for its span (any span
+// if it names none), or, if it has no sequences, all caches and the weights. A nil
+// model means every model.
+func (m *memory) drop(op *hardware.Op) {
 	which := -1
-	if model != nil {
-		which = m.holding(model)
+	if op.Model != nil {
+		which = m.holding(op.Model)
 	}
-	for k := range seqs {
-		m.forget(seqs[k].ID, which)
+	for k := range op.Seqs {
+		m.forget(op.Seqs[k].ID, which, op.Layers)
 	}
-	if len(seqs) > 0 {
+	if len(op.Seqs) > 0 {
 		return
 	}
 	for id := range m.kv { // the order does not matter: sums of integers
-		m.forget(id, which)
+		m.forget(id, which, hardware.Span{})
 	}
 	for i := range m.held {
 		if which < 0 || which == i {
@@ -171,14 +172,14 @@ func (m *memory) drop(model *hardware.Model, seqs []hardware.Seq) {
 	}
 }
 
-func (m *memory) forget(id int64, model int) {
+func (m *memory) forget(id int64, model int, span hardware.Span) {
 	c, ok := m.kv[id]
 	if !ok {
 		return
 	}
 	kept := c.parts[:0]
 	for _, p := range c.parts {
-		if model >= 0 && p.model != model {
+		if model >= 0 && p.model != model || span.Len() > 0 && p.span != span {
 			kept = append(kept, p)
 			continue
 		}

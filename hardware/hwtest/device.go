@@ -28,6 +28,8 @@ func Device(t *testing.T, build maker, o DeviceOptions) {
 	t.Run("a cut model hands activations on", func(t *testing.T) { cutsModels(t, build, o) })
 	t.Run("answers every sequence of a batch", func(t *testing.T) { batches(t, build, o) })
 	t.Run("runs no more than its slots", func(t *testing.T) { keepsSlots(t, build, o) })
+	t.Run("verifies a prefix of the drafts", func(t *testing.T) { verifies(t, build, o) })
+	t.Run("generates with a stamp for each token", func(t *testing.T) { generates(t, build, o) })
 	if !o.Measured {
 		t.Run("repeats itself", func(t *testing.T) { repeats(t, build, o) })
 	}
@@ -72,7 +74,7 @@ func next(op *hardware.Op, outs []hardware.Out) {
 func refusesOps(t *testing.T, build maker, o DeviceOptions) {
 	each(t, o.Measured, func(t *testing.T, r world.Runner) {
 		d := build(r)
-		run(t, r, func() {
+		run(t, r, func(t require.TestingT) {
 			for k := hardware.Prefill; k <= hardware.Drop; k++ {
 				if d.Spec().Ops.Has(k) {
 					continue
@@ -95,20 +97,23 @@ func refusesNonsense(t *testing.T, build maker, o DeviceOptions) {
 			t.Skip("no prefill")
 		}
 		L := o.Model.Layers
-		run(t, r, func() {
-			for name, spoil := range map[string]func(*hardware.Op){
-				"no model":              func(op *hardware.Op) { op.Model = nil },
-				"no sequence":           func(op *hardware.Op) { op.Seqs = nil },
-				"empty span":            func(op *hardware.Op) { op.Layers = hardware.Span{Lo: 1, Hi: 1} },
-				"span below the model":  func(op *hardware.Op) { op.Layers = hardware.Span{Lo: -1, Hi: 1} },
-				"span beyond the model": func(op *hardware.Op) { op.Layers = hardware.Span{Hi: L + 1} },
-				"nothing new":           func(op *hardware.Op) { op.Seqs[0].New, op.Seqs[0].Tokens = 0, nil },
-				"negative context":      func(op *hardware.Op) { op.Seqs[0].Context = -1 },
+		run(t, r, func(t require.TestingT) {
+			for _, tc := range []struct {
+				name  string
+				spoil func(*hardware.Op)
+			}{
+				{"no model", func(op *hardware.Op) { op.Model = nil }},
+				{"no sequence", func(op *hardware.Op) { op.Seqs = nil }},
+				{"empty span", func(op *hardware.Op) { op.Layers = hardware.Span{Lo: 1, Hi: 1} }},
+				{"span below the model", func(op *hardware.Op) { op.Layers = hardware.Span{Lo: -1, Hi: 1} }},
+				{"span beyond the model", func(op *hardware.Op) { op.Layers = hardware.Span{Hi: L + 1} }},
+				{"nothing new", func(op *hardware.Op) { op.Seqs[0].New, op.Seqs[0].Tokens = 0, nil }},
+				{"negative context", func(op *hardware.Op) { op.Seqs[0].Context = -1 }},
 			} {
 				op := o.prefill(o.sequence(1, 2))
-				spoil(op)
+				tc.spoil(op)
 				_, err := d.Run(op)
-				require.Error(t, err, name)
+				require.Error(t, err, tc.name)
 			}
 		})
 	})
@@ -120,10 +125,10 @@ func stampsOps(t *testing.T, build maker, o DeviceOptions) {
 		if !d.Spec().Ops.Has(hardware.Prefill) || !d.Spec().Ops.Has(hardware.Decode) {
 			t.Skip("no prefill or no decode")
 		}
-		run(t, r, func() {
+		run(t, r, func(t require.TestingT) {
 			op := o.prefill(o.sequence(1, 4))
 			last := r.Now()
-			for step := range 4 {
+			for range 4 {
 				before := r.Now()
 				res, err := d.Run(op)
 				require.NoError(t, err)
@@ -134,7 +139,6 @@ func stampsOps(t *testing.T, build maker, o DeviceOptions) {
 				last = res.Usage.End
 				require.Len(t, res.Seqs, 1)
 				next(op, res.Seqs)
-				_ = step
 			}
 			if d.Spec().Ops.Has(hardware.Drop) {
 				op.Kind = hardware.Drop
@@ -153,7 +157,7 @@ func cutsModels(t *testing.T, build maker, o DeviceOptions) {
 		if !d.Spec().Ops.Has(hardware.Prefill) {
 			t.Skip("no prefill")
 		}
-		run(t, r, func() {
+		run(t, r, func(t require.TestingT) {
 			const n = 3
 			low := o.prefill(o.sequence(1, n))
 			low.Layers.Hi = 1
@@ -177,7 +181,7 @@ func batches(t *testing.T, build maker, o DeviceOptions) {
 		if !d.Spec().Ops.Has(hardware.Prefill) || !d.Spec().Ops.Has(hardware.Decode) {
 			t.Skip("no prefill or no decode")
 		}
-		run(t, r, func() {
+		run(t, r, func(t require.TestingT) {
 			op := o.prefill(o.sequence(1, 4), o.sequence(2, 1), o.sequence(3, 7))
 			for range 3 {
 				res, err := d.Run(op)
@@ -185,6 +189,62 @@ func batches(t *testing.T, build maker, o DeviceOptions) {
 				require.Len(t, res.Seqs, 3)
 				next(op, res.Seqs)
 			}
+		})
+	})
+}
+
+func verifies(t *testing.T, build maker, o DeviceOptions) {
+	each(t, o.Measured, func(t *testing.T, r world.Runner) {
+		d := build(r)
+		if !d.Spec().Ops.Has(hardware.Verify) || !d.Spec().Ops.Has(hardware.Prefill) {
+			t.Skip("no verify or no prefill")
+		}
+		run(t, r, func(t require.TestingT) {
+			op := o.prefill(o.sequence(1, 3))
+			_, err := d.Run(op)
+			require.NoError(t, err)
+			const n = 5
+			op.Kind, op.Seqs[0] = hardware.Verify, o.sequence(1, n)
+			op.Seqs[0].Context = 3
+			before := r.Now()
+			res, err := d.Run(op)
+			require.NoError(t, err)
+			stamped(t, res.Usage, before, r.Now())
+			require.Len(t, res.Seqs, 1)
+			a := res.Seqs[0].Accepted
+			require.True(t, 0 <= a && a <= n-1, "accepted %d of %d drafts", a, n-1)
+			// what was rejected is taken back: the next pass starts where the accepted end
+			op.Seqs[0] = o.sequence(1, 2)
+			op.Seqs[0].Context = 3 + 1 + a
+			_, err = d.Run(op)
+			require.NoError(t, err)
+		})
+	})
+}
+
+func generates(t *testing.T, build maker, o DeviceOptions) {
+	each(t, o.Measured, func(t *testing.T, r world.Runner) {
+		d := build(r)
+		if !d.Spec().Ops.Has(hardware.Generate) {
+			t.Skip("no generate")
+		}
+		run(t, r, func(t require.TestingT) {
+			op := o.prefill(o.sequence(1, 3))
+			op.Kind, op.Seqs[0].Limit = hardware.Generate, 4
+			before := r.Now()
+			res, err := d.Run(op)
+			require.NoError(t, err)
+			stamped(t, res.Usage, before, r.Now())
+			out := res.Seqs[0]
+			require.NotEmpty(t, out.Tokens)
+			require.LessOrEqual(t, len(out.Tokens), 4, "more than asked for")
+			require.Len(t, out.TokenAt, len(out.Tokens))
+			last := res.Usage.Start
+			for _, at := range out.TokenAt {
+				require.GreaterOrEqual(t, at, last)
+				last = at
+			}
+			require.LessOrEqual(t, last, res.Usage.End)
 		})
 	})
 }
@@ -197,13 +257,13 @@ func keepsSlots(t *testing.T, build maker, o DeviceOptions) {
 		}
 		var got []hardware.Usage
 		for id := range int64(d.Spec().Slots + 3) {
-			r.Go("user", func() {
+			start(t, r, "user", func(t require.TestingT) {
 				res, err := d.Run(o.prefill(o.sequence(id, 3)))
 				require.NoError(t, err)
 				got = append(got, res.Usage)
 			})
 		}
-		require.NoError(t, r.Run())
+		finish(t, r)
 		for _, a := range got {
 			together := 0
 			for _, b := range got {
@@ -224,7 +284,7 @@ func repeats(t *testing.T, build maker, o DeviceOptions) {
 		if !d.Spec().Ops.Has(hardware.Prefill) || !d.Spec().Ops.Has(hardware.Decode) {
 			t.Skip("no prefill or no decode")
 		}
-		run(t, r, func() {
+		run(t, r, func(t require.TestingT) {
 			op := o.prefill(o.sequence(1, 5), o.sequence(2, 9))
 			for range 5 {
 				res, err := d.Run(op)

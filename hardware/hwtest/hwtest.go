@@ -40,17 +40,47 @@ func each(t *testing.T, measured bool, test func(t *testing.T, r world.Runner)) 
 	})
 }
 
-// run starts one process and waits for the world to end.
-func run(t *testing.T, r world.Runner, fn func()) {
+// inside is a test as processes see it. require's FailNow ends a goroutine,
+// which in a world would take the turn with it; here it panics, and finish ends
+// the test.
+type inside struct{ *testing.T }
+
+// failed is the panic of a process whose test failed.
+type failed struct{}
+
+// FailNow ends the process.
+func (inside) FailNow() { panic(failed{}) }
+
+// start adds a process that may use require.
+func start(t *testing.T, r world.Runner, name string, fn func(t require.TestingT)) {
+	r.Go(name, func() { fn(inside{t}) })
+}
+
+// finish runs the world and ends the test if a process failed.
+func finish(t *testing.T, r world.Runner) {
 	t.Helper()
-	r.Go("test", fn)
+	defer func() {
+		v := recover()
+		if crash, ok := v.(*world.Crash); ok && crash.Value == (failed{}) {
+			t.FailNow()
+		}
+		if v != nil {
+			panic(v)
+		}
+	}()
 	require.NoError(t, r.Run())
+}
+
+// run starts one process and waits for the world to end.
+func run(t *testing.T, r world.Runner, fn func(t require.TestingT)) {
+	t.Helper()
+	start(t, r, "test", fn)
+	finish(t, r)
 }
 
 // stamped checks what every usage promises: it lies inside the call that made
 // it, does not run backwards, and spends no negative energy.
-func stamped(t *testing.T, u hardware.Usage, before, after time.Duration) {
-	t.Helper()
+func stamped(t require.TestingT, u hardware.Usage, before, after time.Duration) {
 	require.GreaterOrEqual(t, u.Start, before, "started before it was called")
 	require.GreaterOrEqual(t, u.End, u.Start, "ended before it started")
 	require.LessOrEqual(t, u.End, after, "ended after the call returned")

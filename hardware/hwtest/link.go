@@ -64,7 +64,7 @@ func payload(i, n int) hardware.Payload {
 }
 
 func deliversSends(t *testing.T, r world.Runner, l hardware.Link) {
-	run(t, r, func() {
+	run(t, r, func(t require.TestingT) {
 		for i, n := range []int{1, 0, 1500, 40_000} {
 			p := payload(i, n)
 			before := r.Now()
@@ -90,14 +90,14 @@ func keepsOrder(t *testing.T, r world.Runner, l hardware.Link) {
 	var order []int
 	var ends []time.Duration
 	for i := range 8 {
-		r.Go(fmt.Sprint("user ", i), func() {
+		start(t, r, fmt.Sprint("user ", i), func(t require.TestingT) {
 			d, err := l.Send(hardware.Payload{Bytes: units.Bytes(20_000 / (i + 1)), Tokens: i})
 			require.NoError(t, err)
 			order = append(order, d.Payload.Tokens)
 			ends = append(ends, d.Usage.End)
 		})
 	}
-	require.NoError(t, r.Run())
+	finish(t, r)
 	require.Len(t, order, 8)
 	seen := map[int]time.Duration{}
 	for i, who := range order {
@@ -109,7 +109,7 @@ func keepsOrder(t *testing.T, r world.Runner, l hardware.Link) {
 }
 
 func refusesOverfull(t *testing.T, r world.Runner, l hardware.Link) {
-	run(t, r, func() {
+	run(t, r, func(t require.TestingT) {
 		_, err := l.Send(hardware.Payload{Bytes: 1, Data: make([]byte, 2)})
 		require.Error(t, err)
 	})
@@ -125,8 +125,7 @@ func pour(r world.Runner, s hardware.Stream, n int, end error) {
 }
 
 // whole checks that deliveries first, first+1, ... came complete and in order.
-func whole(t *testing.T, got []hardware.Delivery, first int) {
-	t.Helper()
+func whole(t require.TestingT, got []hardware.Delivery, first int) {
 	last := time.Duration(0)
 	for k, d := range got {
 		want := payload(first+k, 10+first+k)
@@ -141,8 +140,8 @@ func whole(t *testing.T, got []hardware.Delivery, first int) {
 func streamsInOrder(t *testing.T, r world.Runner, l hardware.Link) {
 	s := l.Open()
 	var got []hardware.Delivery
-	r.Go("server", func() { pour(r, s, 20, nil) })
-	r.Go("user", func() {
+	start(t, r, "server", func(t require.TestingT) { pour(r, s, 20, nil) })
+	start(t, r, "user", func(t require.TestingT) {
 		for {
 			d, ok, err := s.Read()
 			if !ok {
@@ -156,7 +155,7 @@ func streamsInOrder(t *testing.T, r world.Runner, l hardware.Link) {
 		require.False(t, ok, "the end stays the end")
 		require.NoError(t, err)
 	})
-	require.NoError(t, r.Run())
+	finish(t, r)
 	require.Len(t, got, 20)
 	whole(t, got, 0)
 }
@@ -164,8 +163,8 @@ func streamsInOrder(t *testing.T, r world.Runner, l hardware.Link) {
 func readsThenDrains(t *testing.T, r world.Runner, l hardware.Link) {
 	s := l.Open()
 	var got []hardware.Delivery
-	r.Go("server", func() { pour(r, s, 12, nil) })
-	r.Go("user", func() {
+	start(t, r, "server", func(t require.TestingT) { pour(r, s, 12, nil) })
+	start(t, r, "user", func(t require.TestingT) {
 		for range 2 {
 			d, ok, err := s.Read()
 			require.True(t, ok)
@@ -181,15 +180,15 @@ func readsThenDrains(t *testing.T, r world.Runner, l hardware.Link) {
 		require.NoError(t, err)
 		require.Empty(t, again)
 	})
-	require.NoError(t, r.Run())
+	finish(t, r)
 	whole(t, got, 0)
 }
 
 func endsWithError(t *testing.T, r world.Runner, l hardware.Link) {
 	boom := errors.New("server died")
 	a, b := l.Open(), l.Open()
-	r.Go("server", func() { pour(r, a, 3, boom); pour(r, b, 2, boom) })
-	r.Go("user", func() {
+	start(t, r, "server", func(t require.TestingT) { pour(r, a, 3, boom); pour(r, b, 2, boom) })
+	start(t, r, "user", func(t require.TestingT) {
 		got, err := a.Drain()
 		require.ErrorIs(t, err, boom)
 		require.Len(t, got, 3, "what was written before the error arrives")
@@ -202,13 +201,13 @@ func endsWithError(t *testing.T, r world.Runner, l hardware.Link) {
 		require.False(t, ok)
 		require.ErrorIs(t, err, boom)
 	})
-	require.NoError(t, r.Run())
+	finish(t, r)
 }
 
 func emptyStream(t *testing.T, r world.Runner, l hardware.Link) {
 	a, b := l.Open(), l.Open()
-	r.Go("server", func() { r.Sleep(time.Millisecond); a.Close(nil); b.Close(nil) })
-	r.Go("user", func() {
+	start(t, r, "server", func(t require.TestingT) { r.Sleep(time.Millisecond); a.Close(nil); b.Close(nil) })
+	start(t, r, "user", func(t require.TestingT) {
 		got, err := a.Drain()
 		require.NoError(t, err)
 		require.Empty(t, got)
@@ -216,7 +215,7 @@ func emptyStream(t *testing.T, r world.Runner, l hardware.Link) {
 		require.False(t, ok)
 		require.NoError(t, err)
 	})
-	require.NoError(t, r.Run())
+	finish(t, r)
 }
 
 func sharesLink(t *testing.T, r world.Runner, l hardware.Link) {
@@ -228,26 +227,26 @@ func sharesLink(t *testing.T, r world.Runner, l hardware.Link) {
 	}
 	for i := range 3 {
 		s := l.Open()
-		r.Go("server", func() {
+		start(t, r, "server", func(t require.TestingT) {
 			for range 5 {
 				s.Write(hardware.Payload{Bytes: 1000})
 				r.Sleep(50 * time.Microsecond)
 			}
 			s.Close(nil)
 		})
-		r.Go("user", func() {
+		start(t, r, "user", func(t require.TestingT) {
 			got, err := s.Drain()
 			require.NoError(t, err)
 			require.Len(t, got, 5)
 			count(got)
 		})
-		r.Go("sender", func() {
+		start(t, r, "sender", func(t require.TestingT) {
 			d, err := l.Send(hardware.Payload{Bytes: 500, Tokens: i})
 			require.NoError(t, err)
 			count([]hardware.Delivery{d})
 		})
 	}
-	require.NoError(t, r.Run())
+	finish(t, r)
 	require.Equal(t, units.Bytes(3*(5*1000+500)), bytes, "bytes sent = bytes received")
 }
 
@@ -256,7 +255,7 @@ func repeatsLink(t *testing.T, build wiring) {
 	for i := range runs {
 		r := world.NewSim(t.Context())
 		l := build(r)
-		run(t, r, func() {
+		run(t, r, func(t require.TestingT) {
 			for k := range 10 {
 				d, err := l.Send(hardware.Payload{Bytes: units.Bytes(1000 * k)})
 				require.NoError(t, err)
