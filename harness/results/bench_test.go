@@ -27,7 +27,7 @@ func BenchmarkWrite(b *testing.B) {
 					}
 				}
 				require.NoError(b, t.close())
-				require.NoError(b, out.flush())
+				require.NoError(b, out.close())
 				b.ReportMetric(float64(out.pos)/float64(n), "B/row")
 			}
 			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")

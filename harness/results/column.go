@@ -1,7 +1,6 @@
 package results
 
 import (
-	"bufio"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
@@ -283,22 +283,61 @@ func (t *table) close() error {
 	return t.w.Close()
 }
 
-// sink is a buffered, hashed file. Arrow seeks only to ask where it is.
+// sink is a buffered, hashed file: a second goroutine hashes and writes what the
+// first has gathered. Arrow seeks only to ask where it is.
 type sink struct {
-	w    *bufio.Writer
-	hash hash.Hash
-	pos  int64
+	buf    []byte
+	pos    int64
+	full   chan []byte
+	free   chan []byte
+	done   chan error
+	failed atomic.Bool
+	hash   hash.Hash
 }
+
+const sinkBytes = 1 << 18
 
 func newSink(w io.Writer) *sink {
-	h := sha256.New()
-	return &sink{w: bufio.NewWriterSize(io.MultiWriter(w, h), 1<<18), hash: h}
+	s := &sink{buf: make([]byte, 0, sinkBytes), full: make(chan []byte, 2), free: make(chan []byte, 3), done: make(chan error, 1), hash: sha256.New()}
+	s.free <- make([]byte, 0, sinkBytes)
+	s.free <- make([]byte, 0, sinkBytes)
+	go s.drain(w)
+	return s
 }
 
+// drain writes buffers until there are no more. After an error it only keeps
+// the other side from waiting.
+func (s *sink) drain(w io.Writer) {
+	var err error
+	for b := range s.full {
+		if err == nil {
+			s.hash.Write(b)
+			if _, err = w.Write(b); err != nil {
+				s.failed.Store(true)
+			}
+		}
+		s.free <- b[:0]
+	}
+	s.done <- err
+}
+
+var errSink = errors.New("results: an earlier write failed")
+
 func (s *sink) Write(p []byte) (int, error) {
-	n, err := s.w.Write(p)
+	n := len(p)
+	for len(p) > 0 {
+		k := min(len(p), cap(s.buf)-len(s.buf))
+		s.buf, p = append(s.buf, p[:k]...), p[k:]
+		if len(s.buf) == cap(s.buf) {
+			if s.failed.Load() {
+				return 0, errSink // close has the cause
+			}
+			s.full <- s.buf
+			s.buf = <-s.free
+		}
+	}
 	s.pos += int64(n)
-	return n, err
+	return n, nil
 }
 
 // Seek answers only the question where the end is.
@@ -309,7 +348,13 @@ func (s *sink) Seek(offset int64, whence int) (int64, error) {
 	return s.pos, nil
 }
 
-func (s *sink) flush() error { return s.w.Flush() }
+// close writes what is left, ends the goroutine and returns the first error.
+// Only then is the hash that of the whole.
+func (s *sink) close() error {
+	s.full <- s.buf
+	close(s.full)
+	return <-s.done
+}
 
 // reader gives the batches of an Arrow file. It keeps the last one, so that
 // small runs that share a batch do not read it again and again.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -130,7 +131,7 @@ func newJournalAt(f file) *journal { return &journal{f: f, path: "journal"} }
 // brokenDisk fails the write number left and every later one.
 type brokenDisk struct {
 	quickDisk
-	left *int
+	left *atomic.Int64
 	err  error
 }
 
@@ -140,11 +141,10 @@ type brokenFile struct {
 }
 
 func (f brokenFile) Write(p []byte) (int, error) {
-	if *f.d.left <= 0 {
+	if f.d.left.Add(-1) < 0 {
 		n, _ := f.file.Write(p[:len(p)/2]) // a full disk takes what it can
 		return n, f.d.err
 	}
-	*f.d.left--
 	return f.file.Write(p)
 }
 
@@ -156,8 +156,8 @@ func (d brokenDisk) create(p string) (file, error) {
 // attempt records and finishes a run over a disk that fails after so many
 // writes.
 func attempt(t *testing.T, dir string, writes int, cause error) error {
-	left := writes
-	d := brokenDisk{left: &left, err: cause}
+	d := brokenDisk{left: new(atomic.Int64), err: cause}
+	d.left.Store(int64(writes))
 	m := manifest()
 	m.Format = Format
 	require.NoError(t, m.save(quickDisk{}, dir))

@@ -138,8 +138,8 @@ func writeWhole(d disk, path string, fill func(*sink) error) (dig Digest, err er
 	}
 	s := newSink(f)
 	err = fill(s)
-	if err == nil {
-		err = s.flush()
+	if cerr := s.close(); cerr != nil { // the cause of what fill may have met
+		err = cerr
 	}
 	if err == nil {
 		err = f.Sync()
