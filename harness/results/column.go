@@ -7,9 +7,7 @@ import (
 	"hash"
 	"io"
 	"math"
-	"os"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"github.com/apache/arrow/go/v17/arrow"
@@ -354,126 +352,6 @@ func (s *sink) close() error {
 	s.full <- s.buf
 	close(s.full)
 	return <-s.done
-}
-
-// reader gives the batches of an Arrow file. It keeps the last one, so that
-// small runs that share a batch do not read it again and again.
-type reader struct {
-	f    *ipc.FileReader
-	rows int64
-	cols map[string]int
-
-	mu   sync.Mutex
-	last *batch
-	at   int
-}
-
-// safely turns a panic of the Arrow library, which it raises on files that lie
-// about their layout, into an error.
-func safely(err *error) {
-	if p := recover(); p != nil {
-		*err = fmt.Errorf("the file is damaged: %v", p)
-	}
-}
-
-// bounded refuses buffers larger than the file they are read from: our tables
-// are not compressed, so such a length is a lie.
-type bounded struct {
-	memory.Allocator
-	limit int
-}
-
-// Allocate panics where the length is a lie; safely catches it.
-func (b bounded) Allocate(n int) []byte {
-	b.check(n)
-	return b.Allocator.Allocate(n)
-}
-
-// Reallocate panics where the length is a lie; safely catches it.
-func (b bounded) Reallocate(n int, old []byte) []byte {
-	b.check(n)
-	return b.Allocator.Reallocate(n, old)
-}
-
-func (b bounded) check(n int) {
-	if n < 0 || n > b.limit+4096 {
-		panic(fmt.Sprintf("a buffer of %d bytes in a file of %d", n, b.limit))
-	}
-}
-
-func newReader(f *os.File, format string) (r *reader, err error) {
-	defer safely(&err)
-	r = &reader{cols: map[string]int{}, at: -1}
-	st, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if r.f, err = ipc.NewFileReader(f, ipc.WithAllocator(bounded{memory.NewGoAllocator(), int(st.Size())})); err != nil {
-		return nil, err
-	}
-	meta := r.f.Schema().Metadata()
-	if i := meta.FindKey("format"); i < 0 || meta.Values()[i] != format {
-		return nil, fmt.Errorf("this is no %s table: %w", format, errSchema)
-	}
-	for i, c := range r.f.Schema().Fields() {
-		r.cols[c.Name] = i
-	}
-	if n := r.f.NumRecords(); n > 0 {
-		b, err := r.batch(n - 1)
-		if err != nil {
-			return nil, err
-		}
-		r.rows = int64(n-1)*batchRows + b.rec.NumRows()
-	}
-	return r, nil
-}
-
-// batch reads batch i. Memory of old batches is the garbage collector's: the
-// allocator is Go's.
-func (r *reader) batch(i int) (b *batch, err error) {
-	defer safely(&err)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.at == i {
-		return r.last, nil
-	}
-	rec, err := r.f.RecordAt(i)
-	if err != nil {
-		return nil, err
-	}
-	if n := rec.NumRows(); n != batchRows && (n > batchRows || i != r.f.NumRecords()-1) {
-		return nil, fmt.Errorf("batch %d has %d rows: %w", i, n, errSchema)
-	}
-	b = &batch{rec: rec, cols: r.cols}
-	b.bind()
-	r.last, r.at = b, i
-	return b, nil
-}
-
-// each calls fn with n rows from the first on, until it returns false.
-func (r *reader) each(first, n int64, fn func(b *batch, row int) (bool, error)) (err error) {
-	defer safely(&err)
-	if first < 0 || n < 0 || first > r.rows || n > r.rows-first {
-		return fmt.Errorf("rows %d to %d of %d: %w", first, first+n, r.rows, errSchema)
-	}
-	for n > 0 {
-		b, err := r.batch(int(first / batchRows))
-		if err != nil {
-			return err
-		}
-		if b.err != nil {
-			return b.err
-		}
-		from := int(first % batchRows)
-		to := int(min(int64(from)+n, b.rec.NumRows()))
-		for row := from; row < to; row++ {
-			if more, err := fn(b, row); err != nil || !more {
-				return err
-			}
-		}
-		first, n = first+int64(to-from), n-int64(to-from)
-	}
-	return nil
 }
 
 // distinct is the sorted set of what a function says of each item.

@@ -286,6 +286,40 @@ func FuzzJournal(f *testing.F) {
 	})
 }
 
+// A damaged table is an error, never a panic.
+func FuzzTable(f *testing.F) {
+	dir := f.TempDir()
+	m := manifest()
+	m.Expected = 1
+	run, err := Create(dir, m)
+	require.NoError(f, err)
+	play(f, run, 1, 1, 4)
+	require.NoError(f, run.Finish())
+	good := tables(f, dir)
+	for i := 0; i < 8; i++ {
+		f.Add(uint32(len(good[RequestsFile])*i/8), byte(1<<i), []byte(nil))
+	}
+	f.Fuzz(func(t *testing.T, at uint32, flip byte, tail []byte) {
+		for _, name := range []string{RequestsFile, SpansFile, CellsFile} {
+			b := []byte(good[name])
+			b[int(at)%len(b)] ^= flip
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), append(b, tail...), 0o644))
+		}
+		set, err := Read(dir)
+		if err != nil {
+			return
+		}
+		defer set.Close()
+		for i := range set.Runs() {
+			for _, err := range set.Full(i) {
+				if err != nil {
+					break
+				}
+			}
+		}
+	})
+}
+
 func TestErrorsSayWhatToDo(t *testing.T) {
 	err := diskError("write", "/x/journal", fmt.Errorf("wrapped: %w", errors.ErrUnsupported))
 	require.EqualError(t, err, "write /x/journal: wrapped: unsupported operation (what was recorded so far is intact: once the cause is gone, go on with --resume)")

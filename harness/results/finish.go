@@ -1,15 +1,20 @@
 package results
 
 import (
-	"cmp"
-	"container/heap"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"maps"
+	"math"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
+
+	"golang.org/x/perf/benchfmt"
 
 	"meibench/harness/record"
 )
@@ -156,106 +161,142 @@ func runMetrics() (out []record.Metric) {
 	return out
 }
 
-// merge calls each with every request of a block in order of ID. Frames are
-// sorted runs; one is read when its lowest ID comes up, so memory holds as many
-// frames as overlap: one or two where rows came nearly in order.
-func merge(f io.ReaderAt, b *block, each func(*record.Request) error) error {
-	waiting := slices.Clone(b.frames)
-	slices.SortStableFunc(waiting, func(a, b frame) int { return cmp.Compare(a.min, b.min) })
-	var open cursors
-	var spare []*cursor
-	last, any := 0, false
-	for len(waiting) > 0 || len(open) > 0 {
-		for len(waiting) > 0 && (len(open) == 0 || waiting[0].min <= open[0].row.ID) {
-			c := &cursor{}
-			if n := len(spare); n > 0 {
-				c, spare = spare[n-1], spare[:n-1]
-			}
-			if err := c.load(f, waiting[0]); err != nil {
-				return err
-			}
-			heap.Push(&open, c)
-			waiting = waiting[1:]
-		}
-		c := open[0]
-		if any && c.row.ID <= last {
-			return fmt.Errorf("%s: request %d was recorded twice: IDs must be unique within a run of a cell", KeyOf(&b.cell), c.row.ID)
-		}
-		last, any = c.row.ID, true
-		if err := each(&c.row); err != nil {
+// Line is one line of benchmark text: one run of one cell.
+type Line struct {
+	Cell   *record.Cell
+	Rows   int // requests behind the values
+	Values []record.Value
+}
+
+// modelled is the prefix of units whose values a seed fixes. benchstat keeps
+// what it knows of a unit for all lines, so a figure that one cell measures and
+// another computes needs two names.
+const modelled = "modelled-"
+
+// WriteBench writes the Go benchmark format: what each unit is, then a line per
+// run of a cell, never per request, since requests of a run are not independent.
+// Times are in sec, the base unit. A cell's contract is a configuration line, so
+// an unmodified benchstat never compares runs under different contracts; an
+// invalid run is kept apart from valid ones in the same way.
+func WriteBench(out io.Writer, lines []Line) error {
+	w := benchfmt.NewWriter(out)
+	for _, u := range unitsOf(lines) {
+		if err := w.Write(u); err != nil {
 			return err
 		}
-		switch more, err := c.next(); {
-		case err != nil:
+	}
+	names := benchNames(lines)
+	for i, l := range lines {
+		res := benchfmt.Result{Config: config(l.Cell), Name: benchfmt.Name(names[i]), Iters: max(l.Rows, 1)}
+		for _, v := range l.Values {
+			if !math.IsNaN(v.V) {
+				res.Values = append(res.Values, benchfmt.Value{Value: v.V, Unit: unitOf(l.Cell, v.Metric)})
+			}
+		}
+		if len(res.Values) == 0 {
+			continue
+		}
+		if err := w.Write(&res); err != nil {
 			return err
-		case more:
-			heap.Fix(&open, 0)
-		default:
-			spare = append(spare, heap.Pop(&open).(*cursor))
 		}
 	}
 	return nil
 }
 
-// cursor reads the rows of a frame one by one.
-type cursor struct {
-	buf   []byte
-	d     decoder
-	nodes []string
-	left  int
-	row   record.Request
+func unitOf(c *record.Cell, m record.Metric) string {
+	if c.Mode == "modelled" {
+		return modelled + m.Bench
+	}
+	return m.Bench
 }
 
-// load reads a frame and its first row.
-func (c *cursor) load(f io.ReaderAt, h frame) error {
-	if cap(c.buf) < int(h.len) {
-		c.buf = make([]byte, h.len)
-	}
-	c.buf = c.buf[:h.len]
-	if _, err := f.ReadAt(c.buf, h.off); err != nil {
-		return fmt.Errorf("read rows from the run's journal at byte %d: %w", h.off, err)
-	}
-	c.d = decoder{b: c.buf[1:]}
-	c.d.uvarint()
-	var again frame
-	again, c.nodes = rowsHead(&c.d)
-	if c.d.bad || again.count != h.count {
-		return errFrame
-	}
-	c.left = h.count
-	_, err := c.next()
-	return err
-}
-
-// next reads the next row; false at the end.
-func (c *cursor) next() (bool, error) {
-	if c.left == 0 {
-		if len(c.d.b) > 0 {
-			return false, errFrame
+// unitsOf lists what is to be said of the units that the lines use, sorted.
+func unitsOf(lines []Line) []*benchfmt.UnitMetadata {
+	said := map[string]*benchfmt.UnitMetadata{}
+	for _, l := range lines {
+		for _, v := range l.Values {
+			unit := unitOf(l.Cell, v.Metric)
+			say := func(key, value string) {
+				u := benchfmt.UnitMetadata{OrigUnit: unit, Value: value}
+				u.Unit, u.Key = unit, key
+				said[unit+" "+key] = &u
+			}
+			if v.Metric.Better != record.Neither {
+				say("better", v.Metric.Better.String())
+			}
+			if strings.HasPrefix(unit, modelled) {
+				say("assume", "exact")
+			}
 		}
-		return false, nil
 	}
-	c.left--
-	c.d.row(&c.row, c.nodes)
-	if c.d.bad {
-		return false, errFrame
+	var out []*benchfmt.UnitMetadata
+	for _, k := range slices.Sorted(maps.Keys(said)) {
+		out = append(out, said[k])
 	}
-	if err := c.row.Check(); err != nil {
-		return false, fmt.Errorf("%w (%w)", err, errFrame)
-	}
-	return true, nil
+	return out
 }
 
-// cursors is a heap of open frames by the ID of their next row.
-type cursors []*cursor
+func config(c *record.Cell) []benchfmt.Config {
+	contract := c.Contract
+	if contract == "" {
+		contract = "none"
+	}
+	out := []benchfmt.Config{{Key: "contract", Value: []byte(contract), File: true}}
+	if !c.Valid {
+		out = append(out, benchfmt.Config{Key: "validity", Value: []byte("INVALID"), File: true})
+	}
+	return out
+}
 
-func (h cursors) Len() int           { return len(h) }
-func (h cursors) Less(i, j int) bool { return h[i].row.ID < h[j].row.ID }
-func (h cursors) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *cursors) Push(x any)        { *h = append(*h, x.(*cursor)) }
-func (h *cursors) Pop() any {
-	old := *h
-	c := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return c
+// benchNames are the lines' benchmark names. Repeats of a cell share a name; so
+// do its seeds where the run is measured, as each is one sample of the same
+// thing, while a modelled run is exact and has its seed in the name. The cell's
+// own name appears only where two cells would otherwise look alike, so that
+// benchstat -col /pipeline compares the pipelines of a suite.
+func benchNames(lines []Line) []string {
+	owners := map[string]map[string]bool{}
+	for _, l := range lines {
+		n := benchName(l.Cell)
+		if owners[n] == nil {
+			owners[n] = map[string]bool{}
+		}
+		owners[n][l.Cell.Suite+"/"+l.Cell.Name] = true
+	}
+	out := make([]string, len(lines))
+	for i, l := range lines {
+		n := benchName(l.Cell)
+		if len(owners[n]) > 1 {
+			n += "/cell=" + part(l.Cell.Suite+"."+l.Cell.Name)
+		}
+		if l.Cell.Mode == "modelled" {
+			n += "/seed=" + strconv.FormatUint(l.Cell.Seed, 10)
+		}
+		out[i] = notProcs.ReplaceAllString(n, "_$1")
+	}
+	return out
+}
+
+var (
+	notPart  = regexp.MustCompile(`[^A-Za-z0-9_.,:+=-]`)
+	notProcs = regexp.MustCompile(`-([0-9]+)$`) // would be read as GOMAXPROCS
+)
+
+func part(s string) string { return notPart.ReplaceAllString(s, "_") }
+
+func benchName(c *record.Cell) string {
+	app := part(c.App)
+	if app == "" {
+		app = "Cell"
+	}
+	var b strings.Builder
+	b.WriteString(strings.ToUpper(app[:1]) + app[1:])
+	for _, kv := range [][2]string{{"pipeline", c.Pipeline}, {"site", c.Site}, {"model", c.Model}} {
+		if kv[1] != "" {
+			fmt.Fprintf(&b, "/%s=%s", kv[0], part(kv[1]))
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(c.Params)) {
+		fmt.Fprintf(&b, "/%s=%s", part(k), strconv.FormatFloat(c.Params[k], 'g', -1, 64))
+	}
+	return b.String()
 }
