@@ -105,21 +105,29 @@ func (s *Sample) check(m *hardware.Model) error {
 func fitGroup(samples []Sample, group []int, residuals []Residual) [terms]float64 {
 	rows := make([][terms]float64, len(group))
 	secs := make([]float64, len(group))
-	weights := make([]float64, len(group))
 	for k, i := range group {
 		w := workOf(&samples[i].Op)
-		rows[k], secs[k], weights[k] = features(&samples[i].Op, &w), samples[i].Time.Seconds(), 1
+		rows[k], secs[k] = features(&samples[i].Op, &w), samples[i].Time.Seconds()
 	}
-	var c [terms]float64
+	c := robust(rows, secs)
+	for k, i := range group {
+		p := dot(&rows[k], &c)
+		residuals[i] = Residual{Predicted: time.Duration(math.Round(p * 1e9)), Relative: p/secs[k] - 1}
+	}
+	return c
+}
+
+// robust repeats least squares with weights that fall with the misfit.
+func robust(rows [][terms]float64, secs []float64) (c [terms]float64) {
+	weights := make([]float64, len(rows))
+	for k := range weights {
+		weights[k] = 1
+	}
 	for range 20 {
 		c = leastSquares(rows, secs, weights)
 		for k := range rows {
 			weights[k] = 1 / math.Sqrt(max(math.Abs(dot(&rows[k], &c)/secs[k]-1), 0.02))
 		}
-	}
-	for k, i := range group {
-		p := dot(&rows[k], &c)
-		residuals[i] = Residual{Predicted: time.Duration(math.Round(p * 1e9)), Relative: p/secs[k] - 1}
 	}
 	return c
 }

@@ -1,6 +1,7 @@
 package costmodel
 
 import (
+	"cmp"
 	"time"
 
 	"meibench/hardware"
@@ -34,6 +35,7 @@ type Law struct {
 	perByte, perFLOP   float64 // J/B, J/FLOP
 	ceiling            float64 // W; 0 = none
 	fits               []profiles.Fit
+	tier               string
 }
 
 // NewLaw prepares the cost law of a device profile.
@@ -49,6 +51,7 @@ func NewLaw(p *profiles.DeviceSheet) *Law {
 		active:     value(p.Power.Active), perByte: value(p.Power.PerByte), perFLOP: value(p.Power.PerFLOP),
 		ceiling: value(p.Power.Cap),
 		fits:    p.Fitted,
+		tier:    cmp.Or(p.Law.Tier, "prior"),
 	}
 	peak := p.PeakFP16.Value
 	if p.Law.MFUPeak == "int8" {
@@ -70,12 +73,14 @@ func value(q *profiles.Quantity) float64 {
 func (l *Law) IdlePower() units.Watts { return units.Watts(l.rest) }
 
 // Tier says how well the law knows a model: "fitted" from timings of this very
-// model on this very device, or "prior" from the figures of its class.
+// model on this very device, "calibrated" from timings of a few others,
+// "microbenchmark" from the device's measured limits, or "prior" from the figures
+// of its class.
 func (l *Law) Tier(m *hardware.Model) string {
 	if l.fit(m) != nil {
 		return "fitted"
 	}
-	return "prior"
+	return l.tier
 }
 
 // fit finds the measured coefficients of a model: by the digest of its file

@@ -48,6 +48,7 @@ type Law struct {
 	LayerOverhead *Quantity `yaml:"layer_overhead,omitempty" json:"layer_overhead,omitempty" unit:"s"`
 	MFU           *Quantity `yaml:"mfu,omitempty" json:"mfu,omitempty" unit:"1" want:"positive"`
 	MFUPeak       string    `yaml:"mfu_peak,omitempty" json:"mfu_peak,omitempty"` // fp16 (default) or int8: the peak that MFU is a share of
+	Tier          string    `yaml:"tier,omitempty" json:"tier,omitempty"`         // how the numbers came to be: prior (default), microbenchmark or calibrated
 	Encode        *Quantity `yaml:"encode,omitempty" json:"encode,omitempty" unit:"FLOP/B" want:"positive"`
 }
 
@@ -132,6 +133,11 @@ func (d *DeviceSheet) check(c *checker) {
 	}
 	if e := d.Law.Efficiency; e != nil && e.Value > 1.25 {
 		c.add("$.law.efficiency.value", "%g of the memory bandwidth is more than a cache can explain", e.Value)
+	}
+	switch d.Law.Tier {
+	case "", "prior", "microbenchmark", "calibrated":
+	default:
+		c.add("$.law.tier", "tier %q: want prior, microbenchmark or calibrated", d.Law.Tier)
 	}
 	switch {
 	case d.Law.MFUPeak != "" && d.Law.MFUPeak != "fp16" && d.Law.MFUPeak != "int8":

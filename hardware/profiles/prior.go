@@ -31,28 +31,48 @@ func (t *priorTable) check(c *checker) {
 	}
 }
 
-// resolve fills what the device's law leaves out from the prior of its class
-// and type, and then from the common one.
-func (d *DeviceSheet) resolve() error {
+// PriorOf is the law of a class and a type of device, with the numbers common
+// to all classes filled in; ok is false if nothing is known of the class.
+func PriorOf(class, kind string) (law Law, ok bool, err error) {
+	t, err := readPriors()
+	if err != nil {
+		return Law{}, false, err
+	}
+	for _, p := range t.Priors {
+		if p.Class == class && p.Type == kind {
+			law, ok = p.Law, true
+		}
+	}
+	law.fill(t.Common)
+	return law, ok, nil
+}
+
+func readPriors() (*priorTable, error) {
 	t := &priorTable{}
 	data, err := builtin.ReadFile("priors.yaml")
 	if err != nil {
+		return nil, err
+	}
+	return t, decode("builtin/priors.yaml", data, t)
+}
+
+// resolve fills what the device's law leaves out from the prior of its class
+// and type, and then from the common one.
+func (d *DeviceSheet) resolve() error {
+	law, found, err := PriorOf(d.Class, d.Type)
+	if err != nil {
 		return err
 	}
-	if err := decode("builtin/priors.yaml", data, t); err != nil {
-		return err
-	}
-	var have []string
-	found := false
-	for _, p := range t.Priors {
-		have = append(have, p.Class+"/"+p.Type)
-		if p.Class == d.Class && p.Type == d.Type {
-			d.Law.fill(p.Law)
-			found = true
-		}
-	}
-	d.Law.fill(t.Common)
+	d.Law.fill(law)
 	if !found && !d.Law.own() {
+		t, err := readPriors()
+		if err != nil {
+			return err
+		}
+		var have []string
+		for _, p := range t.Priors {
+			have = append(have, p.Class+"/"+p.Type)
+		}
 		return fmt.Errorf("device profile %q: no prior for class %q and type %q: give law.efficiency, pass_overhead and mfu, or use one of %s",
 			d.Name, d.Class, d.Type, strings.Join(have, ", "))
 	}

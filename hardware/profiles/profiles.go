@@ -94,6 +94,16 @@ func LoadDevice(path string) (*DeviceSheet, error) {
 	return d, d.resolve()
 }
 
+// ParseDevice reads a device profile from memory, with its prior filled in; file
+// is what errors call it.
+func ParseDevice(file string, data []byte) (*DeviceSheet, error) {
+	d := &DeviceSheet{}
+	if err := decode(file, data, d); err != nil {
+		return nil, err
+	}
+	return d, d.resolve()
+}
+
 // Link returns a built-in link profile.
 func Link(name string) (*LinkSheet, error) {
 	l := &LinkSheet{}
