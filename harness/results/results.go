@@ -125,6 +125,12 @@ func reopen(d disk, dir string) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	if m.Finished != nil { // finished before it was complete: until Finish comes again, the tables are not to be trusted
+		m.Finished, m.Complete, m.Files = nil, false, nil
+		if err := m.save(d, dir); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
 	return resume(d, dir, m, f)
 }
 
@@ -201,7 +207,16 @@ func (r *Run) Completed() []Key {
 }
 
 // Done reports whether a run of a cell is whole in the journal.
-func (r *Run) Done(k Key) bool { return slices.Contains(r.Completed(), k) }
+func (r *Run) Done(k Key) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, w := range r.open {
+		if w.key == k {
+			return false
+		}
+	}
+	return r.taken[k]
+}
 
 // done is the list of finished blocks in table order; r.mu is held.
 func (r *Run) done() []*block {
