@@ -123,19 +123,42 @@ func memoryOf(rho float64) []float64 {
 
 // fade is the standard normal variate of a second: noise of this and earlier
 // seconds, keyed by their numbers, so that everybody sees the same weather.
-func (c *Channel) fade(key rng.Key, slot int64) float64 {
-	z := 0.0
-	luck := &rng.Luck{} // one for all: it escapes through an interface
-	for j, w := range c.memory {
-		*luck = key.At(uint64(slot - int64(j)))
-		z += float64(w * rng.Normal(luck))
+func (c *Channel) fade(w *weather, key rng.Key, slot int64) float64 {
+	w.reach(key, slot, len(c.memory))
+	z, n := 0.0, int64(len(c.memory))
+	for j, weight := range c.memory {
+		z += float64(weight * w.noise[((slot-int64(j))%n+n)%n])
 	}
 	return z
 }
 
+// weather keeps the noise of the latest seconds: the next second needs one draw
+// more, not all of them again.
+type weather struct {
+	noise []float64 // of second s at s mod len
+	upTo  int64     // noise holds the seconds upTo-len+1 to upTo
+	luck  rng.Luck
+}
+
+// reach makes the noise of the n seconds that end with slot.
+func (w *weather) reach(key rng.Key, slot int64, n int) {
+	from := w.upTo + 1
+	if w.noise == nil || slot < w.upTo || slot-w.upTo >= int64(n) {
+		from = slot - int64(n) + 1
+	}
+	if w.noise == nil {
+		w.noise = make([]float64, n)
+	}
+	for k := from; k <= slot; k++ {
+		w.luck = key.At(uint64(k))
+		w.noise[(k%int64(n)+int64(n))%int64(n)] = rng.Normal(&w.luck)
+	}
+	w.upTo = slot
+}
+
 // rateAt is the rate during a second, in bytes per second.
-func (c *Channel) rateAt(key rng.Key, slot int64) float64 {
-	z := c.fade(key, slot)
+func (c *Channel) rateAt(w *weather, key rng.Key, slot int64) float64 {
+	z := c.fade(w, key, slot)
 	if z < c.outageZ {
 		return 0
 	}

@@ -61,6 +61,7 @@ type LinkState struct {
 	slot     int64 // the second that rate is of
 	slotRate float64
 	known    bool
+	weather  weather
 }
 
 // NewLinkState returns an idle link in the channel's direction.
@@ -184,7 +185,7 @@ func (s *LinkState) segment(t time.Duration) (rate float64, until time.Duration)
 // rate is the rate of a second, remembered: messages come many to a second.
 func (s *LinkState) rate(slot int64) float64 {
 	if !s.known || s.slot != slot {
-		s.slot, s.slotRate, s.known = slot, s.ch.rateAt(s.fading, slot), true
+		s.slot, s.slotRate, s.known = slot, s.ch.rateAt(&s.weather, s.fading, slot), true
 	}
 	return s.slotRate
 }
@@ -198,5 +199,5 @@ func (s *LinkState) RateAt(t time.Duration) float64 {
 	case s.opt.Constant:
 		return s.ch.rate.median
 	}
-	return s.ch.rateAt(s.fading, int64(t/rateSlot))
+	return s.ch.rateAt(&weather{}, s.fading, int64(t/rateSlot))
 }

@@ -106,9 +106,10 @@ func TestRatesMeetTheQuantiles(t *testing.T) {
 	c := NewChannel(p, Up, 0)
 	key := rng.NewKey(1, "test")
 	rates, logs := make([]float64, n), make([]float64, n)
+	w := &weather{}
 	for i := range n {
-		rates[i] = c.rateAt(key, int64(i))
-		logs[i] = c.fade(key, int64(i))
+		rates[i] = c.rateAt(w, key, int64(i))
+		logs[i] = c.fade(w, key, int64(i))
 	}
 	// 40,000 seconds with correlation 0.9 hold about 2,100 independent ones
 	require.InDelta(t, 1, variance(logs), 0.1)
@@ -122,13 +123,24 @@ func TestRatesMeetTheQuantiles(t *testing.T) {
 	sub, err := profiles.Link("lte-subway-nyc-2020")
 	require.NoError(t, err)
 	c = NewChannel(sub, Down, 0)
-	dark := 0
+	dark, w := 0, &weather{}
 	for i := range n {
-		if c.rateAt(key, int64(i)) == 0 {
+		if c.rateAt(w, key, int64(i)) == 0 {
 			dark++
 		}
 	}
 	require.InDelta(t, 0.285, float64(dark)/n, 0.02, "28.5 % of seconds without service")
+}
+
+// The weather of a second is the same whatever was asked before: forwards,
+// backwards, in leaps.
+func TestWeatherHasNoMemoryOfQuestions(t *testing.T) {
+	c := NewChannel(wireSheet(), Up, 0)
+	c.memory = memoryOf(0.9)
+	key, w := rng.NewKey(1, "test"), &weather{}
+	for _, slot := range []int64{0, 1, 5, 4, 70, 71, 200, 3, 3, 4, 5} {
+		require.Equal(t, c.fade(&weather{}, key, slot), c.fade(w, key, slot), "second %d", slot)
+	}
 }
 
 func variance(x []float64) float64 { return correlationSum(x, 0) / float64(len(x)) }
