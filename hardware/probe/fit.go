@@ -42,9 +42,10 @@ type Evidence struct {
 	HeldMedian float64 `json:"held_out_median_error"`
 	HeldP90    float64 `json:"held_out_p90_error"`
 
-	// What an operation takes more after the process slept than right after
-	// another one: the median over pairs of the same operation. Interrupted
-	// processors sleep, and others use the caches meanwhile.
+	// What an operation on the whole model takes more after the process slept
+	// than right after another one: an idle processor forgets (clock, caches,
+	// translations), sooner if others use it meanwhile. The prefill law has its
+	// share in it; the decode law has not, see FitModel.
 	WakePrefill Figure `json:"wake_prefill"`
 	WakeDecode  Figure `json:"wake_decode"`
 }
@@ -70,10 +71,19 @@ type scenario struct {
 	span   hardware.Span
 	batch  int
 	prompt int
-	sleep  bool // sleep before every operation
+	sleeps sleeps
 }
 
-const decodes = 3 // decode steps of a scenario
+// sleeps says before which operations of a scenario the process sleeps.
+type sleeps int
+
+const (
+	never   sleeps = iota
+	arrives        // before the prefill, as when a request arrives at an idle device
+	always         // before each, as when a network lies between steps
+)
+
+const decodes = 5 // decode steps of a scenario
 
 // key tells timings apart. Decode steps of a scenario count as one operation in
 // the middle of their contexts, which a token more or less does not change.
@@ -81,6 +91,14 @@ type key struct {
 	scenario
 	kind hardware.Kind
 }
+
+// slept tells whether the process slept before the operation.
+func (k key) slept() bool {
+	return k.sleeps == always || k.sleeps == arrives && k.kind == hardware.Prefill
+}
+
+// usual tells whether the law is fitted to the operation; others are evidence.
+func (k key) usual() bool { return k.sleeps == arrives }
 
 // scenarios cover what pipelines ask for: the whole model and both sides of a
 // cut in the middle, prompts from a few tokens to most of the context, batches
@@ -92,38 +110,36 @@ func scenarios(m *hardware.Model, context int) (list []scenario) {
 	}
 	longest := min(context-decodes-1, 1024)
 	for _, s := range spans {
-		for _, sh := range []struct {
-			batch, prompt int
-			sleep         bool
-		}{
-			{1, 8, false}, {1, 24, false}, {1, 24, true}, {1, 64, false}, {1, 112, false}, {1, 176, false}, {1, longest, false},
-			{2, 16, false}, {2, 96, false}, {4, 48, false}, {4, 48, true}, {8, 12, false}, {8, 32, false},
+		for _, sh := range []struct{ batch, prompt int }{
+			{1, 8}, {1, 24}, {1, 64}, {1, 112}, {1, 176}, {1, longest}, {2, 16}, {2, 96}, {4, 48}, {8, 12}, {8, 32},
 		} {
-			list = append(list, scenario{s, sh.batch, min(sh.prompt, longest), sh.sleep})
+			list = append(list, scenario{s, sh.batch, min(sh.prompt, longest), arrives})
 		}
 	}
-	slices.SortFunc(list, func(a, b scenario) int {
-		return cmp.Or(a.span.Lo-b.span.Lo, a.span.Hi-b.span.Hi, a.batch-b.batch, a.prompt-b.prompt, order(a.sleep)-order(b.sleep))
-	})
+	for _, s := range []sleeps{never, always} {
+		list = append(list, scenario{m.All(), 1, min(24, longest), s}, scenario{m.All(), 4, min(48, longest), s})
+	}
+	slices.SortFunc(list, scenario.compare)
 	return slices.Compact(list)
 }
 
-func order(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
+func (s scenario) compare(b scenario) int {
+	return cmp.Or(s.span.Lo-b.span.Lo, s.span.Hi-b.span.Hi, s.batch-b.batch, s.prompt-b.prompt, int(s.sleeps-b.sleeps))
 }
 
 // FitModel times operations on a model, through the device that measured runs
 // use, and fits the cost law to them.
 //
 // Operations come in the order of a request's life, scenarios in random order,
-// again and again until the budget is spent. An operation's time is the mean of
-// the trials that nothing disturbed, since a run is a sum of operations and not
-// their median. Some scenarios sleep before every operation, as a pipeline that
-// waits does: the prefill law is fitted to both, because requests arrive when
-// they like; the decode law to steps that follow each other.
+// again and again until the budget is spent. The process sleeps before each
+// scenario, as a device is idle when a request arrives: so the prefill law is
+// that of a processor that wakes up, which for a small model is half of it, and
+// the decode law is that of steps that follow each other. An operation's time is
+// the mean of the trials that nothing disturbed, since a run is a sum of
+// operations and not their median.
+//
+// Note: fitting the median of operations in a tight loop was tried; it
+// predicted the time to first token a quarter too low.
 //
 // Prompts are random tokens. The kernels do the same work for any.
 func FitModel(ctx context.Context, m kernel.Loaded, p Plan) (profiles.Fit, *Evidence, error) {
@@ -140,7 +156,7 @@ func FitModel(ctx context.Context, m kernel.Loaded, p Plan) (profiles.Fit, *Evid
 		return profiles.Fit{}, nil, fmt.Errorf("fit model: %w", err)
 	}
 	defer dev.Close()
-	t := &timer{world: w, dev: dev, model: m.Spec, luck: rng.Stream(p.Seed, "probe", m.Spec.Name), threads: p.Threads, times: map[key][]trial{}}
+	t := &timer{world: w, dev: dev, model: m.Spec, luck: rng.Stream(p.Seed, "probe", m.Spec.Name), threads: p.Threads, context: m.Weights.Context, times: map[key][]trial{}}
 	began := time.Now()
 	var runErr error
 	w.Go("fit", func() { runErr = t.rounds(scenarios(m.Spec, m.Weights.Context), p.Budget) })
@@ -160,28 +176,38 @@ func FitModel(ctx context.Context, m kernel.Loaded, p Plan) (profiles.Fit, *Evid
 
 // timer runs scenarios and keeps their times.
 type timer struct {
-	world   *world.Real
-	dev     *kernel.Device
-	model   *hardware.Model
-	luck    *rand.Rand
-	threads int
-	times   map[key][]trial
-	count   int
-	next    int64 // sequence id
+	world            *world.Real
+	dev              *kernel.Device
+	model            *hardware.Model
+	luck             *rand.Rand
+	threads, context int
+	times            map[key][]trial
+	count            int
+	next             int64 // sequence id
 }
 
 const leastRounds = 3
 
+// rounds runs the scenarios again and again: at least three times, but once is
+// enough where that takes three times the budget.
 func (t *timer) rounds(list []scenario, budget time.Duration) error {
+	list, err := t.affordable(list, budget)
+	if err != nil {
+		return err
+	}
 	for _, s := range list { // warm-up: buffers grow, pages are touched
-		if !s.sleep && (s.batch*s.prompt >= 128 || s.batch == 8) {
+		if s.sleeps = never; s.batch*s.prompt >= 128 || s.batch == 8 {
 			if err := t.live(s, func(hardware.Kind, trial) {}); err != nil {
 				return err
 			}
 		}
 	}
-	end := t.world.Now() + budget
-	for ; t.count < leastRounds || t.world.Now() < end; t.count++ {
+	began := t.world.Now()
+	for {
+		spent := t.world.Now() - began
+		if t.count >= leastRounds && spent >= budget || t.count > 0 && spent >= 3*budget {
+			return nil
+		}
 		for _, i := range t.luck.Perm(len(list)) {
 			s := list[i]
 			err := t.live(s, func(kind hardware.Kind, x trial) {
@@ -192,8 +218,31 @@ func (t *timer) rounds(list []scenario, budget time.Duration) error {
 				return err
 			}
 		}
+		t.count++
 	}
-	return nil
+}
+
+// affordable drops scenarios that would take more than a tenth of the budget
+// each, unless they are small: of a large model only those can be timed quickly.
+func (t *timer) affordable(list []scenario, budget time.Duration) ([]scenario, error) {
+	small := scenario{span: t.model.All(), batch: 1, prompt: min(8, t.context-decodes-1)}
+	var token, step time.Duration
+	for range 2 { // the first one warms up
+		err := t.live(small, func(kind hardware.Kind, x trial) {
+			if kind == hardware.Prefill {
+				token = x.took / time.Duration(small.prompt)
+			} else {
+				step = x.took
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return slices.DeleteFunc(list, func(s scenario) bool {
+		cost := token*time.Duration(s.batch*s.prompt) + step*decodes
+		return cost*time.Duration(s.span.Len())/time.Duration(t.model.Layers) > budget/10 && s.batch*s.prompt > 32
+	}), nil
 }
 
 // live runs one scenario and reports each operation's time.
@@ -205,8 +254,8 @@ func (t *timer) live(s scenario, report func(kind hardware.Kind, x trial)) error
 		t.feed(&op.Seqs[i], s.span)
 	}
 	for range decodes + 1 {
-		if s.sleep {
-			t.world.Sleep(2*time.Millisecond + time.Duration(t.luck.IntN(int(6*time.Millisecond))))
+		if (key{s, op.Kind}).slept() {
+			t.world.Sleep(4*time.Millisecond + time.Duration(t.luck.IntN(int(6*time.Millisecond))))
 		}
 		lost := preemptions()
 		began := t.world.Now()
@@ -246,20 +295,22 @@ func (t *timer) feed(s *hardware.Seq, span hardware.Span) {
 	s.In = hardware.Payload{Bytes: units.Bytes(len(data)), Data: data}
 }
 
-// timings sums up the rounds, in a fixed order.
-func (t *timer) timings() (list []Timing, samples []costmodel.Sample) {
+// timings sums up the rounds, in a fixed order. used are those to fit.
+func (t *timer) timings() (list []Timing, samples []costmodel.Sample, used []int) {
 	keys := slices.SortedFunc(maps.Keys(t.times), func(a, b key) int {
-		return cmp.Or(int(a.kind)-int(b.kind), a.span.Lo-b.span.Lo, a.span.Hi-b.span.Hi,
-			a.batch-b.batch, a.prompt-b.prompt, order(a.sleep)-order(b.sleep))
+		return cmp.Or(int(a.kind)-int(b.kind), a.compare(b.scenario))
 	})
 	for _, k := range keys {
-		x := Timing{Kind: k.kind.String(), Lo: k.span.Lo, Hi: k.span.Hi, Sequences: k.batch, Slept: k.sleep, N: len(t.times[k])}
+		x := Timing{Kind: k.kind.String(), Lo: k.span.Lo, Hi: k.span.Hi, Sequences: k.batch, Slept: k.slept(), N: len(t.times[k])}
 		x.Time, x.Clean = undisturbed(t.times[k])
 		s := costmodel.Sample{Op: k.op(t.model), Time: x.Time}
 		x.New, x.Context = s.Op.Seqs[0].New, s.Op.Seqs[0].Context
+		if k.usual() && x.Clean > 0 {
+			used = append(used, len(samples))
+		}
 		list, samples = append(list, x), append(samples, s)
 	}
-	return list, samples
+	return list, samples, used
 }
 
 // trial is one operation's time, and whether the process lost a processor in it:
@@ -270,8 +321,8 @@ type trial struct {
 }
 
 // undisturbed is the mean of the trials that kept their processor and took at
-// most half as long again as the lower quartile of these (a host may stop a
-// virtual machine without telling it).
+// most three times the lower quartile of these: a host may stop a virtual machine
+// without telling it.
 func undisturbed(trials []trial) (mean time.Duration, clean int) {
 	var kept []time.Duration
 	for _, x := range trials {
@@ -283,7 +334,7 @@ func undisturbed(trials []trial) (mean time.Duration, clean int) {
 		return 0, 0
 	}
 	slices.Sort(kept)
-	limit := kept[(len(kept)-1)/4] * 3 / 2
+	limit := 3 * kept[(len(kept)-1)/4]
 	for clean < len(kept) && kept[clean] <= limit {
 		mean += kept[clean]
 		clean++
@@ -308,14 +359,8 @@ func (k key) op(m *hardware.Model) hardware.Op {
 // fit fits the law, tests it on operations left out, and compares what slept
 // with what did not.
 func (t *timer) fit() (profiles.Fit, *Evidence, error) {
-	list, samples := t.timings()
+	list, samples, used := t.timings()
 	ev := &Evidence{Rounds: t.count, Timings: list}
-	var used []int // a decode step after a sleep is evidence, not a sample
-	for i, x := range list {
-		if x.Clean > 0 && (!x.Slept || x.Kind == hardware.Prefill.String()) {
-			used = append(used, i)
-		}
-	}
 	if 2*len(used) < len(list) {
 		return profiles.Fit{}, nil, fmt.Errorf("only %d of %d operations ever ran undisturbed: stop other programs, or give the fit more time", len(used), len(list))
 	}
@@ -388,21 +433,23 @@ func predict(f *profiles.Fit, op *hardware.Op) time.Duration {
 	return units.Seconds(sec)
 }
 
-// wake compares operations after a sleep with the same ones without.
+// wake compares operations on the whole model after a sleep with the same ones
+// without.
 func (t *timer) wake(kind hardware.Kind) Figure {
 	var extra []float64
-	for k := range t.times {
-		if k.kind != kind || !k.sleep {
+	for _, s := range scenarios(t.model, t.context) {
+		if s.sleeps != always {
 			continue
 		}
-		twin := k
-		twin.sleep = false
-		slept, n := undisturbed(t.times[k])
-		awake, m := undisturbed(t.times[twin])
-		if n > 0 && m > 0 {
-			extra = append(extra, (slept - awake).Seconds())
+		slept, twin := key{s, kind}, key{s, kind}
+		twin.sleeps = never
+		awake, n := undisturbed(t.times[twin])
+		for _, x := range t.times[slept] {
+			if n > 0 && !x.lost {
+				extra = append(extra, (x.took - awake).Seconds())
+			}
 		}
 	}
 	return Figure{Name: "wake_" + kind.String(), Threads: t.threads, Unit: "s",
-		Method: "the same operation after 2 to 8 ms of sleep, minus without, median over operations"}.typical(extra)
+		Method: "operations on the whole model after 4 to 10 ms of sleep, minus the mean without"}.typical(extra)
 }
