@@ -22,7 +22,8 @@ type LinkOptions struct {
 	Radio *Radio // shared with the other direction; nil = always awake
 	// Constant switches chance off: median rate and delay, no loss, no handover.
 	Constant bool
-	// Trace replaces the rate of the profile; delay and the rest stay.
+	// Trace replaces the rate of the profile and its handovers, which a trace has
+	// in it; delay, loss and radio stay.
 	Trace *Trace
 	// Timeout is how long a message may make no progress at all before the link
 	// counts as down; 0 = 30 s.
@@ -169,7 +170,7 @@ func (s *LinkState) segment(t time.Duration) (rate float64, until time.Duration)
 	} else {
 		rate = s.rate(slot)
 	}
-	if s.opt.Constant {
+	if s.opt.Constant || s.opt.Trace != nil {
 		return rate, until
 	}
 	from, to := s.ch.interruption(s.handing, slot)
