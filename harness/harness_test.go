@@ -141,6 +141,28 @@ func TestThreeModesOfOnePipeline(t *testing.T) {
 	}
 }
 
+func TestTraceReplay(t *testing.T) {
+	dir := t.TempDir()
+	path, err := filepath.Abs("../workloads/traces/testdata/azure.csv")
+	require.NoError(t, err)
+	s := parse(t, fieldSuite, suites.Set{Key: "trace", Values: []any{path}}, suites.Set{Key: "app", Values: []any{"assistant"}})
+	require.NoError(t, Run(context.Background(), &Lab{}, options(t, dir, s)))
+	set, err := results.Read(dir)
+	require.NoError(t, err)
+	defer set.Close()
+	for i := range set.Runs() {
+		first := true
+		for r, err := range set.Rows(i) {
+			require.NoError(t, err)
+			if first { // the fixture's first row
+				require.Equal(t, []int{348, 207}, []int{r.PromptTokens, r.AskedTokens})
+				require.Zero(t, r.Intended)
+			}
+			first = false
+		}
+	}
+}
+
 func TestCellsThatCannotRunAreRefusedBeforeAnythingRuns(t *testing.T) {
 	for _, tc := range []struct {
 		name string

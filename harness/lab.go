@@ -24,6 +24,7 @@ import (
 	"meibench/reference/token"
 	"meibench/suites"
 	"meibench/workloads"
+	"meibench/workloads/traces"
 )
 
 // Lab resolves the names of a suite to things, each once.
@@ -35,6 +36,7 @@ type Lab struct {
 
 	models  map[string]*Model
 	devices map[string]*profiles.DeviceSheet
+	traces  map[string]*recorded
 	links   map[string]*profiles.LinkSheet
 }
 
@@ -135,6 +137,7 @@ type setup struct {
 	cell     suites.Cell
 	model    *Model
 	work     *workloads.Workload
+	trace    *recorded // nil unless the cell replays one
 	pipe     pipeline.Entry
 	params   map[string]float64
 	site     *profiles.SiteSheet
@@ -161,6 +164,12 @@ func (l *Lab) resolve(c suites.Cell, quick bool) (*setup, error) {
 	if err := s.fits(); err != nil {
 		return nil, err
 	}
+	if c.Trace != "" {
+		if s.trace, err = once(&l.traces, c.Trace, func() (*recorded, error) { return readTrace(c.Trace) }); err != nil {
+			return nil, err
+		}
+		s.cell.Scenario = string(workloads.Replay)
+	}
 	if s.work, err = s.workload(c.Requests); err != nil {
 		return nil, err
 	}
@@ -176,6 +185,24 @@ func findSite(name string) (*profiles.SiteSheet, error) {
 		return profiles.LoadSite(name)
 	}
 	return profiles.Site(name)
+}
+
+// recorded is a trace and what identifies it.
+type recorded struct {
+	*traces.Trace
+	digest string // SHA-256 of its canonical form
+}
+
+func readTrace(path string) (*recorded, error) {
+	t, err := traces.Open(path, traces.Options{Seed: 1})
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.New()
+	if err := t.WriteCSV(sum); err != nil {
+		return nil, err
+	}
+	return &recorded{t, hex.EncodeToString(sum.Sum(nil))}, nil
 }
 
 // fits refuses a cell whose mode its model or site cannot serve.
@@ -204,6 +231,9 @@ func (s *setup) workload(requests int) (*workloads.Workload, error) {
 	spec := workloads.Spec{App: s.cell.App, Scenario: workloads.Scenario(s.cell.Scenario), Scale: workloads.Scale(s.cell.Scale),
 		Rate: s.cell.Rate, Users: s.cell.Users, Requests: requests, Context: contextOf(s.model)}
 	deps := workloads.Deps{}
+	if s.trace != nil {
+		deps.Trace = s.trace.Trace
+	}
 	if s.model.Tok != nil {
 		deps.Tokenizer = s.model.Tok
 	}
@@ -234,6 +264,9 @@ func (s *setup) terms(quick bool) (results.Contract, error) {
 	}
 	if s.model.Tok != nil {
 		c.Tokenizer = s.model.Digest // the tokenizer is in the model's file
+	}
+	if s.trace != nil {
+		c.Data = map[string]string{"trace": s.trace.digest}
 	}
 	return c, nil
 }

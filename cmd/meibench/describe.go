@@ -48,13 +48,9 @@ func newDescribe(a *app) *cobra.Command {
 // allNames lists everything that can be described, once each.
 func allNames() (names []string) {
 	for _, k := range kinds {
-		items, err := k.items()
-		if err != nil {
-			continue
-		}
-		for _, it := range items {
-			if !slices.Contains(names, it.Name) {
-				names = append(names, it.Name)
+		for _, n := range k.names() {
+			if !slices.Contains(names, n) {
+				names = append(names, n)
 			}
 		}
 	}
@@ -65,15 +61,15 @@ func (a *app) describe(name string) error {
 	var found []description
 	base, _, _ := strings.Cut(name, ":") // llama-3.2-1b:q4_0
 	for _, k := range kinds {
-		items, err := k.items()
-		if err != nil {
-			return err
-		}
-		for _, it := range items {
-			if it.Name != name && it.Name != base {
+		for _, n := range k.names() {
+			if n != name && n != base {
 				continue
 			}
-			d, err := describeItem(it, name)
+			doc, err := k.doc(n)
+			if err != nil {
+				return err
+			}
+			d, err := describeItem(item{strings.TrimSuffix(k.name, "s"), n, doc}, name)
 			if err != nil {
 				return withCode(exitUsage, err)
 			}

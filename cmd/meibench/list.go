@@ -26,24 +26,47 @@ type item struct {
 	Doc  string `json:"doc"`
 }
 
-// kind is one table of things that have names.
+// kind is one table of things that have names. Docs are made on demand: many
+// need a file to be parsed.
 type kind struct {
 	name  string
-	items func() ([]item, error)
+	names func() []string
+	doc   func(name string) (string, error)
 }
 
 // kinds are the lists, in the order in which they are shown.
 var kinds = []kind{
-	{"suites", listSuites},
-	{"applications", listApps},
-	{"pipelines", listPipelines},
-	{"sites", listSites},
-	{"devices", listDevices},
-	{"links", listLinks},
-	{"models", listModels},
-	{"metrics", listMetrics},
-	{"tasks", listTasks},
-	{"scenarios", listScenarios},
+	{"suites", suites.Names, docSuite},
+	{"applications", workloads.Names, docApp},
+	{"pipelines", func() []string { return namesOf(pipeline.Table, func(e pipeline.Entry) string { return e.Name }) }, docPipeline},
+	{"sites", profiles.Sites, docSite},
+	{"devices", profiles.Devices, docDevice},
+	{"links", profiles.Links, docLink},
+	{"models", modelNames, docModel},
+	{"metrics", func() []string { return namesOf(record.Metrics(), func(m record.Metric) string { return m.Name }) }, docMetric},
+	{"tasks", func() []string { return namesOf(tasks.Table, func(t tasks.Task) string { return t.Name }) }, docTask},
+	{"scenarios", func() []string {
+		return namesOf(workloads.Scenarios[:], func(s workloads.Scenario) string { return string(s) })
+	}, docScenario},
+}
+
+func namesOf[T any](table []T, name func(T) string) (names []string) {
+	for _, e := range table {
+		names = append(names, name(e))
+	}
+	return names
+}
+
+// items makes the list of a kind.
+func (k kind) items() (out []item, err error) {
+	for _, name := range k.names() {
+		doc, err := k.doc(name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, item{strings.TrimSuffix(k.name, "s"), name, doc})
+	}
+	return out, nil
 }
 
 func kindNames() (names []string) {
@@ -108,108 +131,86 @@ func writeJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-func listSuites() (out []item, err error) {
-	for _, name := range suites.Names() {
-		s, err := suites.Load(name)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, item{"suite", name, fmt.Sprintf("%s (%d cells)", s.Question, len(s.Cells))})
+func docSuite(name string) (string, error) {
+	s, err := suites.Load(name)
+	if err != nil {
+		return "", err
 	}
-	return out, nil
+	return fmt.Sprintf("%s (%d cells)", s.Question, len(s.Cells)), nil
 }
 
-func listApps() (out []item, err error) {
-	for _, a := range workloads.Table {
-		out = append(out, item{"application", a.Name, a.About})
-	}
-	return out, nil
+func docApp(name string) (string, error) {
+	a, err := workloads.Lookup(name)
+	return a.About, err
 }
 
-func listPipelines() (out []item, err error) {
-	for _, e := range pipeline.Table {
-		out = append(out, item{"pipeline", e.Name, e.Doc})
-	}
-	return out, nil
+func docPipeline(name string) (string, error) {
+	e, err := pipeline.Find(name)
+	return e.Doc, err
 }
 
-func listTasks() (out []item, err error) {
-	for _, t := range tasks.Table {
-		out = append(out, item{"task", t.Name, t.Doc})
-	}
-	return out, nil
+func docTask(name string) (string, error) {
+	t, err := tasks.Lookup(name)
+	return t.Doc, err
 }
 
-func listScenarios() (out []item, err error) {
-	for _, s := range workloads.Scenarios {
-		doc := "open loop: requests start when the schedule says"
-		if s.Closed() {
-			doc = "closed loop: requests wait for the completion of others"
-		}
-		out = append(out, item{"scenario", string(s), doc})
+func docScenario(name string) (string, error) {
+	if workloads.Scenario(name).Closed() {
+		return "closed loop: requests wait for the completion of others", nil
 	}
-	return out, nil
+	return "open loop: requests start when the schedule says", nil
 }
 
-func listMetrics() (out []item, err error) {
-	for _, m := range record.Metrics() {
-		scope := "per run"
-		if m.Scope == record.PerRequest {
-			scope = "per request"
-		}
-		better := ""
-		if b := m.Better.String(); b != "" {
-			better = ", " + b + " is better"
-		}
-		out = append(out, item{"metric", m.Name, fmt.Sprintf("%s, %s%s: %s", m.Unit, scope, better, m.Doc)})
+func docMetric(name string) (string, error) {
+	m, _ := record.Lookup(name)
+	scope, better := "per run", ""
+	if m.Scope == record.PerRequest {
+		scope = "per request"
 	}
-	return out, nil
+	if b := m.Better.String(); b != "" {
+		better = ", " + b + " is better"
+	}
+	return fmt.Sprintf("%s, %s%s: %s", m.Unit, scope, better, m.Doc), nil
 }
 
-func listSites() (out []item, err error) {
-	for _, name := range profiles.Sites() {
-		s, err := profiles.Site(name)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, item{"site", name, s.Summary})
+func docSite(name string) (string, error) {
+	s, err := profiles.Site(name)
+	if err != nil {
+		return "", err
 	}
-	return out, nil
+	return s.Summary, nil
 }
 
-func listDevices() (out []item, err error) {
-	for _, name := range profiles.Devices() {
-		d, err := profiles.Device(name)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, item{"device", name, d.Summary})
+func docDevice(name string) (string, error) {
+	d, err := profiles.Device(name)
+	if err != nil {
+		return "", err
 	}
-	return out, nil
+	return d.Summary, nil
 }
 
-func listLinks() (out []item, err error) {
-	for _, name := range profiles.Links() {
-		l, err := profiles.Link(name)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, item{"link", name, l.Summary})
+func docLink(name string) (string, error) {
+	l, err := profiles.Link(name)
+	if err != nil {
+		return "", err
 	}
-	return out, nil
+	return l.Summary, nil
 }
 
-func listModels() (out []item, err error) {
+func modelNames() []string {
+	return append(namesOf(models.Table, func(e models.Entry) string { return e.Name }), profiles.Models()...)
+}
+
+func docModel(name string) (string, error) {
 	for _, e := range models.Table {
-		out = append(out, item{"model", e.Name, e.Doc + "; weights included"})
-	}
-	for _, name := range profiles.Models() {
-		m, err := profiles.Model(name)
-		if err != nil {
-			return nil, err
+		if e.Name == name {
+			return e.Doc + "; weights included", nil
 		}
-		out = append(out, item{"model", name, fmt.Sprintf("shape only: %.3g B weights, %d layers, width %d; format as in %s",
-			float64(m.Params(m.All()))/1e9, m.Layers, m.Dim, m.Name)})
 	}
-	return out, nil
+	m, err := profiles.Model(name)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("shape only: %.3g B weights, %d layers, width %d; format as in %s",
+		float64(m.Params(m.All()))/1e9, m.Layers, m.Dim, m.Name), nil
 }
