@@ -23,7 +23,9 @@ type builder struct {
 	seed    uint64
 	shared  map[string]hardware.Device // devices that all users have in common
 	kernels []*kernel.Device
-	devices []hardware.Device // all, for utilisation
+	plans   map[string]*costmodel.Blueprint  // by profile, shared by all users
+	wires   map[string][2]*costmodel.Channel // by link, up and down, shared by all users
+	devices []hardware.Device                // all, for utilisation
 }
 
 // site assembles what the site sheet describes.
@@ -101,11 +103,17 @@ func (b *builder) newDevice(p profiles.Place) (hardware.Device, error) {
 	case "measured", "emulated":
 		return b.kernel(p)
 	}
-	sheet, err := b.lab.device(p.Device)
+	plan, err := once(&b.plans, p.Device, func() (*costmodel.Blueprint, error) {
+		sheet, err := b.lab.device(p.Device)
+		if err != nil {
+			return nil, err
+		}
+		return costmodel.NewBlueprint(sheet), nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	return costmodel.New(b.env, sheet, costmodel.Options{Seed: b.seed}), nil
+	return plan.New(b.env, costmodel.Options{Seed: b.seed}), nil
 }
 
 // kernel makes a device that runs the reference kernels. Emulated, its time is
@@ -171,16 +179,19 @@ func (b *builder) wire(w profiles.Wire, user int) (up, down hardware.Link, err e
 	if err != nil {
 		return nil, nil, err
 	}
-	var extra time.Duration
-	if w.ExtraRTT != nil {
-		extra = units.Seconds(w.ExtraRTT.Value)
-	}
+	channels, _ := once(&b.wires, w.From+" "+w.To, func() ([2]*costmodel.Channel, error) {
+		var extra time.Duration
+		if w.ExtraRTT != nil {
+			extra = units.Seconds(w.ExtraRTT.Value)
+		}
+		return [2]*costmodel.Channel{costmodel.NewChannel(sheet, costmodel.Up, extra), costmodel.NewChannel(sheet, costmodel.Down, extra)}, nil
+	})
 	radio := costmodel.NewRadio(sheet.Radio)
 	radio.Connect(0) // as after a warm-up; idle gaps within the run are paid for
 	opt := costmodel.LinkOptions{Seed: b.seed, Name: fmt.Sprint(w.From, " ", user), Radio: radio}
 	var pair [2]hardware.Link
-	for i, dir := range []costmodel.Direction{costmodel.Up, costmodel.Down} {
-		state := costmodel.NewLinkState(costmodel.NewChannel(sheet, dir, extra), opt)
+	for i, ch := range channels {
+		state := costmodel.NewLinkState(ch, opt)
 		if real, ok := b.env.(*world.Real); ok && b.set.cell.Mode == "measured" {
 			if pair[i], err = netem.New(real, state.Spec(), state); err != nil {
 				return nil, nil, err
