@@ -23,7 +23,8 @@ type Cell struct {
 	Workers                          int
 	Events                           uint64 // events of the modelled world
 	Facts                            Facts
-	Nodes                            []NodeUse // in the site's order
+	Nodes                            []NodeUse          // in the site's order
+	Figures                          map[string]float64 `json:",omitempty"` // per-run values that no row can tell; names for which IsFigure
 	Valid                            bool
 	Invalid                          []string // reasons, from Judge
 	Warnings                         []string

@@ -97,6 +97,14 @@ func (r *Request) checkSizes() error {
 	case !math.IsNaN(r.Quality) && (r.Quality < 0 || r.Quality > 1):
 		return fmt.Errorf("quality %g outside [0, 1]", r.Quality)
 	}
+	for c, n := range r.Counts {
+		if n < 0 {
+			return fmt.Errorf("%s is %d", Counter(c), n)
+		}
+	}
+	if r.Counts[Accepted] > r.Counts[Drafted] || r.Counts[LayersRun] > r.Counts[LayersFull] {
+		return fmt.Errorf("%d of %d drafted tokens accepted, %d of %d layers run", r.Counts[Accepted], r.Counts[Drafted], r.Counts[LayersRun], r.Counts[LayersFull])
+	}
 	for p, e := range r.Energy {
 		if !(e.Joules >= 0) || math.IsInf(float64(e.Joules), 0) {
 			return fmt.Errorf("%s spent %g J", Part(p), float64(e.Joules))

@@ -71,7 +71,7 @@ func exact(m Metric) Metric { m.Exact = true; return m }
 
 // requestMetrics is the table of per-request metrics, sorted by name.
 func requestMetrics() []Metric {
-	return []Metric{
+	ms := []Metric{
 		exact(each("asked_tokens", "tok", Neither, "output tokens asked for", func(r *Request) float64 { return float64(r.AskedTokens) })),
 		each("batch_time", "sec", Lower, "time served in a batch with others", spent(Batch)),
 		each("compute_time", "sec", Lower, "time in operations for this request alone", spent(Compute)),
@@ -102,6 +102,15 @@ func requestMetrics() []Metric {
 		each("up_bytes", "B", Lower, "bytes away from the user over all links", func(r *Request) float64 { return float64(r.UpBytes) }),
 		each("wait_time", "sec", Lower, "any other time", spent(Wait)),
 	}
+	for c, k := range counters {
+		ms = append(ms, each(k.name, k.unit, Neither, k.doc, func(r *Request) float64 { return float64(r.Counts[c]) }))
+	}
+	return byName(ms)
+}
+
+func byName(ms []Metric) []Metric {
+	slices.SortFunc(ms, func(a, b Metric) int { return strings.Compare(a.Name, b.Name) })
+	return ms
 }
 
 // quantile makes the per-run metric base_pNN.
@@ -129,6 +138,13 @@ func whole(l label, b Better, doc string, run func(*totals) float64) Metric {
 // runMetrics is the table of per-run metrics, sorted by name.
 func runMetrics() []Metric {
 	ms := []Metric{
+		whole(label{"accept_rate", "accept-share", "share"}, Higher, "accepted / drafted tokens", func(t *totals) float64 { return t.ratio(Accepted, Drafted) }),
+		whole(label{"byte_hit_ratio", "byte-hit-share", "share"}, Higher, "bytes found in caches / bytes looked for", func(t *totals) float64 { return t.share(CacheHitBytes, CacheMissBytes) }),
+		whole(label{"hit_ratio", "hit-share", "share"}, Higher, "objects found in caches / objects looked for", func(t *totals) float64 { return t.share(CacheHits, CacheMisses) }),
+		whole(label{"layer_share", "layer-share", "share"}, Lower, "layers executed / layers without early exit", func(t *totals) float64 { return t.ratio(LayersRun, LayersFull) }),
+		whole(label{"escalated_share", "escalated-share", "share"}, Neither, "times that a larger model was asked / requests", func(t *totals) float64 { return float64(t.counts[Escalated]) / float64(t.requests) }),
+		whole(label{"prefix_reuse", "prefix-reuse-share", "share"}, Higher, "prompt tokens that a cache already had / prompt tokens", func(t *totals) float64 { return float64(t.counts[ReusedTokens]) / t.prompt }),
+		whole(label{"tokens_per_verify", "tok/verify", "tok"}, Higher, "(accepted tokens + passes) / passes: each pass adds one token of its own", func(t *totals) float64 { return 1 + t.ratio(Accepted, Verified) }),
 		whole(label{"completed_rate", "completed-req/s", "req/s"}, Higher, "OK requests / time from the first intended start to the last end", func(t *totals) float64 { return float64(t.ok) / t.makespan() }),
 		whole(label{"concurrency", "concurrency-req", "req"}, Neither, "mean requests in the system: summed e2e of all / makespan", func(t *totals) float64 { return t.inSystem / t.makespan() }),
 		whole(label{"down_bytes_request", "down-B/req", "B/req"}, Lower, "bytes towards the user / requests", func(t *totals) float64 { return t.down / float64(t.requests) }),
@@ -153,8 +169,10 @@ func runMetrics() []Metric {
 			ms = append(ms, quantile(base, p, p+" of "+base+" over OK requests"))
 		}
 	}
-	slices.SortFunc(ms, func(a, b Metric) int { return strings.Compare(a.Name, b.Name) })
-	return ms
+	for _, f := range figures {
+		ms = append(ms, whole(f.label, f.better, f.doc, func(t *totals) float64 { return t.figure(f.name) }))
+	}
+	return byName(ms)
 }
 
 func since(at, from time.Duration) float64 {

@@ -104,6 +104,40 @@ func TestSummary(t *testing.T) {
 	}
 }
 
+// 6 of 8 drafted tokens over 3 passes; 3 of 4 objects, 30 of 40 bytes found; 10
+// of 20 prompt tokens reused; 4 of 16 layers skipped.
+func TestCountersAndFigures(t *testing.T) {
+	a, b := sample(), sample()
+	a.PromptTokens, b.PromptTokens = 15, 5
+	a.Count(Drafted, 8)
+	a.Count(Accepted, 6)
+	a.Count(Verified, 3)
+	b.Count(CacheHits, 3)
+	b.Count(CacheMisses, 1)
+	b.Count(CacheHitBytes, 30)
+	b.Count(CacheMissBytes, 10)
+	b.Count(ReusedTokens, 10)
+	b.Count(LayersRun, 12)
+	b.Count(LayersFull, 16)
+	b.Count(Escalated, 1)
+	got := valuesOf(&Cell{Figures: map[string]float64{"kl": 0.25}}, a, b)
+	for name, want := range map[string]float64{"accept_rate": 0.75, "tokens_per_verify": 3, "hit_ratio": 0.75, "byte_hit_ratio": 0.75,
+		"prefix_reuse": 0.5, "layer_share": 0.75, "escalated_share": 0.5, "kl": 0.25} {
+		require.InDelta(t, want, got[name], 1e-12, name)
+	}
+	require.True(t, math.IsNaN(got["perplexity"]), "a figure that nobody computed")
+	require.True(t, math.IsNaN(valuesOf(&Cell{}, sample())["accept_rate"]), "nothing was drafted")
+	m, _ := Lookup("accepted_tokens")
+	require.Equal(t, 6.0, m.Of(a))
+	a.Count(Accepted, 3)
+	require.ErrorContains(t, a.Check(), "9 of 8 drafted tokens accepted")
+	b.Count(Retries, -1)
+	require.ErrorContains(t, b.Check(), "retries is -1")
+	require.True(t, IsFigure("kl"))
+	require.False(t, IsFigure("ttft_p99"), "what rows tell is not to be told twice")
+	require.True(t, slices.IsSortedFunc(figures, func(a, b figure) int { return strings.Compare(a.name, b.name) }))
+}
+
 func TestGood(t *testing.T) {
 	for _, tc := range []struct {
 		name  string

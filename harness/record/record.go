@@ -128,6 +128,7 @@ type Request struct {
 	PeakBytes                               units.Bytes
 	FLOP                                    units.FLOP
 
+	Counts  [NumCounters]int64 // by Counter; see Count
 	Energy  [NumParts]Energy
 	Quality float64 // task score in [0,1]; NaN where there is none
 	Outcome Outcome

@@ -102,6 +102,8 @@ func index(n int, p float64) int {
 type totals struct {
 	cell                         *Cell
 	requests, ok, good           int
+	counts                       [NumCounters]int64
+	prompt                       float64
 	tokens, okTokens, goodTokens float64
 	up, down, inSystem           float64
 	first, last                  time.Duration
@@ -116,6 +118,10 @@ func (t *totals) add(r *Request) {
 	t.first, t.last = min(t.first, r.Intended), max(t.last, r.Done)
 	t.inSystem += (r.Done - r.Intended).Seconds()
 	t.tokens += float64(r.OutputTokens)
+	t.prompt += float64(r.PromptTokens)
+	for c, n := range r.Counts {
+		t.counts[c] += n
+	}
 	t.up, t.down = t.up+float64(r.UpBytes), t.down+float64(r.DownBytes)
 	if r.Outcome == OK {
 		t.ok++
@@ -174,4 +180,19 @@ func (t *totals) utilisation() float64 {
 		}
 	}
 	return u
+}
+
+// ratio is one counter over another; NaN where nothing was counted.
+func (t *totals) ratio(a, b Counter) float64 { return over(float64(t.counts[a]), int(t.counts[b])) }
+
+// share is a counter's part of it and its complement together.
+func (t *totals) share(a, rest Counter) float64 {
+	return over(float64(t.counts[a]), int(t.counts[a]+t.counts[rest]))
+}
+
+func (t *totals) figure(name string) float64 {
+	if v, ok := t.cell.Figures[name]; ok {
+		return v
+	}
+	return math.NaN()
 }

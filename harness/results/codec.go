@@ -102,6 +102,7 @@ func appendRow(b []byte, r *record.Request, nodes *names) []byte {
 	b = append(b, byte(r.Outcome))
 	b = appendString(b, clean(r.Err, maxErrBytes))
 	b = appendEnergy(b, &r.Energy)
+	b = appendCounts(b, &r.Counts)
 	return appendParts(b, r, nodes)
 }
 
@@ -120,6 +121,23 @@ func appendEnergy(b []byte, e *[record.NumParts]record.Energy) []byte {
 		b = append(b, tag)
 		if tag != 0 {
 			b = binary.LittleEndian.AppendUint64(b, math.Float64bits(float64(e[i].Joules)))
+		}
+	}
+	return b
+}
+
+// appendCounts writes the counters that are not zero, behind a mask of which.
+func appendCounts(b []byte, counts *[record.NumCounters]int64) []byte {
+	mask := uint64(0)
+	for c, n := range counts {
+		if n != 0 {
+			mask |= 1 << c
+		}
+	}
+	b = binary.AppendUvarint(b, mask)
+	for _, n := range counts {
+		if n != 0 {
+			b = binary.AppendVarint(b, n)
 		}
 	}
 	return b
@@ -237,6 +255,16 @@ func (d *decoder) row(r *record.Request, nodes []string) {
 	for i := range r.Energy {
 		if tag := d.take(1)[0]; tag != 0 {
 			r.Energy[i] = record.Energy{Joules: units.Joules(d.float()), Source: tag &^ unknownBit, Unknown: tag&unknownBit != 0}
+		}
+	}
+	if mask := d.uvarint(); mask != 0 {
+		if mask >= 1<<record.NumCounters {
+			d.fail()
+		}
+		for c := range r.Counts {
+			if mask&(1<<c) != 0 {
+				r.Counts[c] = d.varint()
+			}
 		}
 	}
 	r.Chunks, r.Spans = d.chunks(chunks, r.Intended), d.spans(spans, r.Intended, nodes)

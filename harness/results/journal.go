@@ -59,6 +59,7 @@ type block struct {
 	frames []frame
 	rows   int
 	nodes  []string // every span's node, sorted; known when done
+	used   uint64   // mask of the counters that are not zero throughout; known when done
 	done   bool
 }
 
@@ -67,6 +68,7 @@ type ending struct {
 	Cell  record.Cell
 	Rows  int
 	Nodes []string
+	Used  uint64 // mask of counters
 }
 
 // journal is an open journal file and the index of what it holds.
@@ -248,7 +250,7 @@ func (j *journal) index(off int64, payload []byte) error {
 		if e.Rows != b.rows {
 			return fmt.Errorf("block %d ends with %d rows, its frames hold %d: %w", id, e.Rows, b.rows, errFrame)
 		}
-		b.cell, b.nodes, b.done = e.Cell, e.Nodes, true
+		b.cell, b.nodes, b.used, b.done = e.Cell, e.Nodes, e.Used, true
 	default:
 		return fmt.Errorf("tag %q: %w", tag, errFrame)
 	}

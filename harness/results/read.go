@@ -256,6 +256,8 @@ type batch struct {
 	atVals   *array.Int64
 	tokVals  *array.Int32
 
+	counters [record.NumCounters]*array.Int64 // nil where the run did not use it
+
 	run        *array.Int32
 	owner      *array.Int64
 	kind, node *array.Dictionary
@@ -300,6 +302,11 @@ func (b *batch) bindRequests() {
 		b.joules[p] = col[*array.Float64](b, "energy_"+p.String())
 		b.sources[p] = col[*array.Dictionary](b, "energy_"+p.String()+"_source")
 	}
+	for c := range record.NumCounters {
+		if _, ok := b.cols[c.String()]; ok {
+			b.counters[c] = col[*array.Int64](b, c.String())
+		}
+	}
 	b.flop, b.quality = col[*array.Float64](b, "flop"), col[*array.Float64](b, "quality")
 	b.outcome, b.errText = col[*array.Dictionary](b, "outcome"), col[*array.String](b, "err")
 	b.chunkAt, b.chunkTok = col[*array.List](b, "chunk_at_ns"), col[*array.List](b, "chunk_tokens")
@@ -333,6 +340,11 @@ func (b *batch) request(row int, r *record.Request) {
 	}
 	for p := range r.Energy {
 		r.Energy[p] = b.energy(p, row)
+	}
+	for c, column := range b.counters {
+		if column != nil {
+			r.Counts[c] = column.Value(row)
+		}
 	}
 	r.FLOP = units.FLOP(b.flop.Value(row))
 	if b.quality.IsValid(row) {

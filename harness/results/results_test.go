@@ -44,6 +44,10 @@ func request(seed uint64, id int) *record.Request {
 	if pick(5) == 0 {
 		r.Spend(record.RadioPart, 0, 0)
 	}
+	if pick(4) == 0 {
+		r.Count(record.CacheHits, int64(pick(9)))
+		r.Count(record.ReusedTokens, 1)
+	}
 	if pick(3) == 0 {
 		r.Quality = float64(pick(11)) / 10
 	}
@@ -254,6 +258,9 @@ func TestEndJudges(t *testing.T) {
 	require.NoError(t, err)
 	c.Mode, c.Invalid = "measured", []string{"door was open"}
 	c.Lag = []time.Duration{5 * ms, ms, 3 * ms}
+	c.Figures = map[string]float64{"ttft_p99": 1}
+	require.ErrorContains(t, w.End(c), `figure "ttft_p99" = 1: want`)
+	c.Figures = map[string]float64{"kl": 0.5}
 	require.NoError(t, w.End(c))
 	require.NoError(t, run.Finish())
 	set, err := Read(dir)

@@ -107,6 +107,7 @@ type requests struct {
 	sources  [record.NumParts]*words
 	outcome  *words
 	err      *texts
+	counters [record.NumCounters]*nums[int64] // nil for those that no block used
 	chunkAt  *lists[int64]
 	chunkTok *lists[int32]
 }
@@ -136,6 +137,16 @@ func newRequests(out io.WriteSeeker, blocks []*block) (*requests, error) {
 		cols = append(cols, t.joules[p], t.sources[p])
 	}
 	cols = append(cols, t.flop, t.quality, t.outcome, t.err, t.chunkAt, t.chunkTok)
+	used := uint64(0)
+	for _, b := range blocks {
+		used |= b.used
+	}
+	for c := range record.NumCounters {
+		if used&(1<<c) != 0 {
+			t.counters[c] = newNums[int64](head{name: c.String(), unit: c.Unit()})
+			cols = append(cols, t.counters[c])
+		}
+	}
 	var err error
 	t.table, err = newTable(out, RequestsFormat, cols)
 	return t, err
@@ -159,6 +170,11 @@ func (t *requests) put(r *record.Request) error {
 	}
 	for p := range r.Energy {
 		t.putEnergy(p, &r.Energy[p])
+	}
+	for c, col := range t.counters {
+		if col != nil {
+			col.put(r.Counts[c])
+		}
 	}
 	t.flop.put(float64(r.FLOP))
 	putReal(t.quality, r.Quality)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 
@@ -37,6 +38,7 @@ type Writer struct {
 	total  int        // rows of the block
 	nodes  names      // of the frame
 	seen   map[string]bool
+	used   uint64 // mask of counters
 	ended  bool
 }
 
@@ -108,6 +110,11 @@ func (w *Writer) Row(r *record.Request) error {
 	w.sorted = len(w.at) == 0 || w.sorted && w.at[len(w.at)-1].id < r.ID
 	w.at = append(w.at, place{r.ID, before, len(w.rows)})
 	w.total++
+	for c, n := range r.Counts {
+		if n != 0 {
+			w.used |= 1 << c
+		}
+	}
 	if len(w.at) >= frameRows || len(w.rows) >= frameBytes {
 		return w.flushLocked()
 	}
@@ -190,11 +197,16 @@ func (w *Writer) End(c record.Cell) error {
 	if KeyOf(&c) != w.key {
 		return fmt.Errorf("end %s: the block began as %s", KeyOf(&c), w.key)
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Figures)) {
+		if v := c.Figures[name]; !record.IsFigure(name) || math.IsNaN(v) || math.IsInf(v, 0) {
+			return fmt.Errorf("end %s: figure %q = %g: want a finite value of a figure in package record's table", w.key, name, v)
+		}
+	}
 	if err := w.flushLocked(); err != nil {
 		return err
 	}
 	c = judged(c)
-	e := ending{c, w.total, slices.Sorted(maps.Keys(w.seen))}
+	e := ending{c, w.total, slices.Sorted(maps.Keys(w.seen)), w.used}
 	r := w.run
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -208,7 +220,7 @@ func (w *Writer) End(c record.Cell) error {
 		return err
 	}
 	b := r.j.blocks[w.id]
-	b.cell, b.nodes, b.done = c, e.Nodes, true
+	b.cell, b.nodes, b.used, b.done = c, e.Nodes, e.Used, true
 	delete(r.open, w.id)
 	w.ended = true
 	return nil

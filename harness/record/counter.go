@@ -1,0 +1,105 @@
+package record
+
+// Counter names what a request may do any number of times. Tables have a column
+// for each counter that a run used; to add one, add a line here and to the table
+// below, never in the middle: journals store numbers.
+type Counter uint8
+
+// Counters.
+const (
+	Drafted        Counter = iota // tokens that a draft model or head proposed
+	Accepted                      // of these, tokens that the target model accepted
+	Verified                      // passes of the target model over drafts
+	ReusedTokens                  // prompt tokens whose keys and values a cache already had
+	CacheHits                     // models, blocks, adapters or experts found where they were needed
+	CacheMisses                   // of these, not found
+	CacheHitBytes                 // size of what was found
+	CacheMissBytes                // size of what was not
+	LayersRun                     // layers executed, summed over output tokens
+	LayersFull                    // layers that a model without early exit would have executed
+	Escalated                     // times that a smaller model passed the request on to a larger one
+	Handovers                     // changes of cell during the request
+	Retries                       // transfers or operations that were repeated
+	NumCounters
+)
+
+type counter struct{ name, unit, doc string }
+
+// counters is in the order of the constants.
+var counters = [NumCounters]counter{
+	{"drafted_tokens", "tok", "tokens that a draft proposed"},
+	{"accepted_tokens", "tok", "drafted tokens that the target model accepted"},
+	{"verify_passes", "passes", "passes of the target model over drafts"},
+	{"reused_tokens", "tok", "prompt tokens whose keys and values a cache already had"},
+	{"cache_hits", "objects", "models, blocks, adapters or experts found where they were needed"},
+	{"cache_misses", "objects", "models, blocks, adapters or experts not found"},
+	{"cache_hit_bytes", "B", "size of what the caches had"},
+	{"cache_miss_bytes", "B", "size of what the caches lacked"},
+	{"layers_run", "layers", "layers executed, summed over output tokens"},
+	{"layers_full", "layers", "layers of a pass without early exit, summed over output tokens"},
+	{"escalated", "times", "times that a smaller model passed the request on"},
+	{"handovers", "times", "changes of cell during the request"},
+	{"retries", "times", "transfers or operations that were repeated"},
+}
+
+// String is the counter as it appears in records.
+func (c Counter) String() string {
+	if c < NumCounters {
+		return counters[c].name
+	}
+	return "none"
+}
+
+// Unit is what the counter counts.
+func (c Counter) Unit() string { return counters[c].unit }
+
+// Count adds to a counter.
+func (r *Request) Count(c Counter, n int64) { r.Counts[c] += n }
+
+// figure is a per-run value that no row can tell: the harness or a workload
+// computes it and puts it in Cell.Figures under its name.
+type figure struct {
+	label
+	better Better
+	doc    string
+}
+
+// figures is the table of figures, sorted by name.
+var figures = []figure{
+	{label{"aggregation_error", "aggregation-error", "ratio"}, Lower, "distance between the aggregate and the ideal update, over the ideal's norm"},
+	{label{"airtime", "airtime-sec", "sec"}, Lower, "time that the radio channel was occupied"},
+	{label{"attack_success", "attack-success-share", "share"}, Lower, "share of attacks that reached their goal"},
+	{label{"backhaul_bytes", "backhaul-B", "B"}, Lower, "bytes over links between servers"},
+	{label{"bubble_share", "bubble-share", "share"}, Lower, "share of pipeline slots that stood idle while work was under way"},
+	{label{"churn_bytes", "churn-B", "B"}, Lower, "bytes that entered caches after the first fill"},
+	{label{"decision_time", "decision-sec", "sec"}, Lower, "time that the policy itself took"},
+	{label{"epsilon", "epsilon", "1"}, Lower, "differential privacy spent, at the delta of the cell's parameters"},
+	{label{"fairness", "fairness-jain", "ratio"}, Higher, "Jain's index of what users got: 1 = all alike"},
+	{label{"interruption", "interruption-sec", "sec"}, Lower, "service interruption by handovers, summed"},
+	{label{"kl", "kl-nat", "nat"}, Lower, "Kullback-Leibler divergence from the reference model, mean per token"},
+	{label{"load_cold", "load-cold-sec", "sec"}, Lower, "time to load the model with nothing in memory"},
+	{label{"load_warm", "load-warm-sec", "sec"}, Lower, "time to load the model from the page cache"},
+	{label{"loss_final", "loss-final-nat", "nat"}, Lower, "loss at the end of training, mean per token"},
+	{label{"perplexity", "perplexity", "1"}, Lower, "exp of the mean negative log-likelihood per token"},
+	{label{"policy_violations", "violations", "1"}, Lower, "requests whose data went where its locality class forbids; must be 0"},
+	{label{"recovery", "recovery-sec", "sec"}, Lower, "from a node's failure to the next token"},
+	{label{"regret", "regret-share", "share"}, Lower, "loss against the clairvoyant policy, over the latter's value"},
+	{label{"round_down_bytes", "round-down-B", "B"}, Lower, "bytes to all clients, mean per training round"},
+	{label{"round_up_bytes", "round-up-B", "B"}, Lower, "bytes from all clients, mean per training round"},
+	{label{"rounds", "rounds", "1"}, Lower, "training rounds to the target"},
+	{label{"storage_bytes", "storage-B", "B"}, Lower, "bytes that caches held at the end"},
+	{label{"target_time", "target-sec", "sec"}, Lower, "time to the training target; absent if it was not reached"},
+	{label{"throttle_time", "throttle-sec", "sec"}, Higher, "from the start to the first throttling; absent if there was none"},
+	{label{"train_share", "train-share", "share"}, Lower, "share of parameters that training changes"},
+	{label{"worst_user", "worst-user-sec", "sec"}, Lower, "median end-to-end time of the user who waits longest"},
+}
+
+// IsFigure reports whether Cell.Figures may hold a name.
+func IsFigure(name string) bool {
+	for _, f := range figures {
+		if f.name == name {
+			return true
+		}
+	}
+	return false
+}
