@@ -11,6 +11,21 @@
 //
 //	u, err := link.Send(p)
 //	log.Spent(record.Transfer, "up", u.Start, u.End) // waiting before u.Start becomes a queue span
+//
+// Metrics is the one table of figures: per request and per run, with unit,
+// direction and how each is derived. Views is the same for the definitions of
+// other tools, over the same events. A Cell is what the requests of a run share;
+// its Good says which of them count in goodput, its Judge whether the run may be
+// believed at all.
+//
+//	s := record.NewSummary(&cell)
+//	s.Add(&req) // for every request, in order of ID
+//	for _, v := range s.Values() {
+//		fmt.Println(v.Metric.Name, v.V, v.Metric.Unit)
+//	}
+//
+// The package keeps nothing on disk (results does) and says nothing of chance
+// (stats does).
 package record
 
 import (

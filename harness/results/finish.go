@@ -31,7 +31,7 @@ func (r *Run) Finish() error {
 		return ErrClosed
 	case r.err != nil:
 		r.mu.Unlock()
-		return errors.Join(r.err, r.Close())
+		return r.Close() // which returns it
 	case len(r.open) > 0:
 		r.mu.Unlock()
 		return fmt.Errorf("finish run %s: %d blocks have not ended: End or Abandon them first", r.dir, len(r.open))
