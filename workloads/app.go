@@ -1,6 +1,7 @@
 package workloads
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -148,7 +149,10 @@ func (a *App) Validate() error {
 		return err
 	}
 	for _, l := range a.lengths() {
-		if !l.spec.Given() && !l.need {
+		if !l.spec.Given() {
+			if l.need {
+				return sourced.Within(l.name, errors.New("is missing: describe it, or take it from a base"))
+			}
 			continue
 		}
 		if err := sourced.Within(l.name, l.spec.Validate(l.unit)); err != nil {
