@@ -60,9 +60,9 @@ type Timing struct {
 	Context   int           `json:"context"`    // of each sequence
 	Slept     bool          `json:"slept"`      // the process slept before it
 	N         int           `json:"n"`
-	Clean     int           `json:"clean"`       // trials that nothing disturbed
-	Time      time.Duration `json:"time_ns"`     // their mean; 0 if there is none
-	HeldOut   time.Duration `json:"held_out_ns"` // predicted by a fit without it
+	Clean     int           `json:"clean"`                 // trials that nothing disturbed
+	Time      time.Duration `json:"time_ns,omitempty"`     // their mean; absent if there is none
+	HeldOut   time.Duration `json:"held_out_ns,omitempty"` // predicted by a fit without it
 }
 
 // scenario is a life of some sequences on a span of layers: a prefill, a few

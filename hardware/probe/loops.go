@@ -34,10 +34,12 @@ const (
 	triadUnit = 32 // floats: 128 bytes of each array
 )
 
+const portableName = "portable Go"
+
 // portable is the version for architectures without assembly. It keeps one
 // scalar unit busy, so what it measures is a lower bound.
 func portable() (floats, ints) {
-	return floats{"portable Go", readGo, triadGo, fmaGo, 8}, ints{"portable Go", dotGo, 1}
+	return floats{portableName, readGo, triadGo, fmaGo, 8}, ints{portableName, dotGo, 1}
 }
 
 func readGo(b []uint64) uint32 {

@@ -25,18 +25,37 @@ func (p *prober) memory() {
 	var sink atomic.Uint64
 	how := fmt.Sprintf("%s, %v in all%s, best trial", l.isa, size, hugePages)
 	for _, n := range p.threadCounts() {
-		share := len(words) / n / readUnit * readUnit
+		share := len(words) / n / pieces / readUnit * readUnit
+		turn := turns(n)
 		p.limit(Figure{Name: DRAMRead, Threads: n, Unit: "B/s", Method: "read of 4 streams per thread, " + how},
-			float64(8*share), func(w int) { sink.Add(uint64(l.read(words[w*share:][:share]))) })
+			float64(8*share), func(w int) { sink.Add(uint64(l.read(words[turn(w)*share:][:share]))) })
 	}
 	floats := unsafe.Slice((*float32)(unsafe.Pointer(&words[0])), 2*len(words))
 	for _, n := range p.threadCounts() {
-		share := len(floats) / (3 * n) / triadUnit * triadUnit
+		share := len(floats) / (3 * n * pieces) / triadUnit * triadUnit
+		turn := turns(n)
 		p.limit(Figure{Name: DRAMTriad, Threads: n, Unit: "B/s", Method: "a = b + k·c, 12 B counted per element, " + how},
 			float64(12*share), func(w int) {
-				f := floats[3*w*share:]
+				f := floats[3*turn(w)*share:]
 				l.triad(f[:share], f[share:2*share], f[2*share:3*share], 0.5)
 			})
+	}
+}
+
+// pieces is how many parts of the arena a thread takes in turn: a trial is then
+// shorter than a time slice, and what it reads was last read a whole arena ago.
+const pieces = 16
+
+// turns hands each of n workers the indices of its pieces, one after another.
+func turns(n int) func(worker int) int {
+	next := make([]struct {
+		piece int
+		_     [56]byte // of a cache line, which two threads should not share
+	}, n)
+	return func(w int) int {
+		k := &next[w]
+		k.piece = (k.piece + 1) % pieces
+		return w*pieces + k.piece
 	}
 }
 
@@ -51,7 +70,7 @@ func (p *prober) arena() units.Bytes {
 	if m := p.machine.Memory; m > 0 {
 		size = min(size, m/8)
 	}
-	unit := units.Bytes(8 * readUnit * p.o.Threads)
+	unit := units.Bytes(8 * readUnit * pieces * 3 * p.o.Threads)
 	return max(size/unit*unit, unit)
 }
 

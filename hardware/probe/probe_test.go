@@ -147,6 +147,44 @@ func TestTogetherRunsEveryoneAtOnce(t *testing.T) {
 	require.Less(t, took, 200*time.Millisecond)
 }
 
+func TestInterruptedTrialsAreDoubted(t *testing.T) {
+	require.Empty(t, (&prober{tried: 100, lost: 5}).doubts())
+	require.Empty(t, (&prober{}).doubts())
+	require.Contains(t, (&prober{tried: 100, lost: 50}).doubts()[0], "50 % of trials were interrupted")
+}
+
+func TestPiecesAreTakenInTurn(t *testing.T) {
+	turn := turns(2)
+	seen := map[int]int{}
+	for range 2 * pieces {
+		seen[turn(0)]++
+		seen[turn(1)]++
+	}
+	require.Len(t, seen, 2*pieces, "two workers share nothing")
+	for piece, n := range seen {
+		require.Equal(t, 2, n, "piece %d", piece)
+	}
+}
+
+func TestArenaIsLargerThanTheCachesAndSmallerThanTheMemory(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		m      Machine
+		lo, hi units.Bytes
+	}{
+		{"four times the last cache", Machine{Memory: 32 * units.GiB, Caches: []Cache{{3, 40 * units.MiB, 8}}}, 159 * units.MiB, 160 * units.MiB},
+		{"an eighth of a small memory", Machine{Memory: 256 * units.MiB, Caches: []Cache{{3, 40 * units.MiB, 8}}}, 31 * units.MiB, 32 * units.MiB},
+		{"nothing is known", Machine{}, 63 * units.MiB, 64 * units.MiB},
+		{"a gigabyte at most", Machine{Caches: []Cache{{3, units.GiB, 8}}}, 1023 * units.MiB, units.GiB},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			size := (&prober{o: Options{Threads: 3}, machine: tc.m}).arena()
+			require.GreaterOrEqual(t, size, tc.lo)
+			require.LessOrEqual(t, size, tc.hi)
+		})
+	}
+}
+
 func TestMeasureQuickly(t *testing.T) {
 	if testing.Short() {
 		t.Skip("times the machine")

@@ -117,15 +117,18 @@ func (f FittedModel) table(w io.Writer) {
 	}
 	fmt.Fprint(w, "\nOPERATION\tLAYERS\tSEQUENCES\tNEW\tCONTEXT\tAFTER SLEEP\tMEASURED\tPREDICTED\tERROR\tCLEAN TRIALS\n")
 	for _, x := range e.Timings {
-		slept, predicted, wrong := "", "", ""
+		slept, took, predicted, wrong := "", "unknown", "", ""
 		if x.Slept {
 			slept = "yes"
+		}
+		if x.Clean > 0 {
+			took = scaled(x.Time.Seconds(), "s")
 		}
 		if x.HeldOut > 0 && x.Time > 0 {
 			predicted, wrong = scaled(x.HeldOut.Seconds(), "s"), fmt.Sprintf("%+.1f %%", 100*(x.HeldOut.Seconds()/x.Time.Seconds()-1))
 		}
 		fmt.Fprintf(w, "%s\t%d..%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t%d of %d\n", x.Kind, x.Lo, x.Hi, x.Sequences, x.New, x.Context, slept,
-			scaled(x.Time.Seconds(), "s"), predicted, wrong, x.Clean, x.N)
+			took, predicted, wrong, x.Clean, x.N)
 	}
 }
 
