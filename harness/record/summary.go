@@ -39,6 +39,13 @@ func NewSummary(c *Cell) *Summary {
 	return s
 }
 
+// Grow makes room for n more rows.
+func (s *Summary) Grow(n int) {
+	for i := range s.values {
+		s.values[i] = slices.Grow(s.values[i], n)
+	}
+}
+
 // Add takes in one row. It keeps nothing of r.
 func (s *Summary) Add(r *Request) {
 	s.t.add(r)

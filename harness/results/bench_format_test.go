@@ -105,7 +105,7 @@ func TestBenchNames(t *testing.T) {
 		{"an exponent at the end", record.Cell{App: "ar", Params: map[string]float64{"noise": 1e-7}}, "Ar/noise=1e_07"},
 		{"characters that would end the name", record.Cell{App: "ar", Site: "two words/a"}, "Ar/site=two_words_a"},
 		{"no application", record.Cell{}, "Cell"},
-		{"a modelled run has its seed", record.Cell{App: "ar", Mode: "modelled", Seed: 7}, "Ar/seed=7"},
+		{"a modelled run has its seed", record.Cell{App: "ar", Mode: "modelled", Seed: 7}, "Ar/mode=modelled/seed=7"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := benchNames([]Line{{Cell: &tc.cell}})[0]

@@ -125,6 +125,7 @@ func fill(f file, blocks []*block, req *requests, spn *spans) (extents []extent,
 		spn.now = int32(i)
 		e := extent{FirstRow: req.total, FirstSpan: spn.total}
 		sum := record.NewSummary(&b.cell)
+		sum.Grow(b.rows)
 		err := merge(f, b, func(r *record.Request) error {
 			sum.Add(r)
 			if err := req.put(r); err != nil {
@@ -290,7 +291,7 @@ func benchName(c *record.Cell) string {
 	}
 	var b strings.Builder
 	b.WriteString(strings.ToUpper(app[:1]) + app[1:])
-	for _, kv := range [][2]string{{"pipeline", c.Pipeline}, {"site", c.Site}, {"model", c.Model}} {
+	for _, kv := range [][2]string{{"pipeline", c.Pipeline}, {"site", c.Site}, {"model", c.Model}, {"mode", c.Mode}} {
 		if kv[1] != "" {
 			fmt.Fprintf(&b, "/%s=%s", kv[0], part(kv[1]))
 		}
