@@ -7,7 +7,6 @@ import (
 	"runtime/metrics"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"meibench/harness/record"
@@ -38,15 +37,6 @@ func (w watch) finish(f *record.Facts) (took, cpu time.Duration) {
 		f.StealShare = float64(s.steal-w.steal.steal) / float64(s.all-w.steal.all)
 	}
 	return f.MonoTook, cpuTime() - w.cpu
-}
-
-// cpuTime is what this process has used, user and system.
-func cpuTime() time.Duration {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		return 0
-	}
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
 func pauses() *metrics.Float64Histogram {
