@@ -223,7 +223,7 @@ func (b *builder) warnings() (out []string) {
 		}
 	}
 	if n := len(b.flags); n > 0 {
-		out = append(out, fmt.Sprintf("%d of %s INVALID and left out of the answers and medians above:", n, plural(len(b.Groups), "cell is", "cells are")))
+		out = append(out, fmt.Sprintf("INVALID: %s of %d, left out of the answers and medians above:", plural(n, "cell", "cells"), len(b.Groups)))
 		out = append(out, b.notes...)
 	}
 	out = append(out, b.failures()...)

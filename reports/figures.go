@@ -1,12 +1,302 @@
 package reports
 
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"meibench/harness/record"
+	"meibench/reports/chart"
+)
+
 // Figure is a picture with the words that go with it.
 type Figure struct {
 	Name    string // file name without extension
 	Title   string
 	Caption string // one sentence on how to read it
 	Alt     string // what it shows, for those who cannot see it
-	Empty   string // why there is nothing to draw
+	Picture *chart.Picture
 }
 
-func (b *builder) figures() []Figure { return nil }
+const (
+	mostApps   = 12            // applications that get figures of their own
+	mostSeries = chart.Colours // placements per figure
+	mostRows   = 40            // rows of a strip chart
+	mostBars   = 24            // bars of the energy figure before it shows one mode only
+)
+
+// figures draws everything that a report shows.
+func (b *builder) figures() (out []Figure) {
+	apps := b.apps[:min(len(b.apps), mostApps)]
+	names := map[string]int{}
+	for _, app := range apps {
+		slug := slugOf(app)
+		if names[slug]++; names[slug] > 1 {
+			slug = fmt.Sprintf("%s-%d", slug, names[slug])
+		}
+		out = append(out, b.cdf(app, slug), b.strips(app, slug), b.timeline(app, slug))
+	}
+	return append(out, b.scatter(), b.energy())
+}
+
+// slugOf is a name that is safe in file names and anchors.
+func slugOf(s string) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z' || r >= '0' && r <= '9':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		}
+		return '-'
+	}, s)
+	s = strings.Trim(s, "-")
+	if s == "" {
+		return "app"
+	}
+	return s[:min(len(s), 40)]
+}
+
+// colour is the number of a placement's colour and glyph, the same in every
+// figure.
+func (b *builder) colour(g *Group) int { return b.number[b.label[g]] }
+
+// some are an application's groups of the first few placements, and a sentence
+// about those that are left out.
+func (b *builder) some(app string) (gs []*Group, rest string) {
+	var labels []string
+	for _, g := range b.of[app] {
+		if labels = appendNew(labels, b.label[g]); len(labels) <= mostSeries {
+			gs = append(gs, g)
+		}
+	}
+	if n := len(labels) - mostSeries; n > 0 {
+		rest = fmt.Sprintf(" %s more in the tables.", plural(n, "placement is", "placements are"))
+	}
+	return gs, rest
+}
+
+// seriesKeys name the colours of groups, and the dashes of their modes if there
+// is more than one.
+func (b *builder) seriesKeys(gs []*Group, kind chart.KeyKind) (keys []chart.Key) {
+	var labels, seen []string
+	for _, g := range gs {
+		if l := b.label[g]; !slices.Contains(labels, l) {
+			labels = append(labels, l)
+			index := b.colour(g)
+			if kind == chart.LineKey {
+				index = 0
+			}
+			keys = append(keys, chart.Key{Text: l, Colour: b.colour(g), Kind: kind, Index: index})
+		}
+		seen = appendNew(seen, g.Cell.Mode)
+	}
+	if kind == chart.LineKey && len(seen) > 1 {
+		for _, m := range modes {
+			if slices.Contains(seen, m) {
+				keys = append(keys, chart.Key{Text: m, Colour: -1, Kind: kind, Index: modeRank(m)})
+			}
+		}
+	}
+	return keys
+}
+
+// timeUnit is the scale for times of some groups.
+func (b *builder) timeUnit(gs []*Group, of func(*summary) Stat) scale {
+	var vs []float64
+	for _, g := range gs {
+		vs = append(vs, of(b.sums[g]).V)
+	}
+	return choose(timeScales(), vs)
+}
+
+// scaled divides by a unit.
+func scaled(vs []float64, by float64) []float64 {
+	out := make([]float64, len(vs))
+	for i, v := range vs {
+		out[i] = v / by
+	}
+	return out
+}
+
+// timing is a per-request time that figures show.
+type timing struct {
+	name   string
+	values func(*Group) []float64
+	median func(*summary) Stat
+	limit  func(*record.Cell) time.Duration // 0 = none
+}
+
+func timings() [3]timing {
+	return [3]timing{
+		{"TTFT", func(g *Group) []float64 { return g.TTFT }, func(s *summary) Stat { return s.ttft50 }, func(c *record.Cell) time.Duration { return c.TTFTLimit }},
+		{"TPOT", func(g *Group) []float64 { return g.TPOT }, func(s *summary) Stat { return s.tpot50 }, func(c *record.Cell) time.Duration { return c.TPOTLimit }},
+		{"E2E", func(g *Group) []float64 { return g.E2E }, func(s *summary) Stat { return s.e2e50 }, func(c *record.Cell) time.Duration { return c.E2ELimit }},
+	}
+}
+
+// commonLimit is the limit if all groups share it, else 0.
+func commonLimit(gs []*Group, of func(*record.Cell) time.Duration) time.Duration {
+	for _, g := range gs {
+		if of(&g.Cell) != of(&gs[0].Cell) {
+			return 0
+		}
+	}
+	return of(&gs[0].Cell)
+}
+
+func (b *builder) cdf(app, slug string) Figure {
+	gs, rest := b.some(app)
+	var panels []chart.Panel
+	var alt []string
+	all := timings()
+	for _, m := range []timing{all[0], all[2]} {
+		unit := b.timeUnit(gs, m.median)
+		p := chart.Panel{Axis: m.name + " (" + unit.unit + ", log scale)"}
+		if l := commonLimit(gs, m.limit); l > 0 {
+			p.Limit, p.Said = l.Seconds()/unit.by, "limit "+given(l)
+		}
+		for _, g := range gs {
+			if vs := m.values(g); len(vs) > 0 {
+				p.Series = append(p.Series, chart.Series{Values: scaled(thin(vs), unit.by), Colour: b.colour(g), Dash: modeRank(g.Cell.Mode)})
+				alt = append(alt, fmt.Sprintf("%s %s %s median %s, 95th percentile %s", b.label[g], g.Cell.Mode, m.name, seconds(record.Quantile(vs, 0.5)), seconds(record.Quantile(vs, 0.95))))
+			}
+		}
+		panels = append(panels, p)
+	}
+	return Figure{Name: "cdf-" + slug, Title: app + ": distribution of latency",
+		Caption: "A line further left is faster; where it crosses the dashed limit is the share of requests inside it; failed requests are not in the lines." + rest + b.doubt(gs),
+		Alt:     altText("Cumulative distributions of TTFT and E2E for "+app, alt),
+		Picture: chart.CDF(app+b.counts(gs), panels, b.seriesKeys(gs, chart.LineKey))}
+}
+
+const mostDrawn = 100_000 // values per series that figures look at
+
+// thin takes evenly spaced ranks from a very large sorted sample.
+func thin(sorted []float64) []float64 {
+	if len(sorted) <= mostDrawn {
+		return sorted
+	}
+	out := make([]float64, mostDrawn)
+	for i := range out {
+		out[i] = sorted[int(float64(i)/(mostDrawn-1)*float64(len(sorted)-1))]
+	}
+	return out
+}
+
+// counts says how many requests ended well in each group: one number, or the
+// range.
+func (b *builder) counts(gs []*Group) string {
+	lo, hi := math.MaxInt, 0
+	for _, g := range gs {
+		n := g.Outcomes[record.OK]
+		lo, hi = min(lo, n), max(hi, n)
+	}
+	switch {
+	case len(gs) == 0:
+		return ""
+	case lo == hi:
+		return fmt.Sprintf(" (n = %d each)", lo)
+	}
+	return fmt.Sprintf(" (n = %d to %d)", lo, hi)
+}
+
+// doubt names the INVALID groups of a figure.
+func (b *builder) doubt(gs []*Group) string {
+	var bad []string
+	for _, g := range gs {
+		if b.flags[g] != "" {
+			bad = append(bad, b.label[g]+" "+g.Cell.Mode)
+		}
+	}
+	if len(bad) == 0 {
+		return ""
+	}
+	return " INVALID: " + list(bad) + "."
+}
+
+const mostAlt = 24 // clauses of an alternative text
+
+func altText(what string, clauses []string) string {
+	if n := len(clauses); n > mostAlt {
+		clauses = append(slices.Clone(clauses[:mostAlt]), fmt.Sprintf("and %d more; the tables hold all numbers", n-mostAlt))
+	}
+	return what + ": " + strings.Join(clauses, "; ") + "."
+}
+
+func (b *builder) strips(app, slug string) Figure {
+	gs := b.of[app]
+	rest := ""
+	if n := len(gs) - mostRows; n > 0 {
+		gs, rest = gs[:mostRows], fmt.Sprintf(" %s more in the tables.", plural(n, "row is", "rows are"))
+	}
+	var axes []string
+	var limits []float64
+	var rows []chart.Strip
+	var alt []string
+	for _, g := range gs {
+		row := chart.Strip{Label: b.label[g] + " · " + g.Cell.Mode, Colour: b.colour(g), Glyph: b.colour(g), Faded: b.flags[g] != ""}
+		row.Gap = len(rows) > 0 && b.label[gs[len(rows)-1]] != b.label[g]
+		if row.Faded {
+			row.Label += " !"
+		}
+		rows = append(rows, row)
+		s := b.sums[g]
+		alt = append(alt, fmt.Sprintf("%s %s: TTFT %s, TPOT %s, E2E %s", b.label[g], g.Cell.Mode, seconds(s.ttft50.V), seconds(s.tpot50.V), seconds(s.e2e50.V)))
+	}
+	for _, m := range timings() {
+		unit := b.timeUnit(gs, m.median)
+		axes = append(axes, m.name+" ("+unit.unit+", log)")
+		limits = append(limits, commonLimit(gs, m.limit).Seconds()/unit.by)
+		for i, g := range gs {
+			s := m.median(b.sums[g])
+			rows[i].Cells = append(rows[i].Cells, chart.Sample{Values: scaled(thin(m.values(g)), unit.by), N: len(m.values(g)), Mid: s.V / unit.by, Low: s.Lo / unit.by, Top: s.Hi / unit.by})
+		}
+	}
+	return Figure{Name: "latency-" + slug, Title: app + ": latency by placement and mode",
+		Caption: "Glyph and thick bar are the median with its 95 % interval; dots are requests (above 60 of them a box from the 25th to the 75th percentile with whiskers to the 5th and 95th); dashed lines are limits; “!” and grey mark INVALID cells." + rest,
+		Alt:     altText("Medians by placement and mode for "+app, alt),
+		Picture: chart.Strips(app, axes, limits, rows)}
+}
+
+func (b *builder) scatter() Figure {
+	var fields []chart.Field
+	var alt []string
+	var paired []*Group
+	for _, mode := range []string{"emulated", "modelled"} {
+		var gs []*Group
+		for _, g := range b.Groups {
+			if g.Cell.Mode == mode && b.twin[g] != nil && !math.IsNaN(b.sums[g].gap.median()) {
+				gs = append(gs, g)
+			}
+		}
+		if len(gs) == 0 {
+			continue
+		}
+		paired = append(paired, gs...)
+		for _, m := range timings() {
+			unit := b.timeUnit(gs, m.median)
+			f := chart.Field{XAxis: "measured " + m.name + " p50 (" + unit.unit + ")", YAxis: mode + " (" + unit.unit + ")"}
+			for _, g := range gs {
+				f.Pairs = append(f.Pairs, chart.Pair{Label: g.Cell.App, Colour: b.colour(g), Glyph: b.colour(g), Faded: b.flags[g] != "" || b.flags[b.twin[g]] != "",
+					X: rangeOf(m.median(b.sums[b.twin[g]]), unit.by), Y: rangeOf(m.median(b.sums[g]), unit.by)})
+			}
+			fields = append(fields, f)
+		}
+		ttft, tpot, e2e, _ := b.gaps(mode)
+		alt = append(alt, fmt.Sprintf("%s: median absolute error of TTFT %s, TPOT %s, E2E %s over %s", mode, percent(medianAbs(ttft)), percent(medianAbs(tpot)), percent(medianAbs(e2e)), plural(len(ttft), "valid pair", "valid pairs")))
+	}
+	if len(alt) == 0 {
+		alt = append(alt, "no pairs")
+	}
+	return Figure{Name: "agreement", Title: "Emulated and modelled against measured",
+		Caption: "On the line both agree; the band is ± 10 %; thin bars are 95 % intervals; the application is named where a point lies far off; grey points belong to INVALID cells.",
+		Alt:     altText("Medians of emulated and modelled cells against those measured", alt),
+		Picture: chart.Scatter("Medians (p50) of each cell by two ways", fields, b.seriesKeys(paired, chart.GlyphKey))}
+}
+
+func rangeOf(s Stat, by float64) chart.Range {
+	return chart.Range{V: s.V / by, Lo: s.Lo / by, Hi: s.Hi / by}
+}

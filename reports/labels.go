@@ -24,6 +24,7 @@ type view struct {
 	apps   []string // in order of the suite
 	series []string // labels, in order of the suite
 	label  map[*Group]string
+	number map[string]int    // of a label, in the order of series
 	twin   map[*Group]*Group // of an emulated or modelled group: the measured one
 	of     map[string][]*Group
 }
@@ -46,6 +47,7 @@ func newView(d *Data) *view {
 	for _, g := range d.Groups {
 		v.of[g.Cell.App] = append(v.of[g.Cell.App], g)
 	}
+	v.number = series
 	v.match()
 	return v
 }

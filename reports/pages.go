@@ -2,10 +2,19 @@ package reports
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
 	"fmt"
+	"html/template"
 	"io"
+	"math"
+	"net/url"
 	"os"
+	"path"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -22,7 +31,7 @@ func (r *Report) Write(dir string) (p Paths, err error) {
 	for _, f := range []struct {
 		path string
 		fill func(io.Writer) error
-	}{{p.Markdown, r.Markdown}, {p.HTML, r.HTML}, {filepath.Join(dir, "summary.csv"), r.CSV}} {
+	}{{p.Markdown, r.Markdown}, {p.HTML, func(w io.Writer) error { return r.html(w, dir) }}, {filepath.Join(dir, "summary.csv"), r.CSV}} {
 		var b bytes.Buffer
 		if err := f.fill(&b); err != nil {
 			return p, fmt.Errorf("write report %s: %w", f.path, err)
@@ -31,13 +40,26 @@ func (r *Report) Write(dir string) (p Paths, err error) {
 			return p, fmt.Errorf("write report: %w", err)
 		}
 	}
-	return p, nil
+	return p, r.writeFigures(filepath.Join(dir, "figures"))
 }
 
-// HTML writes the report as one self-contained page.
-func (r *Report) HTML(w io.Writer) error {
-	_, err := io.WriteString(w, "<!doctype html><title>meibench</title>\n")
-	return err
+func (r *Report) writeFigures(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("write figures: %w", err)
+	}
+	for _, f := range r.Figures {
+		png, err := f.Picture.PNG()
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, f.Name+".png"), png, 0o644)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, f.Name+".svg"), f.Picture.SVG(), 0o644)
+		}
+		if err != nil {
+			return fmt.Errorf("write figure %s: %w", f.Name, err)
+		}
+	}
+	return nil
 }
 
 // Markdown writes the report as GitHub-flavoured Markdown. Figures are linked
@@ -64,10 +86,6 @@ func (r *Report) Markdown(w io.Writer) error {
 		b.WriteString("\n## Figures\n")
 		for _, f := range r.Figures {
 			fmt.Fprintf(&b, "\n### %s\n\n", md(f.Title))
-			if f.Empty != "" {
-				fmt.Fprintf(&b, "No data: %s\n", md(f.Empty))
-				continue
-			}
 			fmt.Fprintf(&b, "%s\n\n![%s](figures/%s.svg)\n", md(f.Caption), md(f.Alt), f.Name)
 		}
 	}
@@ -94,7 +112,7 @@ func (f *RunFacts) heading() string {
 
 func (t *Table) markdown(b *strings.Builder) {
 	fmt.Fprintf(b, "\n## %s\n\n%s\n", md(t.Title), md(t.Caption))
-	flagged := t.flagged()
+	flagged := t.Flagged()
 	for _, g := range t.Groups {
 		fmt.Fprintf(b, "\n**%s**\n\n|", md(g.Title))
 		align := "|"
@@ -128,7 +146,121 @@ func (t *Table) markdown(b *strings.Builder) {
 	}
 }
 
-func (t *Table) flagged() bool {
+// md escapes what Markdown or the HTML inside it would act on.
+func md(s string) string {
+	return strings.NewReplacer("\\", "\\\\", "|", "\\|", "`", "\\`", "*", "\\*", "_", "\\_", "[", "\\[", "]", "\\]", "<", "&lt;", ">", "&gt;", "&", "&amp;",
+		"!", "\\!", "~", "\\~", "\n", " ").Replace(s)
+}
+
+//go:embed page
+var page embed.FS
+
+// HTML writes the report as one self-contained page: it asks nothing of a
+// network and runs no script but its own, which sorts tables.
+func (r *Report) HTML(w io.Writer) error { return r.html(w, "") }
+
+// html writes the page; links are relative to the folder it will lie in, and
+// left out if that is not known.
+func (r *Report) html(w io.Writer, dir string) error {
+	style, err := page.ReadFile("page/report.css")
+	if err != nil {
+		return err
+	}
+	script, err := page.ReadFile("page/report.js")
+	if err != nil {
+		return err
+	}
+	t, err := template.New("report.html").Funcs(template.FuncMap{"lead": leadOf, "key": sortKey, "inline": inline}).ParseFS(page, "page/report.html")
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(script)
+	view := struct {
+		*Report
+		Policy  string
+		Style   template.CSS
+		Script  template.JS
+		Linked  bool
+		Sources []source
+	}{r, "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; script-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'",
+		template.CSS(style), template.JS(script), dir != "", nil}
+	for i := range r.Runs {
+		view.Sources = append(view.Sources, source{&r.Runs[i], r.Runs[i].heading(), r.Runs[i].links(dir)})
+	}
+	return t.Execute(w, view)
+}
+
+// source is a run with the links to its files.
+type source struct {
+	*RunFacts
+	Heading string
+	Links   []fileLink
+}
+
+type fileLink struct{ Name, Href string }
+
+var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// links are those of a run's files, relative to the folder of the page. A name
+// that no run of ours would have is printed and not linked.
+func (f *RunFacts) links(dir string) (out []fileLink) {
+	base := ""
+	if rel, err := relative(dir, f.Dir); err == nil && dir != "" && f.Dir != "" {
+		base = rel
+	}
+	for _, name := range f.Files {
+		l := fileLink{Name: name}
+		if base != "" && plainName.MatchString(name) {
+			parts := strings.Split(path.Join(base, name), "/")
+			for i := range parts {
+				parts[i] = url.PathEscape(parts[i])
+			}
+			l.Href = "./" + strings.Join(parts, "/")
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+func relative(from, to string) (string, error) {
+	from, err := filepath.Abs(from)
+	if err != nil {
+		return "", err
+	}
+	to, err = filepath.Abs(to)
+	if err != nil {
+		return "", err
+	}
+	rel, err := filepath.Rel(from, to)
+	return filepath.ToSlash(rel), err
+}
+
+// leadOf splits a sentence after its first colon, to set the part before in
+// bold.
+func leadOf(s string) struct{ Lead, Rest string } {
+	if at := strings.Index(s, ": "); at > 0 {
+		return struct{ Lead, Rest string }{s[:at+1], s[at+1:]}
+	}
+	return struct{ Lead, Rest string }{"", s}
+}
+
+// sortKey is what a column is sorted by, "" for what sorts last.
+func sortKey(v Value) string {
+	if math.IsNaN(v.Sort) || math.IsInf(v.Sort, 0) {
+		return ""
+	}
+	return strconv.FormatFloat(v.Sort, 'g', -1, 64)
+}
+
+// inline is a figure's picture as an element of the page. Its texts are escaped
+// where the picture is drawn.
+func inline(f Figure) template.HTML {
+	return template.HTML(f.Picture.Inline("svg-"+f.Name, f.Title, f.Alt))
+}
+
+// Flagged reports whether a row of the table is marked, so that the marks need a
+// column.
+func (t *Table) Flagged() bool {
 	for _, g := range t.Groups {
 		for _, r := range g.Rows {
 			if r.Flag != "" {
@@ -139,8 +271,11 @@ func (t *Table) flagged() bool {
 	return false
 }
 
-// md escapes what Markdown or the HTML inside it would act on.
-func md(s string) string {
-	return strings.NewReplacer("\\", "\\\\", "|", "\\|", "`", "\\`", "*", "\\*", "_", "\\_", "[", "\\[", "]", "\\]", "<", "&lt;", ">", "&gt;", "&", "&amp;",
-		"!", "\\!", "~", "\\~", "\n", " ").Replace(s)
+// Span is how many columns the table has in all.
+func (t *Table) Span() int {
+	n := len(t.Columns)
+	if t.Flagged() {
+		n++
+	}
+	return n
 }

@@ -145,13 +145,19 @@ func limitText(c *record.Cell) string {
 		limit time.Duration
 	}{{"TTFT", c.TTFTLimit}, {"TPOT", c.TPOTLimit}, {"E2E", c.E2ELimit}} {
 		if l.limit > 0 {
-			parts = append(parts, l.name+" ≤ "+seconds(l.limit.Seconds()))
+			parts = append(parts, l.name+" ≤ "+given(l.limit))
 		}
 	}
 	if len(parts) == 0 {
 		return "no limits"
 	}
 	return strings.Join(parts, ", ")
+}
+
+// given prints a time that somebody chose, with all its digits: "1.5 s".
+func given(d time.Duration) string {
+	sc := choose(timeScales(), []float64{d.Seconds()})
+	return strconv.FormatFloat(d.Seconds()/sc.by, 'g', 6, 64) + " " + sc.unit
 }
 
 const intervalNote = "[low, high] is the 95 % interval: order statistics for quantiles, Wilson's for shares and quality; requests are taken as independent. “–” where the sample is too small to bound or nothing is known."
@@ -310,12 +316,16 @@ func (b *builder) gaps(mode string) (ttft, tpot, e2e []float64, invalid int) {
 func (b *builder) agreementNotes() (out []string) {
 	for _, mode := range []string{"emulated", "modelled"} {
 		ttft, tpot, e2e, invalid := b.gaps(mode)
+		var parts []string
 		if len(ttft) > 0 {
-			out = append(out, fmt.Sprintf("%s against measured, median absolute error over %s: TTFT p50 %s, TPOT p50 %s, E2E p50 %s.", mode, plural(len(ttft), "pair of cells", "pairs of cells"),
+			parts = append(parts, fmt.Sprintf("median absolute error over %s TTFT p50 %s, TPOT p50 %s, E2E p50 %s", plural(len(ttft), "pair of cells", "pairs of cells"),
 				percent(medianAbs(ttft)), percent(medianAbs(tpot)), percent(medianAbs(e2e))))
 		}
 		if invalid > 0 {
-			out = append(out, fmt.Sprintf("%s left out of the %s medians: one of the two cells is INVALID.", plural(invalid, "pair", "pairs"), mode))
+			parts = append(parts, plural(invalid, "pair", "pairs")+" left out because one of the two cells is INVALID")
+		}
+		if len(parts) > 0 {
+			out = append(out, fmt.Sprintf("%s against measured: %s.", mode, strings.Join(parts, "; ")))
 		}
 	}
 	return out

@@ -1,0 +1,123 @@
+// Package chart draws the pictures of reports over gonum/plot: one house style,
+// pictures as values, SVG and PNG with the same bytes every time.
+//
+// A chart function takes plain numbers in the unit that its axis names and
+// returns a Picture; it never fails on data. What a log axis cannot show is left
+// out and counted; a chart without anything to show is a sentence that says so.
+//
+//	pic := chart.CDF("assistant", []chart.Panel{{Axis: "TTFT (ms)", Series: series}}, keys)
+//	os.WriteFile("cdf.svg", pic.SVG(), 0o644)
+//
+// The style: Okabe-Ito colours, each with a dash pattern and a glyph of its own,
+// so that nothing is told by colour alone; 1-2-5 ticks on log axes; a legend
+// outside the data; units on every axis.
+//
+// The package knows nothing of runs and cells; reports does.
+package chart
+
+import (
+	"bytes"
+	"encoding/xml"
+	"fmt"
+	"strings"
+
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgimg"
+	"gonum.org/v1/plot/vg/vgsvg"
+)
+
+// Picture is a drawing of a fixed size.
+type Picture struct {
+	w, h  vg.Length
+	paint func(draw.Canvas)
+}
+
+const (
+	dpi   = 200
+	width = 18 * vg.Centimeter // two columns of a paper
+)
+
+// Size is the size in points.
+func (p *Picture) Size() (w, h float64) { return p.w.Points(), p.h.Points() }
+
+// svg draws without a background.
+func (p *Picture) svg() string {
+	c := vgsvg.NewWith(vgsvg.UseWH(p.w, p.h))
+	p.paint(draw.New(c))
+	var b bytes.Buffer
+	if _, err := c.WriteTo(&b); err != nil {
+		panic(err) // a buffer does not fail
+	}
+	s := b.String()
+	s = s[strings.Index(s, "<svg"):]
+	// SVG names fonts without embedding them: say what to take instead.
+	return strings.ReplaceAll(s, "font-family:Liberation Sans;", "font-family:'Liberation Sans',Arial,Helvetica,sans-serif;")
+}
+
+// SVG is the picture on white paper.
+func (p *Picture) SVG() []byte {
+	s := p.svg()
+	at := strings.IndexByte(s, '>') + 1
+	return []byte("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n" + s[:at] + "\n<rect width=\"100%\" height=\"100%\" fill=\"" + paper.hex() + "\"/>" + s[at:])
+}
+
+// Inline is the picture as an element of an HTML page: no background, colours as
+// the CSS variables --ink, --soft, --grid, --paper and --c0 to --c6, so that the
+// page's dark scheme can change them. Title and description are for readers who
+// cannot see it; id must be unique in the page.
+func (p *Picture) Inline(id, title, description string) string {
+	s := p.svg()
+	at := strings.IndexByte(s, '>')
+	body := s[at+1:]
+	for _, v := range cssColours() {
+		body = strings.ReplaceAll(body, ":"+v.colour.hex(), ":var(--"+v.name+")")
+	}
+	return fmt.Sprintf("<svg viewBox=\"0 0 %.5g %.5g\" width=\"%.5g\" height=\"%.5g\" role=\"img\" aria-labelledby=\"%s-t %s-d\" xmlns=\"http://www.w3.org/2000/svg\">\n<title id=\"%s-t\">%s</title><desc id=\"%s-d\">%s</desc>",
+		p.w.Points(), p.h.Points(), p.w.Points()*96/72, p.h.Points()*96/72, id, id, id, escape(title), id, escape(description)) + body
+}
+
+func escape(s string) string {
+	var b bytes.Buffer
+	if err := xml.EscapeText(&b, []byte(s)); err != nil {
+		panic(err) // a buffer does not fail
+	}
+	return b.String()
+}
+
+// PNG is the picture as pixels, on white paper.
+func (p *Picture) PNG() ([]byte, error) {
+	c := vgimg.NewWith(vgimg.UseWH(p.w, p.h), vgimg.UseDPI(dpi))
+	p.paint(draw.New(c))
+	var b bytes.Buffer
+	if _, err := (vgimg.PngCanvas{Canvas: c}).WriteTo(&b); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// Empty is a picture that says why there is none.
+func Empty(title, why string) *Picture {
+	return &Picture{w: width, h: 3 * vg.Centimeter, paint: func(c draw.Canvas) {
+		c = heading(c, title)
+		remark(c, "no data: "+why)
+	}}
+}
+
+// heading draws a title at the top left and returns what is left of the canvas.
+func heading(c draw.Canvas, title string) draw.Canvas {
+	c = draw.Crop(c, margin, -2*margin, margin, -margin)
+	if title == "" {
+		return c
+	}
+	text(c, titleText, draw.XLeft, vg.Point{X: c.Min.X, Y: c.Max.Y - titleText.size}, titleText.cut(title, c.Size().X))
+	return draw.Crop(c, 0, 0, 0, -titleText.line())
+}
+
+// headingHeight is what heading takes, with the margins.
+func headingHeight() vg.Length { return 2*margin + titleText.line() }
+
+const (
+	margin = 4 * vg.Length(1)
+	inner  = width - 3*margin // what heading leaves
+)

@@ -1,0 +1,159 @@
+package chart
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+)
+
+// Pair is a point of a scatter: a figure by two ways, with intervals; NaN = none.
+type Pair struct {
+	Label  string
+	Colour int
+	Glyph  int
+	Faded  bool // not to be trusted
+	X, Y   Range
+}
+
+// Range is a value and its interval.
+type Range struct{ V, Lo, Hi float64 }
+
+// Field is one panel of a scatter.
+type Field struct {
+	XAxis, YAxis string
+	Pairs        []Pair
+}
+
+const (
+	mostNamed = 4   // points per panel that are labelled
+	band      = 0.1 // of the identity line
+)
+
+// Scatter compares two ways to the same figure, panels in rows of three, on log
+// axes of one range each: the line is equality, the band ± 10 %. The farthest
+// points outside the band are named.
+func Scatter(title string, fields []Field, keys []Key) *Picture {
+	any := false
+	for _, f := range fields {
+		_, ok := f.span()
+		any = any || ok
+	}
+	if !any {
+		return Empty(title, "no cell was both measured and emulated or modelled")
+	}
+	const across = 3
+	side := (width - 2*margin - (across-1)*panelGap) / across
+	rows := (len(fields) + across - 1) / across
+	h := headingHeight() + legendHeight(keys, inner) + vg.Length(rows)*(side+panelGap)
+	return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
+		c = legend(heading(c, title), keys)
+		for i := range fields {
+			x := c.Min.X + vg.Length(i%across)*(side+panelGap)
+			y := c.Max.Y - vg.Length(i/across)*(side+panelGap)
+			fields[i].draw(box(c, x, y-side, x+side, y))
+		}
+	}}
+}
+
+// shown are the pairs that a log axis can show.
+func (f *Field) shown() []Pair {
+	return slices.DeleteFunc(slices.Clone(f.Pairs), func(p Pair) bool {
+		s := span{log: true}
+		return !s.shows(p.X.V) || !s.shows(p.Y.V)
+	})
+}
+
+func (f *Field) span() (span, bool) {
+	var vs []float64
+	for _, p := range f.shown() {
+		vs = append(vs, p.X.V, p.Y.V)
+	}
+	s, ok := spanOf(vs, true)
+	if ok {
+		s.lo, s.hi = s.lo/1.15, s.hi*1.15
+	}
+	return s, ok
+}
+
+func (f *Field) draw(c draw.Canvas) {
+	s, ok := f.span()
+	if !ok {
+		remark(c, f.YAxis+": no data")
+		return
+	}
+	pairs := f.shown()
+	d := axes{x: s, y: s, xLabel: f.XAxis, yLabel: f.YAxis}.draw(c)
+	identity(&d)
+	for _, p := range pairs {
+		p.draw(&d)
+	}
+	name(&d, pairs)
+	note := fmt.Sprintf("n %d", len(pairs))
+	if hidden := len(f.Pairs) - len(pairs); hidden > 0 {
+		note += fmt.Sprintf(", %d without a value", hidden)
+	}
+	text(d.Canvas, noteText, draw.XLeft, vg.Point{X: d.Min.X + 3, Y: d.Max.Y - 2 - noteText.size}, note)
+}
+
+// identity draws the line of equality in its band.
+func identity(f *frame) {
+	shift := vg.Length(math.Log(1+band)/math.Log(f.y.hi/f.y.lo)) * f.Size().Y
+	poly := []vg.Point{f.Min.Add(vg.Point{Y: -shift}), f.Max.Add(vg.Point{Y: -shift}), f.Max.Add(vg.Point{Y: shift}), f.Min.Add(vg.Point{Y: shift})}
+	f.FillPolygon(soft.faint(0.15), f.ClipPolygonXY(poly))
+	stroke(f.Canvas, line(soft, 0.8, nil), f.Min.X, f.Min.Y, f.Max.X, f.Max.Y)
+}
+
+func (p *Pair) colour() rgb {
+	if p.Faded {
+		return colourOf(Colours - 1)
+	}
+	return colourOf(p.Colour)
+}
+
+func (p *Pair) draw(f *frame) {
+	thin := draw.LineStyle{Color: p.colour().faint(0.6), Width: 0.7}
+	or := func(v, other float64) float64 {
+		if f.x.shows(v) {
+			return v
+		}
+		return other
+	}
+	x, y := f.X(p.X.V), f.Y(p.Y.V)
+	stroke(f.Canvas, thin, f.X(or(p.X.Lo, p.X.V)), y, f.X(or(p.X.Hi, p.X.V)), y)
+	stroke(f.Canvas, thin, x, f.Y(or(p.Y.Lo, p.Y.V)), x, f.Y(or(p.Y.Hi, p.Y.V)))
+	f.DrawGlyphNoClip(draw.GlyphStyle{Color: p.colour().colour(), Radius: 2.6, Shape: glyphOf(p.Glyph)}, vg.Point{X: x, Y: y})
+}
+
+// off is how far a point is from equality, as a ratio above 1.
+func (p *Pair) off() float64 { return math.Exp(math.Abs(math.Log(p.Y.V / p.X.V))) }
+
+// name labels the points farthest outside the band, where there is room.
+func name(f *frame, pairs []Pair) {
+	far := slices.DeleteFunc(slices.Clone(pairs), func(p Pair) bool { return p.off() <= 1+band || p.Label == "" })
+	slices.SortStableFunc(far, func(a, b Pair) int { return cmp.Compare(b.off(), a.off()) })
+	var taken []vg.Rectangle
+	for _, p := range pairs {
+		at := vg.Point{X: f.X(p.X.V), Y: f.Y(p.Y.V)}
+		taken = append(taken, vg.Rectangle{Min: at.Sub(vg.Point{X: 2.5, Y: 2.5}), Max: at.Add(vg.Point{X: 2.5, Y: 2.5})})
+	}
+	for _, p := range far[:min(len(far), mostNamed)] {
+		w := noteText.width(p.Label)
+		for _, side := range [...]vg.Point{{X: 5, Y: -3}, {X: -5 - w, Y: -3}, {X: -w / 2, Y: 5}, {X: -w / 2, Y: -11}} {
+			from := vg.Point{X: f.X(p.X.V), Y: f.Y(p.Y.V)}.Add(side)
+			r := vg.Rectangle{Min: from, Max: from.Add(vg.Point{X: w, Y: noteText.size})}
+			if f.Contains(r.Min) && f.Contains(r.Max) && !slices.ContainsFunc(taken, func(t vg.Rectangle) bool { return overlap(r, t) }) {
+				plate(f.Canvas, draw.XLeft, from.X, from.Y, p.Label)
+				taken = append(taken, r)
+				break
+			}
+		}
+	}
+}
+
+func overlap(a, b vg.Rectangle) bool {
+	return a.Min.X < b.Max.X && b.Min.X < a.Max.X && a.Min.Y < b.Max.Y && b.Min.Y < a.Max.Y
+}

@@ -1,0 +1,192 @@
+package chart
+
+import (
+	"fmt"
+
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+)
+
+// Strip is a row of a strip chart: one sample per panel.
+type Strip struct {
+	Label  string
+	Colour int
+	Glyph  int
+	Gap    bool     // some space above: a new group begins
+	Faded  bool     // not to be trusted
+	Cells  []Sample // one per panel
+}
+
+// Sample is what a row shows in one panel.
+type Sample struct {
+	Values        []float64 // sorted; may be thinned
+	N             int       // how many there were
+	Mid, Low, Top float64   // median and its interval; NaN = none
+}
+
+const (
+	stripRow   = 13 * vg.Length(1)
+	stripGap   = 5 * vg.Length(1)
+	stripDots  = 60 // up to so many values are drawn one by one
+	labelShare = 0.34
+)
+
+// Strips draws samples as rows, one panel per axis, on log axes: every value up
+// to 60 of them, else a box from the 25th to the 75th percentile with whiskers
+// to the 5th and 95th; over it the median with its interval, and n beside it.
+// Limits, one per axis, are lines; 0 = none.
+func Strips(title string, names []string, limits []float64, rows []Strip) *Picture {
+	ranges := make([]span, len(names))
+	any := false
+	for i := range names {
+		var ends []float64
+		for _, r := range rows {
+			ends = append(ends, extremes(r.Cells[i].Values)...)
+		}
+		s, ok := spanOf(ends, true)
+		if l := limits[i]; ok && l > s.lo/10 && l < s.hi*10 {
+			s, _ = spanOf(append(ends, l), true)
+		}
+		if !ok {
+			s = span{}
+		}
+		ranges[i], any = s, any || ok
+	}
+	if !any {
+		return Empty(title, "no request ended well")
+	}
+	keys := stripKeys(limits, rows)
+	h := headingHeight() + legendHeight(keys, inner) + axisHeight + rowsHeight(rows)
+	return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
+		c = legend(heading(c, title), keys)
+		left := labelWidth(rows, c.Size().X*labelShare)
+		each := (c.Size().X - left - panelGap*vg.Length(len(names)-1)) / vg.Length(len(names))
+		for i, name := range names {
+			x := c.Min.X + left + vg.Length(i)*(each+panelGap)
+			strips(box(c, x, c.Min.Y, x+each, c.Max.Y), name, ranges[i], limits[i], rows, i)
+		}
+		for i, r := range rows {
+			level(c, tickText, draw.XRight, vg.Point{X: c.Min.X + left - 4, Y: rowMiddle(rows, i, c.Max.Y)}, tickText.cut(r.Label, left-4))
+		}
+	}}
+}
+
+func rowsHeight(rows []Strip) (h vg.Length) {
+	for _, r := range rows {
+		h += stripRow
+		if r.Gap {
+			h += stripGap
+		}
+	}
+	return h
+}
+
+func labelWidth(rows []Strip, most vg.Length) (w vg.Length) {
+	for _, r := range rows {
+		w = max(w, tickText.width(r.Label)+6)
+	}
+	return min(w, most)
+}
+
+// rowMiddle is where row i stands, below a top edge.
+func rowMiddle(rows []Strip, i int, top vg.Length) vg.Length {
+	return top - rowsHeight(rows[:i+1]) + stripRow/2
+}
+
+// stripKeys explain what the rows are drawn with.
+func stripKeys(limits []float64, rows []Strip) []Key {
+	dots, boxes := false, false
+	for _, r := range rows {
+		for _, s := range r.Cells {
+			dots, boxes = dots || len(s.Values) > 0 && len(s.Values) <= stripDots, boxes || len(s.Values) > stripDots
+		}
+	}
+	keys := []Key{{Text: "median, 95 % interval", Colour: Colours - 1, Kind: MedianKey}}
+	if dots {
+		keys = append(keys, Key{Text: "one request", Colour: Colours - 1, Kind: DotKey})
+	}
+	if boxes {
+		keys = append(keys, Key{Text: "5th, 25th, 75th, 95th percentile", Colour: Colours - 1, Kind: BoxKey})
+	}
+	for _, l := range limits {
+		if l > 0 {
+			return append(keys, Key{Text: "limit", Kind: LimitKey})
+		}
+	}
+	return keys
+}
+
+// strips draws one panel.
+func strips(c draw.Canvas, name string, s span, limit float64, rows []Strip, panel int) {
+	if s.hi == 0 {
+		remark(c, name+": no data")
+		return
+	}
+	const note = 24 * vg.Length(1) // room for n
+	f := axes{x: s, xLabel: name}.draw(box(c, c.Min.X, c.Min.Y, c.Max.X-note, c.Max.Y))
+	if limit > s.lo && limit < s.hi {
+		stroke(f.Canvas, limitLine(), f.X(limit), f.Min.Y, f.X(limit), f.Max.Y)
+	}
+	for i := range rows {
+		y := rowMiddle(rows, i, c.Max.Y)
+		rows[i].draw(&f, rows[i].Cells[panel], y)
+		level(c, noteText, draw.XRight, vg.Point{X: c.Max.X, Y: y}, countText(rows[i].Cells[panel].N))
+	}
+}
+
+func countText(n int) string {
+	switch {
+	case n >= 1e6:
+		return fmt.Sprintf("n %.3gM", float64(n)/1e6)
+	case n >= 1e4:
+		return fmt.Sprintf("n %.3gk", float64(n)/1e3)
+	}
+	return fmt.Sprintf("n %d", n)
+}
+
+func (r *Strip) draw(f *frame, smp Sample, y vg.Length) {
+	col := colourOf(r.Colour)
+	if r.Faded {
+		col = colourOf(Colours - 1)
+	}
+	if n := len(smp.Values); n > stripDots {
+		at := func(p float64) vg.Length { return f.X(smp.Values[min(int(p*float64(n)), n-1)]) }
+		quartiles(f.Canvas, col, [4]vg.Length{at(0.05), at(0.25), at(0.75), at(0.95)}, y)
+	} else {
+		for _, v := range smp.Values {
+			if f.x.shows(v) {
+				f.DrawGlyphNoClip(dot(col), vg.Point{X: f.X(v), Y: y})
+			}
+		}
+	}
+	if !f.x.shows(smp.Mid) {
+		return
+	}
+	if f.x.shows(smp.Low) && f.x.shows(smp.Top) {
+		interval(f.Canvas, col, f.X(smp.Low), f.X(smp.Top), y)
+	}
+	median(f.Canvas, col, r.Glyph, vg.Point{X: f.X(smp.Mid), Y: y})
+}
+
+const stripHalf = 3.2 * vg.Length(1)
+
+// quartiles draws whiskers and a box at four places.
+func quartiles(c draw.Canvas, col rgb, at [4]vg.Length, y vg.Length) {
+	stroke(c, line(col, 0.8, nil), at[0], y, at[3], y)
+	fill(c, col.faint(0.3), at[1], y-stripHalf, at[2], y+stripHalf)
+}
+
+func interval(c draw.Canvas, col rgb, lo, hi, y vg.Length) {
+	stroke(c, line(col, 2.2, nil), lo, y, hi, y)
+	stroke(c, line(col, 1, nil), lo, y-stripHalf, lo, y+stripHalf)
+	stroke(c, line(col, 1, nil), hi, y-stripHalf, hi, y+stripHalf)
+}
+
+func median(c draw.Canvas, col rgb, glyph int, at vg.Point) {
+	c.DrawGlyphNoClip(draw.GlyphStyle{Color: paper.colour(), Radius: 3.9, Shape: glyphOf(glyph)}, at)
+	c.DrawGlyphNoClip(draw.GlyphStyle{Color: col.colour(), Radius: 2.8, Shape: glyphOf(glyph)}, at)
+}
+
+func dot(col rgb) draw.GlyphStyle {
+	return draw.GlyphStyle{Color: col.faint(0.45), Radius: 1.6, Shape: draw.CircleGlyph{}}
+}

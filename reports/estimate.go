@@ -1,0 +1,313 @@
+package reports
+
+import (
+	"math"
+	"slices"
+	"strconv"
+
+	"meibench/harness/record"
+)
+
+// Stat is an estimate with the 95 % interval that goes with it. A bound is NaN
+// where the sample is too small to give one, the value is NaN where there is
+// none at all.
+type Stat struct {
+	V, Lo, Hi float64
+	N         int  // observations behind it
+	Max       bool // a quantile that is the largest observation: N is too small for it
+}
+
+func unknown() Stat { return Stat{V: math.NaN(), Lo: math.NaN(), Hi: math.NaN()} }
+
+// bare is a value without an interval.
+func bare(v float64) Stat { return Stat{V: v, Lo: math.NaN(), Hi: math.NaN()} }
+
+const z95 = 1.959963984540054 // 97.5 % point of the normal distribution
+
+// quantile estimates the p-quantile of the distribution that sorted values were
+// drawn from, with the interval between two order statistics: it assumes that
+// the values are independent and nothing about their distribution.
+func quantile(sorted []float64, p float64) Stat {
+	n := len(sorted)
+	s := Stat{V: record.Quantile(sorted, p), Lo: math.NaN(), Hi: math.NaN(), N: n}
+	if n == 0 {
+		return s
+	}
+	s.Max = float64(n)*(1-p) < 1-1e-9
+	lo, hi := orderBounds(n, p)
+	if lo >= 1 {
+		s.Lo = sorted[lo-1]
+	}
+	if hi <= n {
+		s.Hi = sorted[hi-1]
+	}
+	return s
+}
+
+// orderBounds are the ranks, from 1, whose order statistics enclose the
+// p-quantile with at least 95 %: the largest lo with P(B < lo) <= 2.5 % and the
+// smallest hi with P(B >= hi) <= 2.5 %, where B is binomial. 0 and n+1 stand
+// for no bound.
+func orderBounds(n int, p float64) (lo, hi int) {
+	mean := float64(float64(n) * p)
+	sd := math.Sqrt(mean * (1 - p))
+	if n > 1000 && sd > 3 {
+		return max(int(math.Floor(mean-z95*sd)), 0), min(int(math.Ceil(mean+z95*sd))+1, n+1)
+	}
+	cdf, k := 0.0, 0
+	for ; k <= n; k++ { // cdf is P(B < k)
+		if cdf <= 0.025 {
+			lo = k
+		}
+		if cdf >= 0.975 {
+			break
+		}
+		cdf += binomial(n, k, p)
+	}
+	return lo, min(k, n+1)
+}
+
+func binomial(n, k int, p float64) float64 {
+	lg := func(x int) float64 { v, _ := math.Lgamma(float64(x) + 1); return v }
+	return math.Exp(lg(n) - lg(k) - lg(n-k) + float64(k)*math.Log(p) + float64(n-k)*math.Log1p(-p))
+}
+
+// share is the mean of n values in [0, 1] that sum to sum, with Wilson's score
+// interval: exact enough for any n where the values are 0 or 1, and wider than
+// needed where they lie between.
+func share(sum float64, n int) Stat {
+	if n == 0 {
+		return unknown()
+	}
+	nn := float64(n)
+	p := sum / nn
+	z2 := z95 * z95
+	mid := (p + z2/(2*nn)) / (1 + z2/nn)
+	half := z95 / (1 + z2/nn) * math.Sqrt(p*(1-p)/nn+z2/(4*nn*nn))
+	s := Stat{V: p, Lo: max(0, mid-half), Hi: min(1, mid+half), N: n}
+	if p <= 0 { // exactly, whatever rounding says
+		s.Lo = 0
+	}
+	if p >= 1 {
+		s.Hi = 1
+	}
+	return s
+}
+
+// scale turns SI base units into what people read: a column has one unit, chosen
+// by the median of its values.
+type scale struct {
+	unit string
+	by   float64 // values are divided by it
+	from float64 // smallest median that uses it
+}
+
+func timeScales() []scale {
+	return []scale{{"s", 1, 1}, {"ms", 1e-3, 1e-4}, {"µs", 1e-6, 0}}
+}
+func byteScales() []scale {
+	return []scale{{"GB", 1e9, 1e9}, {"MB", 1e6, 1e6}, {"kB", 1e3, 1e3}, {"B", 1, 0}}
+}
+func energyScales() []scale {
+	return []scale{{"kJ", 1e3, 1e3}, {"J", 1, 0.1}, {"mJ", 1e-3, 1e-4}, {"µJ", 1e-6, 0}}
+}
+
+// choose picks the scale for a list of values; without any it is the second,
+// the everyday one.
+func choose(scales []scale, values []float64) scale {
+	var known []float64
+	for _, v := range values {
+		if v > 0 && !math.IsInf(v, 0) {
+			known = append(known, v)
+		}
+	}
+	if len(known) == 0 {
+		return scales[1]
+	}
+	slices.Sort(known)
+	median := known[len(known)/2]
+	for _, s := range scales {
+		if median >= s.from {
+			return s
+		}
+	}
+	return scales[len(scales)-1]
+}
+
+// dash stands for a value that nobody knows.
+const dash = "–"
+
+// place is the power of ten of the last digit worth printing: two digits of the
+// half width of the interval, and never more than four of the value, or three
+// where the interval lacks an end.
+func place(s Stat) int {
+	digit := func(v float64) int { return int(math.Floor(math.Log10(v))) }
+	half, most := math.NaN(), 4 // digits
+	switch {
+	case !math.IsNaN(s.Lo) && !math.IsNaN(s.Hi):
+		half = (s.Hi - s.Lo) / 2
+	case !math.IsNaN(s.Lo):
+		half, most = s.V-s.Lo, 3
+	case !math.IsNaN(s.Hi):
+		half, most = s.Hi-s.V, 3
+	}
+	v := math.Abs(s.V)
+	p := math.MinInt
+	if v > 0 {
+		p = digit(v) - 2
+	}
+	if half > 0 {
+		p = digit(half) - 1
+		if v > 0 {
+			p = max(p, digit(v)-most+1)
+		}
+	}
+	if p == math.MinInt {
+		return 0
+	}
+	return p
+}
+
+// number prints v rounded to a power of ten.
+func number(v float64, place int) string {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return dash
+	}
+	if v == 0 {
+		return "0"
+	}
+	if place > 0 {
+		unit := math.Pow10(place)
+		return strconv.FormatFloat(math.Round(v/unit)*unit, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(v, 'f', min(-place, 12), 64)
+}
+
+// texts prints an estimate and its interval in a unit: "412", "[398, 431]".
+func (s Stat) texts(by float64) (value, interval string) {
+	if math.IsNaN(s.V) {
+		return dash, ""
+	}
+	s.V, s.Lo, s.Hi = s.V/by, s.Lo/by, s.Hi/by
+	at := place(s)
+	value = number(s.V, at)
+	if !math.IsNaN(s.Lo) || !math.IsNaN(s.Hi) {
+		interval = "[" + number(s.Lo, at) + ", " + number(s.Hi, at) + "]"
+	}
+	return value, interval
+}
+
+// String is the estimate with its interval, in the unit it is in.
+func (s Stat) String() string {
+	v, i := s.texts(1)
+	if i != "" {
+		v += " " + i
+	}
+	return v
+}
+
+// brief prints three significant digits.
+func brief(v float64) string { return number(v, place(bare(v))) }
+
+// seconds prints a time in its own unit: "412 ms".
+func seconds(v float64) string {
+	sc := choose(timeScales(), []float64{v})
+	return brief(v/sc.by) + " " + sc.unit
+}
+
+// percent prints a share; only all is 100 % and only none is 0 %.
+func percent(v float64) string {
+	switch p := 100 * v; {
+	case math.IsNaN(v):
+		return dash
+	case p > 99.9 && p < 100:
+		return ">99.9 %"
+	case p > 0 && p < 0.1:
+		return "<0.1 %"
+	case p == math.Trunc(p):
+		return strconv.FormatFloat(p, 'f', 0, 64) + " %"
+	default:
+		return strconv.FormatFloat(p, 'f', 1, 64) + " %"
+	}
+}
+
+// summary holds the figures of one group that tables print.
+type summary struct {
+	ttft50, ttft95, tpot50 Stat // seconds, OK requests
+	e2e50, e2e95, e2e99    Stat
+	goodput                Stat // requests per second within all limits
+	within                 Stat // share of requests within all limits
+	up, down               Stat // bytes per request
+	energy                 Stat // joules per request
+	energySource           uint8
+	quality                Stat
+	gap                    gap
+}
+
+// gap is how far the medians of a group are from those that were measured:
+// value / measured - 1; NaN without a measured twin.
+type gap struct{ ttft, tpot, e2e float64 }
+
+func summarise(g *Group) summary {
+	s := summary{
+		ttft50: quantile(g.TTFT, 0.5), ttft95: quantile(g.TTFT, 0.95), tpot50: quantile(g.TPOT, 0.5),
+		e2e50: quantile(g.E2E, 0.5), e2e95: quantile(g.E2E, 0.95), e2e99: quantile(g.E2E, 0.99),
+		goodput: unknown(), within: share(float64(g.Good), g.N),
+		up: unknown(), down: unknown(), energy: unknown(), quality: share(g.Quality.Sum, g.Quality.N),
+		gap: gap{math.NaN(), math.NaN(), math.NaN()},
+	}
+	if g.N == 0 {
+		return s
+	}
+	n := float64(g.N)
+	if offered := g.Offered.Seconds(); offered > 0 {
+		s.goodput = Stat{V: float64(g.Good) / offered, Lo: s.within.Lo * n / offered, Hi: s.within.Hi * n / offered, N: g.N}
+	}
+	s.up, s.down = bare(g.Up/n), bare(g.Down/n)
+	sum, source := g.joules()
+	s.energy, s.energySource = bare(sum/n), source
+	return s
+}
+
+// against sets the gap to a measured twin's medians.
+func (s *summary) against(m *summary) {
+	rel := func(a, b Stat) float64 {
+		if !(b.V > 0) {
+			return math.NaN()
+		}
+		return a.V/b.V - 1
+	}
+	s.gap = gap{rel(s.ttft50, m.ttft50), rel(s.tpot50, m.tpot50), rel(s.e2e50, m.e2e50)}
+}
+
+// median is the median of the absolute gaps that are known.
+func (g gap) median() float64 { return medianAbs([]float64{g.ttft, g.tpot, g.e2e}) }
+
+func medianAbs(vs []float64) float64 {
+	var known []float64
+	for _, v := range vs {
+		if !math.IsNaN(v) {
+			known = append(known, math.Abs(v))
+		}
+	}
+	slices.Sort(known)
+	if n := len(known); n > 0 && n%2 == 0 {
+		return (known[n/2-1] + known[n/2]) / 2
+	}
+	return record.Quantile(known, 0.5)
+}
+
+// summaries computes every group's figures, with gaps.
+func (v *view) summaries() map[*Group]*summary {
+	out := make(map[*Group]*summary, len(v.Groups))
+	for _, g := range v.Groups {
+		s := summarise(g)
+		out[g] = &s
+	}
+	for g, twin := range v.twin {
+		if twin != nil {
+			out[g].against(out[twin])
+		}
+	}
+	return out
+}

@@ -1,0 +1,228 @@
+package reports
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"meibench/hardware"
+	"meibench/harness/record"
+	"meibench/reports/chart"
+)
+
+// lit are an application's groups whose energy is known; of one mode, the most
+// trusted, if asked.
+func (b *builder) lit(app string, oneMode bool) (gs []*Group) {
+	for _, g := range b.of[app] {
+		if !math.IsNaN(b.sums[g].energy.V) {
+			gs = append(gs, g)
+		}
+	}
+	if oneMode && len(gs) > 0 {
+		best := slices.MinFunc(gs, func(x, y *Group) int { return modeRank(x.Cell.Mode) - modeRank(y.Cell.Mode) }).Cell.Mode
+		gs = slices.DeleteFunc(gs, func(g *Group) bool { return g.Cell.Mode != best })
+	}
+	return gs[:min(len(gs), mostBars)]
+}
+
+// energy draws the energy per request by part of the system.
+func (b *builder) energy() Figure {
+	apps := b.apps[:min(len(b.apps), mostApps)]
+	bars := 0
+	for _, app := range apps {
+		bars += len(b.lit(app, false))
+	}
+	var facets []chart.Facet
+	var alt []string
+	for _, app := range apps {
+		gs := b.lit(app, bars > mostBars)
+		if len(gs) == 0 {
+			continue
+		}
+		var totals []float64
+		for _, g := range gs {
+			totals = append(totals, b.sums[g].energy.V)
+		}
+		unit := choose(energyScales(), totals)
+		f := chart.Facet{Title: app + ", energy per request (" + unit.unit + ")"}
+		for _, g := range gs {
+			bar := chart.Stack{Label: b.label[g] + " · " + g.Cell.Mode, Total: brief(b.sums[g].energy.V/unit.by) + " " + unit.unit + sourceMark(b.sums[g].energySource), Faded: b.flags[g] != ""}
+			for _, e := range g.Energy {
+				bar.Parts = append(bar.Parts, e.Joules/float64(g.N)/unit.by)
+			}
+			f.Bars = append(f.Bars, bar)
+			alt = append(alt, app+" "+b.label[g]+" "+g.Cell.Mode+" "+bar.Total)
+		}
+		facets = append(facets, f)
+	}
+	keys := energyKeys(facets)
+	if len(alt) == 0 {
+		alt = append(alt, "the energy of no cell is known")
+	}
+	return Figure{Name: "energy", Title: "Energy per request by part of the system",
+		Caption: "Each bar is the energy of all requests over their number, failures included; each application has its own axis; cells with a step of unknown energy are left out. " +
+			markModelled + " " + hardware.Modelled.String() + ", " + markEmulated + " " + hardware.Emulated.String() + ", no mark: from a meter.",
+		Alt: altText("Energy per request", alt), Picture: chart.Stacks("energy per request by part", facets, keys)}
+}
+
+// energyKeys name the parts that spend anything in some bar; the others keep
+// their place without a name.
+func energyKeys(facets []chart.Facet) (keys []chart.Key) {
+	for p := range record.NumParts {
+		k := chart.Key{Colour: [...]int{0, 5, 2, 3}[p], Kind: chart.BarKey, Index: int(p)}
+		for _, f := range facets {
+			for _, bar := range f.Bars {
+				if bar.Parts[p] > 0 {
+					k.Text = p.String()
+				}
+			}
+		}
+		keys = append(keys, k)
+	}
+	return keys
+}
+
+// timeline draws where one request spent its time under each placement.
+func (b *builder) timeline(app, slug string) Figure {
+	gs, id := b.common(app)
+	f := Figure{Name: "timeline-" + slug, Title: app + ": where the time of one request goes"}
+	var alt []string
+	end := time.Duration(0)
+	for _, g := range gs {
+		end = max(end, g.find(id).Total)
+	}
+	unit := choose(timeScales(), []float64{end.Seconds()})
+	if end < time.Minute && end >= time.Second {
+		unit = timeScales()[1] // parts of a request are easier to compare in ms
+	}
+	var tracks []chart.Track
+	for _, g := range gs {
+		s := g.find(id)
+		t := chart.Track{Title: b.label[g] + ": " + seconds(s.Total.Seconds()), First: math.NaN()}
+		if s.FirstToken != record.Unset {
+			t.First = s.FirstToken.Seconds() / unit.by
+		}
+		t.Lanes = lanes(s, unit.by)
+		tracks = append(tracks, t)
+		alt = append(alt, b.label[g]+" "+spent(s))
+	}
+	mode := ""
+	if len(gs) > 0 {
+		mode = fmt.Sprintf("Request %d, %s: ", id, gs[0].Cell.Mode)
+	} else {
+		alt = append(alt, "no data")
+	}
+	f.Caption = mode + "the request, of those that ended well under every placement shown, whose end-to-end times are closest to the medians; one lane per node or link, time from its intended start."
+	f.Alt = altText("Timeline of one request for "+app, alt)
+	f.Picture = chart.Timeline(app, "time since the intended start ("+unit.unit+")", tracks, []chart.Key{
+		{Text: "compute", Kind: chart.SpanKey, Index: int(chart.ComputeSpan)}, {Text: "in a batch", Kind: chart.SpanKey, Index: int(chart.BatchSpan)},
+		{Text: "transfer", Kind: chart.SpanKey, Index: int(chart.TransferSpan)}, {Text: "queue", Kind: chart.SpanKey, Index: int(chart.QueueSpan)},
+		{Text: "wait", Kind: chart.SpanKey, Index: int(chart.WaitSpan)}, {Text: "first token", Kind: chart.FirstKey}})
+	return f
+}
+
+// spent sums a request's time by kind, in words.
+func spent(s *Sample) string {
+	var sums [record.Wait + 1]time.Duration
+	for _, sp := range s.Spans {
+		sums[min(sp.Kind, record.Wait)] += sp.End - sp.Start
+	}
+	var parts []string
+	for k := record.Compute; k <= record.Wait; k++ {
+		if sums[k] > 0 {
+			parts = append(parts, k.String()+" "+seconds(sums[k].Seconds()))
+		}
+	}
+	return list(parts)
+}
+
+// find is the sample of a request, nil if there is none that ended well.
+func (g *Group) find(id int) *Sample {
+	for i := range g.Samples {
+		if s := &g.Samples[i]; s.ID == id && s.Outcome == record.OK && len(s.Spans) > 0 {
+			return s
+		}
+	}
+	return nil
+}
+
+// common picks the most trusted mode in which some request ended well under
+// most placements, and the request whose times are closest to the medians.
+func (b *builder) common(app string) (gs []*Group, id int) {
+	for _, mode := range modes {
+		gs = nil
+		for _, g := range b.of[app] {
+			ok := slices.ContainsFunc(g.Samples, func(s Sample) bool { return g.find(s.ID) != nil })
+			if g.Cell.Mode == mode && ok && len(gs) < mostSeries {
+				gs = append(gs, g)
+			}
+		}
+		best := math.Inf(1)
+		for i := range gs { // candidates: the requests of any group, in its order
+			for _, s := range gs[i].Samples {
+				if off := b.off(gs, s.ID); off < best {
+					best, id = off, s.ID
+				}
+			}
+		}
+		if !math.IsInf(best, 1) {
+			return gs, id
+		}
+	}
+	return nil, 0
+}
+
+// off is how far a request's times are from the medians of all groups;
+// infinite if it did not end well in each.
+func (b *builder) off(gs []*Group, id int) (sum float64) {
+	for _, g := range gs {
+		s := g.find(id)
+		if s == nil || s.Total <= 0 {
+			return math.Inf(1)
+		}
+		sum += math.Abs(math.Log(s.Total.Seconds() / b.sums[g].e2e50.V))
+	}
+	if math.IsNaN(sum) {
+		return math.Inf(1)
+	}
+	return sum
+}
+
+const mostLanes = 12
+
+// lanes sorts a request's spans by node, in order of first use.
+func lanes(s *Sample, by float64) (out []chart.Lane) {
+	at := map[string]int{}
+	for _, sp := range s.Spans {
+		name := sp.Node
+		if name == "" {
+			name = "(waiting)"
+		}
+		i, ok := at[name]
+		if !ok {
+			if len(out) == mostLanes {
+				continue
+			}
+			i = len(out)
+			at[name] = i
+			out = append(out, chart.Lane{Label: name})
+		}
+		out[i].Spans = append(out[i].Spans, chart.TimeSpan{Kind: spanKind(sp.Kind), From: sp.Start.Seconds() / by, To: sp.End.Seconds() / by})
+	}
+	return out
+}
+
+func spanKind(k record.Kind) chart.SpanKind {
+	switch k {
+	case record.Compute:
+		return chart.ComputeSpan
+	case record.Transfer:
+		return chart.TransferSpan
+	case record.Queue:
+		return chart.QueueSpan
+	case record.Batch:
+		return chart.BatchSpan
+	}
+	return chart.WaitSpan
+}
