@@ -132,18 +132,13 @@ type RequestSpan struct {
 // Full streams the requests of run i with their spans, as they were recorded.
 func (s *Set) Full(i int) iter.Seq2[*record.Request, error] {
 	return func(yield func(*record.Request, error) bool) {
-		next, stop := iter.Pull2(s.Spans(i))
-		defer stop()
-		span, err, more := next()
-		for r, rowErr := range s.Rows(i) {
-			if rowErr != nil {
-				yield(nil, rowErr)
-				return
-			}
-			r.Spans = r.Spans[:0]
-			for more && err == nil && span.ID == r.ID {
-				r.Spans = append(r.Spans, span.Span)
-				span, err, more = next()
+		e := s.runs[i].at
+		spans := spanCursor{r: s.spans, at: e.FirstSpan, end: e.FirstSpan + e.Spans, run: i}
+		for r, err := range s.Rows(i) {
+			if err == nil {
+				if r.Spans, err = spans.of(r.ID, r.Spans[:0]); err != nil {
+					err = fmt.Errorf("read %s: %w", filepath.Join(s.Dir, SpansFile), err)
+				}
 			}
 			if err == nil {
 				err = r.Check()
@@ -156,7 +151,48 @@ func (s *Set) Full(i int) iter.Seq2[*record.Request, error] {
 				return
 			}
 		}
+		if spans.at != spans.end {
+			yield(nil, fmt.Errorf("read %s: %d spans of no request: %w", filepath.Join(s.Dir, SpansFile), spans.end-spans.at, errSchema))
+		}
 	}
+}
+
+// spanCursor walks the spans of a run beside its requests.
+type spanCursor struct {
+	r       *reader
+	at, end int64
+	run     int
+	b       *batch
+	from    int64 // first row of b
+}
+
+// of appends the spans of the request of an ID, which must be asked for in
+// order.
+func (c *spanCursor) of(id int, out []record.Span) (_ []record.Span, err error) {
+	defer safely(&err)
+	for ; c.at < c.end; c.at++ {
+		if c.b == nil || c.at >= c.from+batchRows {
+			if c.at < 0 || c.end > c.r.rows {
+				return out, fmt.Errorf("span rows up to %d of %d: %w", c.end, c.r.rows, errSchema)
+			}
+			if c.b, err = c.r.batch(int(c.at / batchRows)); err != nil {
+				return out, err
+			}
+			if c.b.err != nil {
+				return out, c.b.err
+			}
+			c.from = c.at / batchRows * batchRows
+		}
+		owner, span, run := c.b.span(int(c.at - c.from))
+		if run != c.run {
+			return out, fmt.Errorf("span row of run %d where run %d is expected: %w", run, c.run, errSchema)
+		}
+		if owner != id {
+			break
+		}
+		out = append(out, span)
+	}
+	return out, nil
 }
 
 // Copy records every run of a set in a run that is being written: shards of one
