@@ -1,6 +1,7 @@
 package llm
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -26,4 +27,21 @@ func TestTapeEqualsForward(t *testing.T) {
 	seqs := []Seq{{IDs: ids[:5], Cache: cache, Want: AllLogits}}
 	require.NoError(t, w.Forward(0, tinyTrain.Layers, seqs))
 	require.Equal(t, seqs[0].Out, tp.logits[:5*tinyTrain.Vocab])
+}
+
+// A model learns one sequence: begin (0), prompt 5 6, answer 7, end (1).
+func ExampleLearner() {
+	p, _ := NewTrainable(Config{Arch: Llama, Vocab: 8, Dim: 16, Layers: 1, Heads: 2, KVHeads: 1, FFN: 16, Context: 8, Tied: true})
+	p.Init(1)
+	l, _ := NewLearner(p, 1)
+	opt := NewAdamW(p)
+	var b Batch
+	b.Add([]int32{0, 5, 6, 7, 1}, 3, 0) // the first three are the prompt
+	for step := range 50 {
+		_, grad := l.Gradient([]Batch{b})
+		opt.Step(p, grad, Cosine(step, 5, 50, 1e-2, 1e-3))
+	}
+	loss, exact := l.Evaluate([]Batch{b})
+	fmt.Println(loss < 0.1, exact)
+	// Output: true [[true]]
 }

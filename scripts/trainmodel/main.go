@@ -104,7 +104,7 @@ func steps(r recipe, o options, s *state, l *llm.Learner, tok *token.Tokenizer) 
 		if o.steps > 0 && s.opt.Steps >= o.steps {
 			break
 		}
-		rate := llm.Cosine(s.opt.Steps, r.WarmUp, r.Steps, r.Peak, r.Floor)
+		rate := r.rate(s.opt.Steps)
 		now, grad := l.Gradient(b)
 		norm := s.opt.Step(s.params, grad, rate)
 		loss += 0.02 * (now - loss)

@@ -12,14 +12,14 @@ import (
 
 // state is what a run needs to go on.
 type state struct {
-	recipe string // the recipe as text: a checkpoint of another is refused
+	recipe recipe // a checkpoint of another is refused
 	params *llm.Trainable
 	opt    *llm.AdamW
 }
 
 // saved is a state in a file.
 type saved struct {
-	Recipe string
+	Recipe recipe
 	Flat   []float32
 	Opt    llm.AdamW
 }
@@ -38,7 +38,7 @@ func resume(r recipe, o options) (*state, error) {
 		return nil, err
 	}
 	p.Init(r.Seed)
-	s := &state{recipe: fmt.Sprintf("%+v", r), params: p, opt: llm.NewAdamW(p)}
+	s := &state{recipe: r, params: p, opt: llm.NewAdamW(p)}
 	s.opt.Decay = r.Decay
 	f, err := os.Open(o.checkpointFile())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -51,12 +51,20 @@ func resume(r recipe, o options) (*state, error) {
 	if err := gob.NewDecoder(f).Decode(&in); err != nil {
 		return nil, fmt.Errorf("resume from %s: %w", f.Name(), err)
 	}
-	if in.Recipe != s.recipe || len(in.Flat) != len(p.Flat) {
+	if !continues(in.Recipe, r, in.Opt.Steps) || len(in.Flat) != len(p.Flat) {
 		return nil, fmt.Errorf("resume from %s: it was made by another recipe; delete it or give another -checkpoint", f.Name())
 	}
 	copy(p.Flat, in.Flat)
 	*s.opt = in.Opt
 	return s, nil
+}
+
+// continues reports whether two recipes agree on everything up to a step.
+func continues(a, b recipe, step int) bool {
+	if step <= min(a.Hold, b.Hold) {
+		a.Hold, a.Steps = b.Hold, b.Steps
+	}
+	return fmt.Sprint(a) == fmt.Sprint(b)
 }
 
 // save replaces the checkpoint in one step, so that a crash leaves the old one.

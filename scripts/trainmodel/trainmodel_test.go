@@ -15,7 +15,7 @@ import (
 
 // small is a recipe that trains in a moment.
 var small = recipe{
-	Name: "small", Seed: 4, Steps: 6, Sequences: 10, WarmUp: 2, Peak: 1e-3, Floor: 1e-4, Mix: []int{0, 1, 2, 3, 4}, PromptWeight: 0.1,
+	Name: "small", Seed: 4, Steps: 6, Sequences: 10, WarmUp: 2, Peak: 1e-3, Floor: 1e-4, Mix: []int{0, 1, 2, 3, 4},
 	Shape: llm.Config{Arch: llm.Llama, Dim: 16, Layers: 1, Heads: 2, KVHeads: 1, FFN: 16, Context: 256, Tied: true},
 }
 
@@ -63,6 +63,19 @@ func TestSequences(t *testing.T) {
 		}
 		t.Logf("%s: %d tokens on average", task.Name, sum/400)
 	}
+}
+
+// Warm-up over 10 steps to 1, constant until 20, half a cosine down to 0.2 at 40:
+// at 30 the mean of both.
+func TestRate(t *testing.T) {
+	r := recipe{Steps: 40, WarmUp: 10, Hold: 20, Peak: 1, Floor: 0.2}
+	for step, want := range map[int]float64{0: 0.1, 9: 1, 10: 1, 19: 1, 20: 1, 30: 0.6, 40: 0.2} {
+		require.InDelta(t, want, r.rate(step), 1e-12, "step %d", step)
+	}
+	longer := r
+	longer.Steps, longer.Hold = 80, 60
+	require.True(t, continues(r, longer, 20))
+	require.False(t, continues(r, longer, 21))
 }
 
 // A run that was stopped and resumed ends with the bits of an unbroken one, on
