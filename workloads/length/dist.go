@@ -50,7 +50,7 @@ func (d *Dist) between(u float64) float64 {
 	var i int
 	var f float64
 	if d.p == nil {
-		x := u * float64(last)
+		x := float64(u * float64(last)) // rounded: fused into the next line f could fall under 0
 		i = min(int(x), last-1)
 		f = x - float64(i)
 	} else {

@@ -222,7 +222,7 @@ func TestGzip(t *testing.T) {
 	require.Equal(t, read(t, text), tr)
 	_, err = Read(strings.NewReader("\x1f\x8bnot really"), "f", Options{})
 	require.ErrorContains(t, err, "read gzip header")
-	// A bomb: 80 MB of blank lines pack a thousand to one.
+	// A bomb: 80 MB of blank pack a thousand to one.
 	_, err = Read(packed(t, io.LimitReader(blank{}, 80<<20)), "f", Options{})
 	require.ErrorContains(t, err, "unpacks to more than 200 times its size")
 	_, err = Read(io.LimitReader(dots{}, 2<<20), "f", Options{})
@@ -233,8 +233,9 @@ type blank struct{}
 
 func (blank) Read(p []byte) (int, error) {
 	for i := range p {
-		p[i] = '\n'
+		p[i] = ' '
 	}
+	p[len(p)-1] = '\n'
 	return len(p), nil
 }
 
@@ -277,4 +278,26 @@ func Example() {
 	}
 	fmt.Println(t.Format, len(t.Rows), t.Span(), fast.Span(), t.Stats().Prompt.Mean)
 	// Output: azure 3 2s 1s 549.6666666666666
+}
+
+func BenchmarkRead(b *testing.B) {
+	for _, f := range []struct{ format, line string }{
+		{"azure", "2023-11-16 18:17:03.9799600,4808,10\n"},
+		{"burstgpt", "5,ChatGPT,472,18,490,Conversation log\n"},
+		{"mooncake", `{"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]}` + "\n"},
+	} {
+		b.Run("format="+f.format, func(b *testing.B) {
+			const rows = 10_000
+			head := map[string]string{"azure": azureText + "\n", "burstgpt": "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"}[f.format]
+			text := head + strings.Repeat(f.line, rows)
+			b.SetBytes(int64(len(text)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := Read(strings.NewReader(text), "bench", Options{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*rows), "ns/row")
+		})
+	}
 }
