@@ -28,7 +28,7 @@ lint: staticcheck ## vet, staticcheck, and the house rules (format among them)
 	go vet ./... && go test ./internal/tidy
 
 staticcheck:
-	go run $(STATICCHECK) ./...
+	go run $(STATICCHECK) -matrix ./... <.ci/platforms
 
 bench: ## all benchmarks; COUNT=10 for benchstat
 	go test -run '^$$' -bench . -benchmem -count $(COUNT) ./...
