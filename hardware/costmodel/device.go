@@ -42,6 +42,7 @@ type Device struct {
 	mem   memory
 	opt   Options
 	busy  time.Duration
+	last  time.Duration  // end of the latest operation
 	outs  []hardware.Out // of the latest Run; valid until its caller blocks
 
 	accept, confide rng.Key
@@ -129,12 +130,18 @@ func (d *Device) Run(op *hardware.Op) (hardware.Result, error) {
 	}
 	d.slots.Acquire()
 	start := d.env.Now()
-	cost, busy := d.throttled(d.law.Cost(op), start)
+	cost := d.law.Cost(op)
+	if wake := d.law.Wake(op, start-d.last); wake > 0 {
+		cost.Time += wake
+		cost.Energy = d.law.energy(cost, cost.Time.Seconds())
+	}
+	cost, busy := d.throttled(cost, start)
 	if busy > 0 {
 		d.env.Sleep(busy)
 	}
 	d.slots.Release()
 	d.busy += busy
+	d.last = start + busy
 	return hardware.Result{Seqs: d.results(op, start, busy), Usage: d.usage(start, start+busy, cost)}, nil
 }
 

@@ -205,3 +205,27 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		require.Zero(t, testing.AllocsPerRun(100, func() { must(t, d, op) }))
 	})
 }
+
+// A decode step costs 1 ms here, and 300 µs more for the whole model after at
+// least 2 ms of idleness: half of that on half of its layers.
+func TestIdleDevicesPayForWakingUp(t *testing.T) {
+	p := sheet()
+	p.Fitted = []profiles.Fit{{Model: toy().Name, Kernel: "k", Source: "this test", Kind: profiles.Measured,
+		Prefill: profiles.Coefficients{Pass: 1e-3}, Decode: profiles.Coefficients{Pass: 1e-3},
+		Wake: profiles.Wake{After: 2e-3, Decode: 300e-6}}}
+	on(t, p, Options{}, func(env world.Env, d *Device) {
+		all, half := hardware.Span{Hi: 4}, hardware.Span{Hi: 2}
+		took := func(span hardware.Span, context int) time.Duration {
+			res := must(t, d, pass(hardware.Decode, span, hardware.Seq{ID: int64(span.Hi), Context: context, New: 1}))
+			return res.Usage.End - res.Usage.Start
+		}
+		require.Equal(t, time.Millisecond, took(all, 0), "at once")
+		env.Sleep(time.Millisecond)
+		require.Equal(t, time.Millisecond, took(all, 1), "not idle for long enough")
+		env.Sleep(2 * time.Millisecond)
+		require.Equal(t, 1300*time.Microsecond, took(all, 2))
+		require.Equal(t, time.Millisecond, took(all, 3), "awake again")
+		env.Sleep(time.Second)
+		require.Equal(t, 1150*time.Microsecond, took(half, 0))
+	})
+}

@@ -191,6 +191,18 @@ func (l *Law) fitted(op *hardware.Op, w *work) (float64, bool) {
 	return dot(&row, &[terms]float64{c.Pass, c.Layer, c.Token, c.Pair, c.Head, c.HeadToken}), true
 }
 
+// Wake is what op takes more on a device that was idle before it.
+func (l *Law) Wake(op *hardware.Op, idle time.Duration) time.Duration {
+	if len(l.fits) == 0 || op.Kind != hardware.Decode {
+		return 0
+	}
+	f := l.fit(op.Model)
+	if f == nil || f.Wake.Decode == 0 || idle.Seconds() < f.Wake.After {
+		return 0
+	}
+	return units.Seconds(float64(f.Wake.Decode*float64(op.Layers.Len())) / float64(op.Model.Layers))
+}
+
 // trainCost counts three passes (forward, backward through activations, backward
 // through weights: 6 FLOP per weight and token) that each read the weights, and
 // op.Bytes of gradients and optimiser state read and written once.

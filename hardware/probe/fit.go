@@ -373,8 +373,15 @@ func (t *timer) fit() (profiles.Fit, *Evidence, error) {
 	}
 	ev.WakePrefill = t.wake(hardware.Prefill)
 	ev.WakeDecode = t.wake(hardware.Decode)
+	if w := ev.WakeDecode.Value; w > 0 { // NaN where no pair was undisturbed
+		fit.Wake = profiles.Wake{After: wakeAfter.Seconds(), Decode: w}
+	}
 	return fit, ev, nil
 }
+
+// wakeAfter is the idleness from which on a step pays for waking up: shorter than
+// the sleeps it was measured with, longer than the gaps between steps of a batch.
+const wakeAfter = time.Millisecond
 
 func fitOnly(samples []costmodel.Sample, used []int) (profiles.Fit, error) {
 	chosen := make([]costmodel.Sample, 0, len(used))

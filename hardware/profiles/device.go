@@ -81,10 +81,20 @@ type Fit struct {
 	Kind    Kind         `yaml:"kind" json:"kind"`
 	Prefill Coefficients `yaml:"prefill" json:"prefill"` // also Verify
 	Decode  Coefficients `yaml:"decode" json:"decode"`
+	Wake    Wake         `yaml:"wake,omitempty" json:"wake,omitzero"`
 
 	Samples     int     `yaml:"samples" json:"samples"`
 	MedianError float64 `yaml:"median_error" json:"median_error"` // relative, on the samples themselves
 	P90Error    float64 `yaml:"p90_error" json:"p90_error"`
+}
+
+// Wake is what a decode step takes more when its device had nothing to do
+// before: processors sleep meanwhile, and other programs use the caches. A step
+// on a span of layers pays its share. Prefills are timed after a sleep to begin
+// with.
+type Wake struct {
+	After  float64 `yaml:"after" json:"after"`   // s of idleness from which on it is paid
+	Decode float64 `yaml:"decode" json:"decode"` // s, for the whole model
 }
 
 // Coefficients give the seconds of one operation on a span of layers:
@@ -152,6 +162,9 @@ func (d *DeviceSheet) check(c *checker) {
 		at := fmt.Sprintf("$.fitted[%d]", i)
 		if f.Model == "" || f.Kernel == "" {
 			c.add(at, "needs model and kernel")
+		}
+		if f.Wake.After < 0 || f.Wake.Decode < 0 {
+			c.add(at+".wake", "must not be negative")
 		}
 		if len(f.Source) < 3 || f.Kind == "" {
 			c.add(at+".source", "source and kind are missing: say who measured it and when")
