@@ -36,8 +36,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+
+	"meibench/internal/strictyaml"
 )
 
 // MaxFile is the largest suite file that is read.
@@ -225,16 +225,9 @@ func (f *file) override(set Set) error {
 // Parse reads a suite from YAML; where is named in errors. Overrides count as
 // part of the suite: they change its hash.
 func Parse(where string, text []byte, set ...Set) (*Suite, error) {
-	if len(text) > MaxFile {
-		return nil, fmt.Errorf("%s: a suite file may have at most %d bytes, this one has %d", where, MaxFile, len(text))
-	}
-	if err := refuseAliases(where, text); err != nil {
-		return nil, err
-	}
 	var f file
-	dec := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict(), yaml.DisallowUnknownField())
-	if err := dec.Decode(&f); err != nil {
-		return nil, located(where, err)
+	if err := strictyaml.Decode(where, text, MaxFile, &f); err != nil {
+		return nil, err
 	}
 	for _, item := range f.Matrix {
 		key, _ := item.Key.(string)
@@ -266,45 +259,6 @@ func Parse(where string, text []byte, set ...Set) (*Suite, error) {
 		return nil, err
 	}
 	return s, nil
-}
-
-// located turns the reader's "[line:column] what" into file:line:column.
-func located(where string, err error) error {
-	text := strings.TrimSpace(yaml.FormatError(err, false, true))
-	var line, column int
-	if n, _ := fmt.Sscanf(text, "[%d:%d]", &line, &column); n == 2 {
-		_, what, _ := strings.Cut(text, "] ")
-		return fmt.Errorf("%s:%d:%d: %s", where, line, column, what)
-	}
-	return fmt.Errorf("%s: %s", where, text)
-}
-
-// refuseAliases keeps a small file small: an alias can stand for any amount.
-func refuseAliases(where string, text []byte) error {
-	tree, err := parser.ParseBytes(text, 0)
-	if err != nil {
-		return located(where, err)
-	}
-	var found error
-	for _, doc := range tree.Docs {
-		ast.Walk(visitor(func(n ast.Node) {
-			if t := n.Type(); found == nil && (t == ast.AliasType || t == ast.AnchorType) {
-				p := n.GetToken().Position
-				found = fmt.Errorf("%s:%d:%d: aliases and anchors are not allowed here; write the value out", where, p.Line, p.Column)
-			}
-		}), doc.Body)
-	}
-	return found
-}
-
-type visitor func(ast.Node)
-
-// Visit implements ast.Visitor.
-func (v visitor) Visit(n ast.Node) ast.Visitor {
-	if n != nil {
-		v(n)
-	}
-	return v
 }
 
 // checkBy refuses conditions that can never hold.

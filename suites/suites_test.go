@@ -97,7 +97,7 @@ func TestBadSuites(t *testing.T) {
 		{"unknown mode", "cut: [1, 2]", "mode: [guessed]", `unknown mode "guessed"`},
 		{"same cell twice", "cut: [1, 2]", "cut: [1, 1]", "two cells"},
 		{"axis without values", "cut: [1, 2]", "cut: 1", "want a list"},
-		{"alias bomb", "cut: [1, 2]", "cut: &a [1]\n  batch: *a", "aliases and anchors are not allowed"},
+		{"alias bomb", "cut: [1, 2]", "cut: &a [1]\n  batch: *a", "aliases, anchors and tags are not allowed"},
 		{"condition on no axis", "matrix:", "by: {app: {ar: {site: t}}}\nmatrix:", "by.app: the matrix has no axis app"},
 		{"condition of a wrong type", "matrix:", "by: {cut: {1: {site: 3}}}\nmatrix:", "by.cut.1: site: want a name"},
 		{"not YAML", "name: x", "name: [", "x.yaml"},

@@ -12,10 +12,10 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 
 	"meibench/internal/canon"
 	"meibench/internal/sourced"
+	"meibench/internal/strictyaml"
 	"meibench/workloads/arrival"
 	"meibench/workloads/length"
 	"meibench/workloads/traces"
@@ -110,13 +110,13 @@ func Parse(name string, text []byte) (*File, error) {
 	if len(text) > MaxFile {
 		return nil, tooLarge(name, int64(len(text)))
 	}
-	tree, err := parseTree(name, text)
+	tree, err := strictyaml.Parse(name, text, MaxFile)
 	if err != nil {
 		return nil, err
 	}
 	var doc document
 	if err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(&doc); err != nil {
-		return nil, located(name, err)
+		return nil, strictyaml.Located(name, err)
 	}
 	at := position{name, text, tree}
 	f := &File{Trace: doc.Run.Trace}
@@ -219,102 +219,6 @@ func (r *runSection) spec(app *App) (Spec, error) {
 		return s, sourced.Within("run.trace", fmt.Errorf("scenario %q replays no trace: remove it, or choose scenario trace", string(scenario)))
 	}
 	return s, nil
-}
-
-// Bounds of what is handed to the YAML reader. Its time grows with the square
-// of the number of tokens: a file of 1 MiB can take minutes.
-const (
-	maxNesting = 32     // levels; ours need five
-	maxEntries = 10_000 // keys and items
-)
-
-// parseTree refuses what a workload file has no use for: several documents,
-// aliases and anchors (an alias can stand for any amount), tags, and nesting
-// without end, which would exhaust the reader.
-func parseTree(name string, text []byte) (*ast.File, error) {
-	if err := bounded(name, string(text)); err != nil {
-		return nil, err
-	}
-	tree, err := parser.ParseBytes(text, 0)
-	if err != nil {
-		return nil, located(name, err)
-	}
-	if len(tree.Docs) > 1 {
-		return nil, fmt.Errorf("%s: %d documents: a workload file holds one; remove the lines ---", name, len(tree.Docs))
-	}
-	refuse := &refusal{name: name}
-	for _, doc := range tree.Docs {
-		if doc.Body == nil {
-			return nil, fmt.Errorf("%s: the file is empty: a workload needs at least a name, a base and run", name)
-		}
-		ast.Walk(refuse, doc.Body)
-	}
-	if len(tree.Docs) == 0 {
-		return nil, fmt.Errorf("%s: the file is empty: a workload needs at least a name, a base and run", name)
-	}
-	return tree, refuse.err
-}
-
-// bounded counts marks that can open a level or an entry, wherever they stand:
-// a file that passes is harmless to read, and no honest one comes near.
-func bounded(name, text string) error {
-	depth, entries := 0, 0
-	for i, line := range strings.Split(text, "\n") {
-		items, marks := strings.Count(line, "- "), 0
-		for _, c := range []byte(line) {
-			switch c {
-			case '[', '{':
-				depth++
-				marks++
-			case ']', '}':
-				depth = max(0, depth-1)
-				marks++
-			case ',', ':', '&', '*', '!', '|', '>', '<', '?', '%', '@', '\'', '"':
-				marks++
-			}
-			if depth > maxNesting {
-				break
-			}
-		}
-		indent := len(line) - len(strings.TrimLeft(line, " \t-?:"))
-		if depth > maxNesting || items > maxNesting || indent > 8*maxNesting {
-			return fmt.Errorf("%s:%d:1: nested too deeply: a workload file has at most %d levels", name, i+1, maxNesting)
-		}
-		if entries += 1 + items + marks; entries > maxEntries {
-			return fmt.Errorf("%s:%d:1: more than %d keys, items, lines and marks: this is no workload file", name, i+1, maxEntries)
-		}
-	}
-	return nil
-}
-
-// refusal finds the first node of a kind that is not allowed.
-type refusal struct {
-	name string
-	err  error
-}
-
-// Visit implements ast.Visitor.
-func (r *refusal) Visit(n ast.Node) ast.Visitor {
-	if n == nil || r.err != nil {
-		return nil
-	}
-	switch n.Type() {
-	case ast.AliasType, ast.AnchorType, ast.MergeKeyType, ast.TagType:
-		p := n.GetToken().Position
-		r.err = fmt.Errorf("%s:%d:%d: aliases, anchors and tags are not allowed here: write the value out", r.name, p.Line, p.Column)
-	}
-	return r
-}
-
-// located turns the reader's "[line:column] what" into file:line:column.
-func located(name string, err error) error {
-	text := strings.TrimSpace(yaml.FormatError(err, false, true))
-	var line, column int
-	if n, _ := fmt.Sscanf(text, "[%d:%d]", &line, &column); n == 2 {
-		_, what, _ := strings.Cut(text, "] ")
-		return fmt.Errorf("%s:%d:%d: %s", name, line, column, what)
-	}
-	return fmt.Errorf("%s: %s", name, text)
 }
 
 // position knows where the fields of a file stand.

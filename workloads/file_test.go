@@ -109,7 +109,7 @@ func TestParseErrors(t *testing.T) {
 		{"path without a trace", "name: x\nbase: ar\nrun: {requests: 1, trace: a.csv}\n", "run.trace: scenario \"open\" replays no trace"},
 		{"alias", "name: &n x\nbase: *n\n", "aliases, anchors and tags are not allowed here: write the value out"},
 		{"tag", "name: !!str x\n", "w.yaml:1:7: aliases, anchors and tags"},
-		{"two documents", "name: x\n---\nname: y\n", "2 documents: a workload file holds one"},
+		{"two documents", "name: x\n---\nname: y\n", "2 documents: a file holds one"},
 		{"empty", "", "the file is empty"},
 		{"only a comment", "# nothing\n", "the file is empty"},
 		{"not YAML", "name: [x\n", "w.yaml:1:"},

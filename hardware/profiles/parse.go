@@ -16,6 +16,8 @@ import (
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"meibench/internal/strictyaml"
 )
 
 // MaxFileBytes is the largest profile file that is read. The largest embedded
@@ -80,6 +82,9 @@ func strict(name string, data []byte, dst any) (*file, error) {
 	f := &file{name: name, data: data}
 	if len(data) > MaxFileBytes {
 		return nil, &Error{File: name, Message: fmt.Sprintf("file has %d bytes: a profile has at most %d", len(data), MaxFileBytes)}
+	}
+	if err := strictyaml.Bound(name, string(data)); err != nil {
+		return nil, err
 	}
 	for _, tk := range lexer.Tokenize(string(data)) {
 		switch tk.Type {
