@@ -20,7 +20,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"meibench/harness/record"
@@ -214,7 +213,7 @@ func interleave(arms []*arm, repeats int) []*arm {
 			}
 		}
 		if len(at) > 0 {
-			rand.New(rng.Stream(round[at[0]].seed, "order", r)).Shuffle(len(at), func(i, j int) {
+			rng.Stream(round[at[0]].seed, "order", r).Shuffle(len(at), func(i, j int) {
 				round[at[i]], round[at[j]] = round[at[j]], round[at[i]]
 			})
 		}

@@ -155,7 +155,6 @@ var Exceptions = []Exception{
 	{"params", "reports/chart/style.go:stroke", 6, "to be split"},
 	{"func", "reports/demo_test.go:request", 71, "to be split"},
 	{"link", "README.md", 0, "BENCHMARKS.md and the picture are being made"},
-	{"ban", "harness/harness.go", 0, "rng.Stream is a *rand.Rand already: being edited"},
 	{"params", "reference/llm/train_learner.go:adam", 6, "to be split"},
 	{"params", "reference/llm/train_ops.go:RMSNormGrad", 8, "to move to reference/tensor, where kernels live"},
 	{"params", "reference/llm/train_ops.go:SwiGLUGrad", 6, "to move to reference/tensor, where kernels live"},
