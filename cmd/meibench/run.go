@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"meibench/hardware/profiles"
 	"meibench/harness"
@@ -54,7 +55,12 @@ func newRun(a *app) *cobra.Command {
 		},
 		RunE: func(c *cobra.Command, args []string) error { return a.run(c.Context(), f, args) },
 	}
-	fs := c.Flags()
+	f.register(c.Flags())
+	return c
+}
+
+// register declares the flags.
+func (f *runFlags) register(fs *pflag.FlagSet) {
 	for _, key := range []string{"app", "pipeline", "site", "mode"} {
 		f.filters[key] = fs.StringSlice(key, nil, "only cells with this "+key+" (repeat or separate by commas)")
 	}
@@ -70,7 +76,6 @@ func newRun(a *app) *cobra.Command {
 	fs.BoolVar(&f.dryRun, "dry-run", false, "list the cells and what they would take, and run nothing")
 	fs.BoolVar(&f.quick, "quick", false, "a quarter of the requests; marks every output NOT COMPARABLE")
 	fs.BoolVar(&f.noReport, "no-report", false, "do not write report.md and report.html")
-	return c
 }
 
 func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
