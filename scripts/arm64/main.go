@@ -64,19 +64,15 @@ func run(suite string, tests, args []string) error {
 	}
 	defer os.RemoveAll(scratch)
 	fmt.Println("== random streams")
-	if err := streams(qemu, scratch); err != nil {
-		return err
-	}
+	failed := streams(qemu, scratch)
 	if suite != "" {
 		fmt.Println("== modelled run of", suite)
-		if err := modelled(qemu, scratch, append([]string{suite}, args...)); err != nil {
-			return err
-		}
+		failed = errors.Join(failed, modelled(qemu, scratch, append([]string{suite}, args...)))
 	}
 	fmt.Println("== tests")
 	test := arm(exec.Command("go", append([]string{"test", "-timeout", "30m", "-exec", qemu}, tests...)...))
 	test.Stdout, test.Stderr = os.Stdout, os.Stderr
-	return test.Run()
+	return errors.Join(failed, test.Run())
 }
 
 // emulator finds qemu-user, and installs it if it may.
