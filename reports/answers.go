@@ -39,20 +39,25 @@ func (b *builder) answer(app string) string {
 	mode := slices.MinFunc(valid, func(a, b *Group) int { return modeRank(a.Cell.Mode) - modeRank(b.Cell.Mode) }).Cell.Mode
 	chosen := slices.DeleteFunc(slices.Clone(valid), func(g *Group) bool { return g.Cell.Mode != mode })
 	b.rank(chosen)
-	best := chosen[0]
-	text := fmt.Sprintf("%s, %s: ", name, mode)
+	sentences := []string{b.fastest(chosen)}
 	if limited(chosen) {
-		text += b.verdict(chosen)
-	} else {
-		text += b.fastest(chosen)
+		sentences[0] = b.verdict(chosen)
 	}
-	if s := b.cheapest(chosen); s != "" {
-		text += " " + s
+	var out []string
+	for _, g := range b.of[app] {
+		if g.Cell.Mode == mode && b.flags[g] != "" {
+			out = append(out, b.label[g])
+		}
 	}
-	if s := b.dissent(valid, best, mode); s != "" {
-		text += " " + s
+	if len(out) > 0 {
+		sentences = append(sentences, fmt.Sprintf("Not judged, as INVALID: %s.", list(out)))
 	}
-	return text
+	for _, s := range []string{b.cheapest(chosen), b.dissent(valid, chosen)} {
+		if s != "" {
+			sentences = append(sentences, s)
+		}
+	}
+	return name + ", " + mode + ": " + strings.Join(sentences, " ")
 }
 
 // rank orders placements: more requests within the limits first, then the lower
@@ -83,39 +88,53 @@ func limited(gs []*Group) bool {
 	})
 }
 
-// verdict names the best placement under limits, the others, and whether the
-// sample can tell them apart.
+// verdict names the placements that did best under limits, the others, and
+// whether the sample can tell them apart.
 func (b *builder) verdict(gs []*Group) string {
 	best := gs[0]
 	s := b.sums[best]
-	var text string
-	switch {
-	case best.Good == 0:
-		text = fmt.Sprintf("no placement met the limits (%s) for any request; the fastest was %s", limitText(&best.Cell), b.label[best])
-	case best.Good == best.N:
-		text = fmt.Sprintf("%s met the limits (%s) for all %d requests", b.label[best], limitText(&best.Cell), best.N)
-	default:
-		text = fmt.Sprintf("%s met the limits (%s) for most: %d of %d requests", b.label[best], limitText(&best.Cell), best.Good, best.N)
-		if 2*best.Good <= best.N {
-			text = fmt.Sprintf("no placement met the limits (%s) for more than %d of %d requests, which was %s", limitText(&best.Cell), best.Good, best.N, b.label[best])
-		}
+	if best.Good == 0 {
+		return fmt.Sprintf("no placement met the limits (%s) for any request; the fastest was %s with %s.", limitText(&best.Cell), b.label[best], b.times(best))
 	}
-	text += fmt.Sprintf(" (%s, 95 %% interval %s to %s), with ", percent(s.within.V), percent(s.within.Lo), percent(s.within.Hi)) + b.times(best)
-	var others, close []string
-	for _, g := range gs[1:] {
-		others = append(others, fmt.Sprintf("%s %d of %d", b.label[g], g.Good, g.N))
-		if b.sums[g].within.Hi >= s.within.Lo {
+	var leaders, others, close []string
+	for _, g := range gs {
+		switch {
+		case b.sums[g].within.V == s.within.V:
+			leaders = append(leaders, b.label[g])
+			continue
+		case b.sums[g].within.Hi >= s.within.Lo:
 			close = append(close, b.label[g])
 		}
+		others = append(others, fmt.Sprintf("%s %d of %d", b.label[g], g.Good, g.N))
 	}
+	text := fmt.Sprintf("%s met the limits (%s) for %s", list(leaders), limitText(&best.Cell), most(best))
+	if len(leaders) > 1 {
+		text += " each"
+	}
+	text += fmt.Sprintf(" (%s, 95 %% interval %s)", percent(s.within.V), percentage(s.within).Detail)
+	if len(leaders) > 1 {
+		text += "; of these " + b.label[best] + " was the fastest"
+	}
+	text += " with " + b.times(best)
 	if len(others) > 0 {
 		text += "; " + list(others)
 	}
 	text += "."
 	if len(close) > 0 {
-		text += fmt.Sprintf(" So few requests do not tell the shares of %s apart.", list(append([]string{b.label[best]}, close...)))
+		text += fmt.Sprintf(" So few requests do not tell the share of %s from that of %s.", list(leaders), list(close))
 	}
 	return text
+}
+
+// most counts the requests that met the limits.
+func most(g *Group) string {
+	switch {
+	case g.Good == g.N:
+		return fmt.Sprintf("all %s", plural(g.N, "request", "requests"))
+	case 2*g.Good <= g.N:
+		return fmt.Sprintf("only %d of %d requests", g.Good, g.N)
+	}
+	return fmt.Sprintf("%d of %d requests", g.Good, g.N)
 }
 
 // times are a group's medians in words.
@@ -176,26 +195,35 @@ func (b *builder) cheapest(gs []*Group) string {
 	return fmt.Sprintf("Least energy per request: %s %s; most: %s %s.", b.label[first], text(first), b.label[last], text(last))
 }
 
-// dissent says where a less trusted mode would have picked another placement.
-func (b *builder) dissent(valid []*Group, best *Group, mode string) string {
-	var same, other []string
-	for _, m := range modes[min(modeRank(mode)+1, len(modes)):] {
-		gs := slices.DeleteFunc(slices.Clone(valid), func(g *Group) bool { return g.Cell.Mode != m })
+// dissent says whether the less trusted modes would have picked the same of the
+// placements.
+func (b *builder) dissent(valid, chosen []*Group) string {
+	first := map[string][]string{} // placement -> modes that put it first
+	var order []string
+	best := b.label[chosen[0]]
+	for _, m := range modes[min(modeRank(chosen[0].Cell.Mode)+1, len(modes)):] {
+		gs := slices.DeleteFunc(slices.Clone(valid), func(g *Group) bool {
+			return g.Cell.Mode != m || !slices.ContainsFunc(chosen, func(c *Group) bool { return b.label[c] == b.label[g] })
+		})
 		if len(gs) < 2 {
 			continue
 		}
 		b.rank(gs)
-		if b.label[gs[0]] == b.label[best] {
-			same = append(same, m)
-		} else {
-			other = append(other, fmt.Sprintf("the %s cells put %s first", m, b.label[gs[0]]))
+		l := b.label[gs[0]]
+		if first[l] == nil && l != best {
+			order = append(order, l)
 		}
+		first[l] = append(first[l], m)
+	}
+	var others []string
+	for _, l := range order {
+		others = append(others, fmt.Sprintf("the %s cells put %s first", list(first[l]), l))
 	}
 	switch {
-	case len(other) > 0:
-		return "But " + list(other) + "."
-	case len(same) > 0:
-		return fmt.Sprintf("The %s cells put the same placement first.", list(same))
+	case len(others) > 0:
+		return "But " + list(others) + "."
+	case len(first[best]) > 0:
+		return fmt.Sprintf("The %s cells put the same placement first.", list(first[best]))
 	}
 	return ""
 }

@@ -13,6 +13,7 @@ import (
 
 	"meibench/harness/record"
 	"meibench/harness/results"
+	"meibench/harness/stats"
 )
 
 // Data is what a report is made of: runs and, per cell, the columns that tables
@@ -42,7 +43,8 @@ type Group struct {
 	Outcomes [record.Cancelled + 1]int
 	Offered  time.Duration // summed horizons
 
-	TTFT, TPOT, E2E []float64 // seconds, of OK requests; sorted by Seal
+	TTFT, TPOT, E2E []float64 // seconds, of OK requests
+	Tau             float64   // so many successive requests are worth one independent one
 
 	Up, Down float64 // bytes, of all requests
 	Energy   [record.NumParts]PartEnergy
@@ -51,7 +53,35 @@ type Group struct {
 
 	Samples []Sample // spans of a few early requests
 
-	dark bool // energy of some request is unknown
+	dark    bool // energy of some request is unknown
+	repeats [][numFigures]float64
+}
+
+// Figures that are kept per repeat: quantiles, in the order of quantiles, then
+// shares and rates.
+const (
+	ttft50 = iota
+	ttft95
+	tpot50
+	e2e50
+	e2e95
+	e2e99
+	withinShare
+	goodRate
+	numFigures
+)
+
+// pQuantile is a quantile that reports print.
+type pQuantile struct {
+	of func(*Group) *[]float64
+	p  float64
+}
+
+func quantiles() [withinShare]pQuantile {
+	ttft := func(g *Group) *[]float64 { return &g.TTFT }
+	tpot := func(g *Group) *[]float64 { return &g.TPOT }
+	e2e := func(g *Group) *[]float64 { return &g.E2E }
+	return [...]pQuantile{{ttft, 0.5}, {ttft, 0.95}, {tpot, 0.5}, {e2e, 0.5}, {e2e, 0.95}, {e2e, 0.99}}
 }
 
 // PartEnergy is what one part of the system spent on all requests of a group.
@@ -63,9 +93,8 @@ type PartEnergy struct {
 
 // Score sums task scores.
 type Score struct {
-	N      int
-	Sum    float64
-	Binary bool // every score is 0 or 1
+	N   int
+	Sum float64
 }
 
 // Sample is one request with its spans, times counted from its intended start.
@@ -101,13 +130,49 @@ func (d *Data) Add(run int, c record.Cell, rows iter.Seq2[*record.Request, error
 	g := d.group(run, cleanCell(c))
 	g.Cells = append(g.Cells, cleanCell(c))
 	g.Offered += c.Horizon
+	before := mark{len(g.TTFT), len(g.TPOT), len(g.E2E), g.N, g.Good}
 	for r, err := range rows {
 		if err != nil {
 			return err
 		}
 		g.add(&c, r)
 	}
+	g.closeRepeat(&c, before)
 	return nil
+}
+
+// mark is how much a group held before a repeat.
+type mark struct{ ttft, tpot, e2e, n, good int }
+
+const (
+	enoughRepeats = 6  // from here on the unit of inference is the repeat
+	leastForTau   = 40 // stats.Tau cannot tell anything of fewer requests
+	clearTau      = 3  // independent requests stay below it 19 times in 20
+)
+
+// closeRepeat works out what a repeat says on its own. Its requests are still in
+// order of their intended starts, which stats.Tau needs; afterwards they are
+// sorted by value.
+func (g *Group) closeRepeat(c *record.Cell, before mark) {
+	parts := [...][]float64{g.TTFT[before.ttft:], g.TPOT[before.tpot:], g.E2E[before.e2e:]}
+	for _, part := range parts {
+		if len(part) >= leastForTau {
+			if tau := stats.Tau(part, 0.95); tau > clearTau {
+				g.Tau = max(g.Tau, tau)
+			}
+		}
+		slices.Sort(part)
+	}
+	var rep [numFigures]float64
+	for i, of := range [...]int{0, 0, 1, 2, 2, 2} {
+		rep[i] = record.Quantile(parts[of], quantiles()[i].p)
+	}
+	n, good := float64(g.N-before.n), float64(g.Good-before.good)
+	rep[withinShare], rep[goodRate] = good/n, math.NaN()
+	if c.Horizon > 0 {
+		rep[goodRate] = good / c.Horizon.Seconds()
+	}
+	g.repeats = append(g.repeats, rep)
 }
 
 // group finds the group of a clean cell or makes it.
@@ -115,7 +180,7 @@ func (d *Data) group(run int, c record.Cell) *Group {
 	key := strings.Join([]string{strconv.Itoa(run), c.Suite, c.Name, c.App, c.Pipeline, c.Site, c.Model, c.Mode, paramText(c.Params)}, "\x00")
 	g := d.at[key]
 	if g == nil {
-		g = &Group{Run: run, Cell: c, Quality: Score{Binary: true}}
+		g = &Group{Run: run, Cell: c, Tau: 1}
 		d.at[key] = g
 		d.Groups = append(d.Groups, g)
 	}
@@ -133,7 +198,6 @@ func (g *Group) add(c *record.Cell, r *record.Request) {
 	if !math.IsNaN(r.Quality) {
 		g.Quality.N++
 		g.Quality.Sum += r.Quality
-		g.Quality.Binary = g.Quality.Binary && (r.Quality == 0 || r.Quality == 1)
 	}
 	if r.Err != "" && len(g.Errors) < mostErrors {
 		if e := clean(r.Err, mostText); !slices.Contains(g.Errors, e) {
@@ -195,9 +259,12 @@ func (s *Sample) span(sp record.Span) {
 	}
 }
 
-// seal sorts what Add collected. Build calls it; twice does no harm.
+// seal sorts the samples over repeats. Build calls it; twice does no harm.
 func (d *Data) seal() {
 	for _, g := range d.Groups {
+		if len(g.Cells) < 2 {
+			continue
+		}
 		for _, list := range [][]float64{g.TTFT, g.TPOT, g.E2E} {
 			slices.Sort(list)
 		}

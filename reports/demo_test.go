@@ -1,8 +1,8 @@
 package reports
 
 import (
+	"errors"
 	"flag"
-	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -93,12 +93,16 @@ func (p *player) request(id int) *record.Request {
 			r.Quality = 1
 		}
 	}
-	var err error
-	if rng.Float64(&l) < 0.01 {
-		err = fmt.Errorf("uplink lost")
-	}
-	r.Finish(now, err)
+	r.Finish(now, p.fate(&l))
 	return r
+}
+
+// fate loses one request in a hundred.
+func (p *player) fate(l *rng.Luck) error {
+	if rng.Float64(l) < 0.01 {
+		return errors.New("uplink lost")
+	}
+	return nil
 }
 
 // demo is a run like the quickstart's, with n requests per cell.

@@ -3,9 +3,11 @@ package reports
 import (
 	"math"
 	"slices"
+	"sort"
 	"strconv"
 
 	"meibench/harness/record"
+	"meibench/harness/stats"
 )
 
 // Stat is an estimate with the 95 % interval that goes with it. A bound is NaN
@@ -22,24 +24,26 @@ func unknown() Stat { return Stat{V: math.NaN(), Lo: math.NaN(), Hi: math.NaN()}
 // bare is a value without an interval.
 func bare(v float64) Stat { return Stat{V: v, Lo: math.NaN(), Hi: math.NaN()} }
 
-const z95 = 1.959963984540054 // 97.5 % point of the normal distribution
+const confidence = 0.95
 
 // quantile estimates the p-quantile of the distribution that sorted values were
-// drawn from, with the interval between two order statistics: it assumes that
-// the values are independent and nothing about their distribution.
-func quantile(sorted []float64, p float64) Stat {
+// drawn from, with the interval between two order statistics. Tau of the values
+// are worth one independent value; nothing is assumed of their distribution.
+func quantile(sorted []float64, p, tau float64) Stat {
 	n := len(sorted)
 	s := Stat{V: record.Quantile(sorted, p), Lo: math.NaN(), Hi: math.NaN(), N: n}
 	if n == 0 {
 		return s
 	}
 	s.Max = float64(n)*(1-p) < 1-1e-9
-	lo, hi := orderBounds(n, p)
+	worth := max(int(float64(n)/tau), 1)
+	lo, hi := orderBounds(worth, p)
+	each := float64(n) / float64(worth)
 	if lo >= 1 {
-		s.Lo = sorted[lo-1]
+		s.Lo = sorted[max(int(math.Floor(float64(lo)*each)), 1)-1]
 	}
-	if hi <= n {
-		s.Hi = sorted[hi-1]
+	if hi <= worth {
+		s.Hi = sorted[min(int(math.Ceil(float64(hi)*each)), n)-1]
 	}
 	return s
 }
@@ -47,49 +51,54 @@ func quantile(sorted []float64, p float64) Stat {
 // orderBounds are the ranks, from 1, whose order statistics enclose the
 // p-quantile with at least 95 %: the largest lo with P(B < lo) <= 2.5 % and the
 // smallest hi with P(B >= hi) <= 2.5 %, where B is binomial. 0 and n+1 stand
-// for no bound.
+// for no bound. They are those of stats.Quantile, as ranks because one sorted
+// sample serves several quantiles here and because n may be an effective one.
 func orderBounds(n int, p float64) (lo, hi int) {
-	mean := float64(float64(n) * p)
-	sd := math.Sqrt(mean * (1 - p))
-	if n > 1000 && sd > 3 {
-		return max(int(math.Floor(mean-z95*sd)), 0), min(int(math.Ceil(mean+z95*sd))+1, n+1)
-	}
-	cdf, k := 0.0, 0
-	for ; k <= n; k++ { // cdf is P(B < k)
-		if cdf <= 0.025 {
-			lo = k
+	const tail = (1 - confidence) / 2
+	below := func(k int) float64 { // P(B < k)
+		if k <= 0 {
+			return 0
 		}
-		if cdf >= 0.975 {
-			break
-		}
-		cdf += binomial(n, k, p)
+		return stats.BetaInc(1-p, float64(n-k+1), float64(k))
 	}
-	return lo, min(k, n+1)
-}
-
-func binomial(n, k int, p float64) float64 {
-	lg := func(x int) float64 { v, _ := math.Lgamma(float64(x) + 1); return v }
-	return math.Exp(lg(n) - lg(k) - lg(n-k) + float64(k)*math.Log(p) + float64(n-k)*math.Log1p(-p))
+	lo = sort.Search(n, func(l int) bool { return below(l+1) > tail })
+	hi = 1 + sort.Search(n, func(u int) bool { return 1-below(u+1) <= tail })
+	return lo, hi
 }
 
 // share is the mean of n values in [0, 1] that sum to sum, with Wilson's score
-// interval: exact enough for any n where the values are 0 or 1, and wider than
-// needed where they lie between.
-func share(sum float64, n int) Stat {
+// interval as in stats.Wilson, but for sums and effective numbers that are not
+// whole. It is wider than needed where values lie between 0 and 1.
+func share(sum float64, n int, tau float64) Stat {
 	if n == 0 {
 		return unknown()
 	}
-	nn := float64(n)
-	p := sum / nn
-	z2 := z95 * z95
-	mid := (p + z2/(2*nn)) / (1 + z2/nn)
-	half := z95 / (1 + z2/nn) * math.Sqrt(p*(1-p)/nn+z2/(4*nn*nn))
+	p, m, z := sum/float64(n), float64(n)/tau, stats.Normal((1+confidence)/2)
+	mid := (p + z*z/(2*m)) / (1 + z*z/m)
+	half := z / (1 + z*z/m) * math.Sqrt(p*(1-p)/m+z*z/(4*m*m))
 	s := Stat{V: p, Lo: max(0, mid-half), Hi: min(1, mid+half), N: n}
 	if p <= 0 { // exactly, whatever rounding says
 		s.Lo = 0
 	}
 	if p >= 1 {
 		s.Hi = 1
+	}
+	return s
+}
+
+// overRepeats is the median of one value per repeat with its interval: repeats
+// are independent where requests of one run are not.
+func overRepeats(values []float64) Stat {
+	known := slices.DeleteFunc(slices.Clone(values), math.IsNaN)
+	if len(known) == 0 {
+		return unknown()
+	}
+	m := stats.Median(known, confidence)
+	s := Stat{V: m.Center, Lo: m.Lo, Hi: m.Hi, N: m.N}
+	for _, end := range []*float64{&s.Lo, &s.Hi} {
+		if math.IsInf(*end, 0) {
+			*end = math.NaN()
+		}
 	}
 	return s
 }
@@ -250,10 +259,10 @@ type gap struct{ ttft, tpot, e2e float64 }
 
 func summarise(g *Group) summary {
 	s := summary{
-		ttft50: quantile(g.TTFT, 0.5), ttft95: quantile(g.TTFT, 0.95), tpot50: quantile(g.TPOT, 0.5),
-		e2e50: quantile(g.E2E, 0.5), e2e95: quantile(g.E2E, 0.95), e2e99: quantile(g.E2E, 0.99),
-		goodput: unknown(), within: share(float64(g.Good), g.N),
-		up: unknown(), down: unknown(), energy: unknown(), quality: share(g.Quality.Sum, g.Quality.N),
+		ttft50: g.quantile(ttft50), ttft95: g.quantile(ttft95), tpot50: g.quantile(tpot50),
+		e2e50: g.quantile(e2e50), e2e95: g.quantile(e2e95), e2e99: g.quantile(e2e99),
+		goodput: unknown(), within: share(float64(g.Good), g.N, g.Tau),
+		up: unknown(), down: unknown(), energy: unknown(), quality: share(g.Quality.Sum, g.Quality.N, 1),
 		gap: gap{math.NaN(), math.NaN(), math.NaN()},
 	}
 	if g.N == 0 {
@@ -263,10 +272,34 @@ func summarise(g *Group) summary {
 	if offered := g.Offered.Seconds(); offered > 0 {
 		s.goodput = Stat{V: float64(g.Good) / offered, Lo: s.within.Lo * n / offered, Hi: s.within.Hi * n / offered, N: g.N}
 	}
+	if len(g.repeats) >= enoughRepeats {
+		s.within, s.goodput = overRepeats(g.column(withinShare)), overRepeats(g.column(goodRate))
+	}
 	s.up, s.down = bare(g.Up/n), bare(g.Down/n)
 	sum, source := g.joules()
 	s.energy, s.energySource = bare(sum/n), source
 	return s
+}
+
+// quantile is a quantile of all requests of the group, or the median of those of
+// its repeats where there are enough of them.
+func (g *Group) quantile(i int) Stat {
+	q := quantiles()[i]
+	values := *q.of(g)
+	s := quantile(values, q.p, g.Tau)
+	if len(g.repeats) >= enoughRepeats {
+		over := overRepeats(g.column(i))
+		over.Max = float64(len(values))/float64(len(g.repeats))*(1-q.p) < 1-1e-9
+		return over
+	}
+	return s
+}
+
+func (g *Group) column(i int) (out []float64) {
+	for _, r := range g.repeats {
+		out = append(out, r[i])
+	}
+	return out
 }
 
 // against sets the gap to a measured twin's medians.

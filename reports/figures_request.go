@@ -1,6 +1,7 @@
 package reports
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -113,7 +114,7 @@ func (b *builder) timeline(app, slug string) Figure {
 	} else {
 		alt = append(alt, "no data")
 	}
-	f.Caption = mode + "the request, of those that ended well under every placement shown, whose end-to-end times are closest to the medians; one lane per node or link, time from its intended start."
+	f.Caption = mode + "the request, of those that ended well under every placement shown, whose end-to-end times are closest to the medians; one lane per node or link, time from its intended start; mind the axes, which differ where the times do by much."
 	f.Alt = altText("Timeline of one request for "+app, alt)
 	f.Picture = chart.Timeline(app, "time since the intended start ("+unit.unit+")", tracks, []chart.Key{
 		{Text: "compute", Kind: chart.SpanKey, Index: int(chart.ComputeSpan)}, {Text: "in a batch", Kind: chart.SpanKey, Index: int(chart.BatchSpan)},
@@ -189,24 +190,27 @@ func (b *builder) off(gs []*Group, id int) (sum float64) {
 	return sum
 }
 
-const mostLanes = 12
+const (
+	mostLanes = 12
+	leastLane = 0.005 // of a request; a lane with less is left out
+)
 
 // lanes sorts a request's spans by node, in order of first use.
 func lanes(s *Sample, by float64) (out []chart.Lane) {
+	sums := map[string]time.Duration{}
+	for _, sp := range s.Spans {
+		sums[sp.Node] += sp.End - sp.Start
+	}
 	at := map[string]int{}
 	for _, sp := range s.Spans {
-		name := sp.Node
-		if name == "" {
-			name = "(waiting)"
-		}
-		i, ok := at[name]
+		i, ok := at[sp.Node]
 		if !ok {
-			if len(out) == mostLanes {
+			if len(out) == mostLanes || float64(sums[sp.Node]) < leastLane*float64(s.Total) {
 				continue
 			}
 			i = len(out)
-			at[name] = i
-			out = append(out, chart.Lane{Label: name})
+			at[sp.Node] = i
+			out = append(out, chart.Lane{Label: cmp.Or(sp.Node, "(wait)")})
 		}
 		out[i].Spans = append(out[i].Spans, chart.TimeSpan{Kind: spanKind(sp.Kind), From: sp.Start.Seconds() / by, To: sp.End.Seconds() / by})
 	}

@@ -135,7 +135,7 @@ func (t *Table) markdown(b *strings.Builder) {
 				fmt.Fprintf(b, " %s |", md(strings.TrimSpace(v.Text+v.Mark+" "+v.Detail)))
 			}
 			if flagged {
-				fmt.Fprintf(b, " %s |", md(row.Flag))
+				fmt.Fprintf(b, " %s |", md(row.invalid()))
 			}
 			b.WriteByte('\n')
 		}
@@ -269,6 +269,14 @@ func (t *Table) Flagged() bool {
 		}
 	}
 	return false
+}
+
+// invalid is what the column for marks says.
+func (r *Row) invalid() string {
+	if r.Flag == "" {
+		return ""
+	}
+	return "INVALID " + r.Flag
 }
 
 // Span is how many columns the table has in all.

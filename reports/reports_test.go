@@ -163,10 +163,10 @@ func TestOrderBounds(t *testing.T) {
 }
 
 func TestWilson(t *testing.T) {
-	s := share(9, 9) // n / (n + z²) = 9 / 12.8415
+	s := share(9, 9, 1) // n / (n + z²) = 9 / 12.8415
 	require.InDelta(t, 0.70085, s.Lo, 1e-4)
 	require.Equal(t, 1.0, s.Hi)
-	s = share(5, 10) // symmetric around a half: ± 1.96 sqrt(0.025 + 0.0096) / 1.384
+	s = share(5, 10, 1) // symmetric around a half: ± 1.96 sqrt(0.025 + 0.0096) / 1.384
 	require.InDelta(t, 0.2366, s.Lo, 1e-4)
 	require.InDelta(t, 0.7634, s.Hi, 1e-4)
 }

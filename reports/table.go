@@ -40,7 +40,7 @@ type RowGroup struct {
 // Row is one cell of a suite.
 type Row struct {
 	Values []Value
-	Flag   string // "INVALID (1)": what makes the row not comparable
+	Flag   string // "!1" for an INVALID row: the note of that number says why
 }
 
 // Value is one entry of a table.
@@ -71,6 +71,16 @@ func stat(s Stat, by float64) Value {
 	return out
 }
 
+// percentage prints a share in percent, in whole percents where the interval is
+// wider than two.
+func percentage(s Stat) Value {
+	v := stat(s, 0.01)
+	if s.Hi-s.Lo > 0.02 {
+		v.Text, v.Detail = number(100*s.V, 0), "["+number(100*s.Lo, 0)+", "+number(100*s.Hi, 0)+"]"
+	}
+	return v
+}
+
 // builder makes the tables of a view.
 type builder struct {
 	*view
@@ -89,9 +99,9 @@ func newBuilder(v *view) *builder {
 		}
 		if number[why] == 0 {
 			number[why] = len(number) + 1
-			b.notes = append(b.notes, fmt.Sprintf("INVALID (%d): %s", number[why], why))
+			b.notes = append(b.notes, fmt.Sprintf("!%d INVALID: %s", number[why], why))
 		}
-		b.flags[g] = fmt.Sprintf("INVALID (%d)", number[why])
+		b.flags[g] = fmt.Sprintf("!%d", number[why])
 	}
 	return b
 }
@@ -160,7 +170,7 @@ func given(d time.Duration) string {
 	return strconv.FormatFloat(d.Seconds()/sc.by, 'g', 6, 64) + " " + sc.unit
 }
 
-const intervalNote = "[low, high] is the 95 % interval: order statistics for quantiles, Wilson's for shares and quality; requests are taken as independent. “–” where the sample is too small to bound or nothing is known."
+const intervalNote = "[low, high] is the 95 % interval: order statistics for quantiles, Wilson's for shares and quality. “–” where the sample is too small to bound or nothing is known."
 
 const maxNote = markMax + " the largest of its sample: too few requests for this quantile."
 
@@ -170,20 +180,51 @@ func (b *builder) latency() Table {
 	e2e := choose(timeScales(), b.all(func(s *summary) Stat { return s.e2e50 }))
 	t := Table{Name: "latency", Title: "Latency",
 		Caption: "Times from the intended start of a request, over the n requests that ended well. " + intervalNote,
-		Columns: []Column{{Head: "placement", Left: true}, {Head: "mode", Left: true}, {Head: "n"},
-			{Head: "TTFT p50", Unit: ttft.unit, keepDetail: 36}, {Head: "TTFT p95", Unit: ttft.unit, keep: 70, keepDetail: 12},
+		Columns: []Column{{Head: "placement", Left: true}, {Head: "mode", Left: true}, {Head: "n", keepDetail: 45},
+			{Head: "TTFT p50", Unit: ttft.unit, keepDetail: 58}, {Head: "TTFT p95", Unit: ttft.unit, keep: 70, keepDetail: 12},
 			{Head: "TPOT p50", Unit: tpot.unit, keep: 80, keepDetail: 11},
-			{Head: "E2E p50", Unit: e2e.unit, keepDetail: 20}, {Head: "E2E p95", Unit: e2e.unit, keep: 75, keepDetail: 10},
+			{Head: "E2E p50", Unit: e2e.unit, keepDetail: 39}, {Head: "E2E p95", Unit: e2e.unit, keep: 75, keepDetail: 10},
 			{Head: "E2E p99", Unit: e2e.unit, keep: 40, keepDetail: 1}}}
 	b.rows(&t, func(g *Group, s *summary) []Value {
-		return []Value{count(g.Outcomes[record.OK]), stat(s.ttft50, ttft.by), stat(s.ttft95, ttft.by), stat(s.tpot50, tpot.by),
+		return []Value{requests(g), stat(s.ttft50, ttft.by), stat(s.ttft95, ttft.by), stat(s.tpot50, tpot.by),
 			stat(s.e2e50, e2e.by), stat(s.e2e95, e2e.by), stat(s.e2e99, e2e.by)}
 	})
-	t.Notes = b.notes
 	if t.has(markMax) {
-		t.Notes = append([]string{maxNote}, t.Notes...)
+		t.Notes = append(t.Notes, maxNote)
 	}
+	t.Notes = append(append(t.Notes, b.inference()...), b.notes...)
 	return t
+}
+
+// requests counts what ended well, and the repeats that it comes from.
+func requests(g *Group) Value {
+	v := count(g.Outcomes[record.OK])
+	if n := len(g.Cells); n > 1 {
+		v.Detail = fmt.Sprintf("(%d runs)", n)
+	}
+	return v
+}
+
+// inference says what the intervals rest on.
+func (b *builder) inference() (out []string) {
+	repeats, alone, dependent := false, false, 0
+	for _, g := range b.Groups {
+		over := len(g.repeats) >= enoughRepeats
+		repeats, alone = repeats || over, alone || !over && g.N > 0
+		if !over && g.Tau > 1 {
+			dependent++
+		}
+	}
+	if repeats {
+		out = append(out, fmt.Sprintf("Cells with %d repeats or more: the median over repeats, each of which gives one value.", enoughRepeats))
+	}
+	if alone {
+		out = append(out, fmt.Sprintf("Cells with fewer than %d repeats: requests are taken as independent unless their order shows that they are not; more repeats say more.", enoughRepeats))
+	}
+	if dependent > 0 {
+		out = append(out, fmt.Sprintf("In %s successive requests depend on each other, as behind a queue; their intervals are widened accordingly.", plural(dependent, "cell", "cells")))
+	}
+	return out
 }
 
 // has reports whether a value carries a mark.
@@ -202,7 +243,7 @@ func (b *builder) outcome() Table {
 	t := Table{Name: "outcome", Title: "Goodput, traffic, energy and quality",
 		Caption: "Within limits: the share of all requests that ended well inside every limit; failures are misses. Goodput: those requests per second of offered time.",
 		Columns: []Column{{Head: "placement", Left: true}, {Head: "mode", Left: true}, {Head: "failed", keep: 95, keepDetail: 3},
-			{Head: "within", Unit: "%", keepDetail: 35}, {Head: "goodput", Unit: "req/s", keep: 60, keepDetail: 2},
+			{Head: "within", Unit: "%", keepDetail: 38}, {Head: "goodput", Unit: "req/s", keep: 60, keepDetail: 2},
 			{Head: "up", Unit: up.unit + "/req", keep: 55}, {Head: "down", Unit: down.unit + "/req", keep: 54},
 			{Head: "energy", Unit: joules.unit + "/req", keep: 65}, {Head: "quality", keep: 60, keepDetail: 15},
 			{Head: "vs meas.", Unit: "%", keep: 64}}}
@@ -213,7 +254,7 @@ func (b *builder) outcome() Table {
 		if !math.IsNaN(gapText.Sort) {
 			gapText.Text = number(100*gapText.Sort, 0)
 		}
-		return []Value{failed(g), stat(s.within, 0.01), stat(s.goodput, 1), stat(s.up, up.by), stat(s.down, down.by), energy, stat(s.quality, 1), gapText}
+		return []Value{failed(g), percentage(s.within), stat(s.goodput, 1), stat(s.up, up.by), stat(s.down, down.by), energy, stat(s.quality, 1), gapText}
 	})
 	if t.has(markModelled) {
 		t.Notes = append(t.Notes, markModelled+" energy from a model of the hardware, not from a meter.")

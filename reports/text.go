@@ -75,23 +75,13 @@ type grid struct {
 // the second are those of the first.
 func join(a, b *Table) *grid {
 	g := &grid{cols: append(slices.Clone(a.Columns), b.Columns[2:]...)}
-	flagged := false
 	for i, ga := range a.Groups {
 		rows := make([]Row, len(ga.Rows))
 		for j, row := range ga.Rows {
-			rows[j] = Row{Values: append(slices.Clone(row.Values), b.Groups[i].Rows[j].Values[2:]...), Flag: row.Flag}
-			flagged = flagged || row.Flag != ""
+			rows[j].Values = append(slices.Clone(row.Values), b.Groups[i].Rows[j].Values[2:]...)
+			rows[j].Values[1].Mark = row.Flag
 		}
 		g.groups = append(g.groups, RowGroup{Title: ga.Title, Rows: rows})
-	}
-	if flagged {
-		g.cols = append(g.cols, Column{Left: true})
-		for i := range g.groups {
-			for j := range g.groups[i].Rows {
-				row := &g.groups[i].Rows[j]
-				row.Values = append(row.Values, word(row.Flag))
-			}
-		}
 	}
 	g.hide, g.bare = make([]bool, len(g.cols)), make([]bool, len(g.cols))
 	return g
@@ -125,17 +115,12 @@ func (g *grid) fit(width int) (dropped []string) {
 			*items[n].off = true
 		}
 	}
-	for i, c := range g.cols {
-		if g.hide[i] {
-			dropped = append(dropped, c.Head)
-		}
-	}
 	var bare []string
 	for i, c := range g.cols {
 		switch {
 		case g.hide[i]:
 			dropped = append(dropped, c.Head)
-		case g.bare[i] && g.hasDetails(i):
+		case g.bare[i]:
 			bare = append(bare, c.Head)
 		}
 	}
@@ -173,13 +158,22 @@ func (g *grid) width() int {
 	for i := range g.cols {
 		if !g.hide[i] {
 			v, m, n := g.widths(i)
-			sum += v + m + 2
+			sum += v + m + gapAfter(g.cols[i], m, n)
 			if n > 0 {
 				sum += n + 1
 			}
 		}
 	}
-	return sum - 2
+	return sum
+}
+
+// gapAfter is the space after a column: the one for marks, mostly empty, is most
+// of a gap already.
+func gapAfter(c Column, mark, detail int) int {
+	if mark > 0 && detail == 0 && !c.Left {
+		return 1
+	}
+	return 2
 }
 
 func (g *grid) print(b *strings.Builder) {
@@ -223,7 +217,7 @@ func (g *grid) line(b *strings.Builder, at func(int) Value) {
 			}
 			line.WriteString(" " + v.Detail + strings.Repeat(" ", detail-utf8.RuneCountInString(v.Detail)))
 		}
-		line.WriteString("  ")
+		line.WriteString(strings.Repeat(" ", gapAfter(c, mark, detail)))
 	}
 	b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 }

@@ -196,7 +196,7 @@ func (a axes) draw(c draw.Canvas) frame {
 	}
 	f.drawX()
 	f.drawY(ys)
-	text(c, labelText, draw.XCenter, vg.Point{X: f.Center().X, Y: c.Min.Y + labelText.size - labelText.cap()}, labelText.cut(a.xLabel, c.Size().X))
+	text(c, labelText, draw.XCenter, pt(f.Center().X, c.Min.Y+labelText.size-labelText.cap()), labelText.cut(a.xLabel, c.Size().X))
 	return f
 }
 
@@ -233,12 +233,12 @@ func (f *frame) drawX() {
 		if t.label == "" {
 			long /= 2
 		} else {
-			stroke(f.Canvas, lines, x, f.Min.Y, x, f.Max.Y)
-			text(f.Canvas, tickText, draw.XCenter, vg.Point{X: x, Y: f.Min.Y - tickLength - 2 - tickText.cap()}, t.label)
+			stroke(f.Canvas, lines, pt(x, f.Min.Y), pt(x, f.Max.Y))
+			text(f.Canvas, tickText, draw.XCenter, pt(x, f.Min.Y-tickLength-2-tickText.cap()), t.label)
 		}
-		stroke(f.Canvas, axis, x, f.Min.Y-long, x, f.Min.Y)
+		stroke(f.Canvas, axis, pt(x, f.Min.Y-long), pt(x, f.Min.Y))
 	}
-	stroke(f.Canvas, axis, f.Min.X, f.Min.Y, f.Max.X, f.Min.Y)
+	stroke(f.Canvas, axis, pt(f.Min.X, f.Min.Y), pt(f.Max.X, f.Min.Y))
 }
 
 func (f *frame) drawY(ts []tick) {
@@ -251,10 +251,10 @@ func (f *frame) drawY(ts []tick) {
 		if t.label == "" {
 			long /= 2
 		} else {
-			stroke(f.Canvas, lines, f.Min.X, y, f.Max.X, y)
-			level(f.Canvas, tickText, draw.XRight, vg.Point{X: f.Min.X - tickLength - 2, Y: y}, t.label)
+			stroke(f.Canvas, lines, pt(f.Min.X, y), pt(f.Max.X, y))
+			level(f.Canvas, tickText, draw.XRight, pt(f.Min.X-tickLength-2, y), t.label)
 		}
-		stroke(f.Canvas, axis, f.Min.X-long, y, f.Min.X, y)
+		stroke(f.Canvas, axis, pt(f.Min.X-long, y), pt(f.Min.X, y))
 	}
-	stroke(f.Canvas, axis, f.Min.X, f.Min.Y, f.Min.X, f.Max.Y)
+	stroke(f.Canvas, axis, pt(f.Min.X, f.Min.Y), pt(f.Min.X, f.Max.Y))
 }

@@ -71,7 +71,7 @@ func (b *Stack) sum() (s float64) {
 }
 
 func (f *Facet) draw(c draw.Canvas, left vg.Length, keys []Key) {
-	text(c, labelText, draw.XLeft, vg.Point{X: c.Min.X, Y: c.Max.Y - labelText.size}, labelText.cut(f.Title, c.Size().X))
+	text(c, labelText, draw.XLeft, pt(c.Min.X, c.Max.Y-labelText.size), labelText.cut(f.Title, c.Size().X))
 	top := c.Max.Y - titleText.line()
 	var totals []float64
 	room := vg.Length(0) // for the totals
@@ -86,10 +86,10 @@ func (f *Facet) draw(c draw.Canvas, left vg.Length, keys []Key) {
 	fr := axes{x: s}.draw(box(c, c.Min.X+left, c.Min.Y, c.Max.X-room, top))
 	for i := range f.Bars {
 		b, y := &f.Bars[i], top-vg.Length(i)*barRow-barRow/2
-		level(c, tickText, draw.XRight, vg.Point{X: c.Min.X + left - 4, Y: y}, tickText.cut(b.Label, left-4))
+		level(c, tickText, draw.XRight, pt(c.Min.X+left-4, y), tickText.cut(b.Label, left-4))
 		end := b.draw(&fr, y, keys)
-		fill(c, paper.faint(0.85), end+2, y-barHalf, end+6+tickText.width(b.Total), y+barHalf)
-		level(c, tickText, draw.XLeft, vg.Point{X: end + 4, Y: y}, b.Total)
+		fill(c, paper.faint(0.85), pt(end+2, y-barHalf), pt(end+6+tickText.width(b.Total), y+barHalf))
+		level(c, tickText, draw.XLeft, pt(end+4, y), b.Total)
 	}
 }
 
@@ -99,7 +99,7 @@ func (b *Stack) draw(f *frame, y vg.Length, keys []Key) (end vg.Length) {
 		if !(v > 0) {
 			continue
 		}
-		r := vg.Rectangle{Min: vg.Point{X: f.X(sum), Y: y - barHalf}, Max: vg.Point{X: f.X(sum + v), Y: y + barHalf}}
+		r := vg.Rectangle{Min: pt(f.X(sum), y-barHalf), Max: pt(f.X(sum+v), y+barHalf)}
 		col := keys[i].colour()
 		if b.Faded {
 			col = colourOf(Colours - 1)

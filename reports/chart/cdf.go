@@ -57,7 +57,7 @@ func anySeries(panels []Panel) bool {
 
 // box is the part of a canvas between two corners.
 func box(c draw.Canvas, x0, y0, x1, y1 vg.Length) draw.Canvas {
-	return draw.Canvas{Canvas: c.Canvas, Rectangle: vg.Rectangle{Min: vg.Point{X: x0, Y: y0}, Max: vg.Point{X: x1, Y: y1}}}
+	return draw.Canvas{Canvas: c.Canvas, Rectangle: vg.Rectangle{Min: pt(x0, y0), Max: pt(x1, y1)}}
 }
 
 // span is the range of a panel: its data, and the limit unless it is so far off
@@ -128,14 +128,14 @@ func (f *frame) steps(sorted []float64) (out []vg.Point) {
 	}
 	share := func(k int) float64 { return float64(k) / float64(n) }
 	stride := max(1, n/cdfPoints)
-	out = append(out, vg.Point{X: f.Min.X, Y: f.Y(share(from))})
+	out = append(out, pt(f.Min.X, f.Y(share(from))))
 	for i := from; i < n; i++ {
 		if i%stride == 0 || i < n/100 || i >= n-n/100 || i == n-1 {
 			x := f.X(sorted[i])
-			out = append(out, vg.Point{X: x, Y: out[len(out)-1].Y}, vg.Point{X: x, Y: f.Y(share(i + 1))})
+			out = append(out, pt(x, out[len(out)-1].Y), pt(x, f.Y(share(i+1))))
 		}
 	}
-	return append(out, vg.Point{X: f.Max.X, Y: f.Y(1)})
+	return append(out, pt(f.Max.X, f.Y(1)))
 }
 
 // limitLine is how limits are drawn.
@@ -155,7 +155,7 @@ func (p *Panel) limit(f *frame) {
 		plate(f.Canvas, draw.XRight, f.Max.X-pad, y, p.Said+" →")
 	default:
 		at := f.X(p.Limit)
-		stroke(f.Canvas, limitLine(), at, f.Min.Y, at, f.Max.Y)
+		stroke(f.Canvas, limitLine(), pt(at, f.Min.Y), pt(at, f.Max.Y))
 		align, shift := draw.XLeft, pad
 		if at+pad+noteText.width(p.Said) > f.Max.X {
 			align, shift = draw.XRight, -pad
@@ -168,6 +168,6 @@ func (p *Panel) limit(f *frame) {
 func plate(c draw.Canvas, align draw.XAlignment, x, y vg.Length, s string) {
 	w := noteText.width(s)
 	left := x + vg.Length(align)*w
-	fill(c, paper.faint(0.85), left-1, y-1, left+w+1, y+noteText.size)
-	text(c, noteText, align, vg.Point{X: x, Y: y + 1}, s)
+	fill(c, paper.faint(0.85), pt(left-1, y-1), pt(left+w+1, y+noteText.size))
+	text(c, noteText, align, pt(x, y+1), s)
 }

@@ -110,7 +110,7 @@ func heading(c draw.Canvas, title string) draw.Canvas {
 	if title == "" {
 		return c
 	}
-	text(c, titleText, draw.XLeft, vg.Point{X: c.Min.X, Y: c.Max.Y - titleText.size}, titleText.cut(title, c.Size().X))
+	text(c, titleText, draw.XLeft, pt(c.Min.X, c.Max.Y-titleText.size), titleText.cut(title, c.Size().X))
 	return draw.Crop(c, 0, 0, 0, -titleText.line())
 }
 

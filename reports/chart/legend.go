@@ -68,7 +68,7 @@ func legend(c draw.Canvas, keys []Key) draw.Canvas {
 		x := c.Min.X
 		for _, k := range row {
 			k.draw(c, x, y-legendLine/2)
-			level(c, tickText, draw.XLeft, vg.Point{X: x + keyWidth + keyGap, Y: y - legendLine/2}, tickText.cut(k.Text, c.Size().X-keyWidth-keyGap))
+			level(c, tickText, draw.XLeft, pt(x+keyWidth+keyGap, y-legendLine/2), tickText.cut(k.Text, c.Size().X-keyWidth-keyGap))
 			x += keyWidth + keyGap + tickText.width(k.Text) + keySep
 		}
 		y -= legendLine
@@ -88,31 +88,31 @@ func (k Key) draw(c draw.Canvas, x, y vg.Length) {
 	const h = 3.5 * vg.Length(1)
 	switch k.Kind {
 	case LineKey:
-		stroke(c, line(k.colour(), 1.4, dashes(k.Index)), x, y, x+keyWidth, y)
+		stroke(c, line(k.colour(), 1.4, dashes(k.Index)), pt(x, y), pt(x+keyWidth, y))
 	case GlyphKey:
-		c.DrawGlyphNoClip(draw.GlyphStyle{Color: k.colour().colour(), Radius: 3, Shape: glyphOf(k.Index)}, vg.Point{X: x + keyWidth/2, Y: y})
+		c.DrawGlyphNoClip(draw.GlyphStyle{Color: k.colour().colour(), Radius: 3, Shape: glyphOf(k.Index)}, pt(x+keyWidth/2, y))
 	case BarKey:
-		hatched(c, k.colour(), k.Index, vg.Rectangle{Min: vg.Point{X: x, Y: y - h}, Max: vg.Point{X: x + keyWidth, Y: y + h}})
+		hatched(c, k.colour(), k.Index, vg.Rectangle{Min: pt(x, y-h), Max: pt(x+keyWidth, y+h)})
 	case LimitKey:
-		stroke(c, limitLine(), x+keyWidth/2, y-h-1, x+keyWidth/2, y+h+1)
+		stroke(c, limitLine(), pt(x+keyWidth/2, y-h-1), pt(x+keyWidth/2, y+h+1))
 	case MedianKey:
 		interval(c, k.colour(), x+1, x+keyWidth-1, y)
-		median(c, k.colour(), k.Index, vg.Point{X: x + keyWidth/2, Y: y})
+		median(c, k.colour(), k.Index, pt(x+keyWidth/2, y))
 	case DotKey:
-		c.DrawGlyphNoClip(dot(k.colour()), vg.Point{X: x + keyWidth/2, Y: y})
+		c.DrawGlyphNoClip(dot(k.colour()), pt(x+keyWidth/2, y))
 	case BoxKey:
 		quartiles(c, k.colour(), [4]vg.Length{x, x + 5, x + keyWidth - 6, x + keyWidth}, y)
 	case FirstKey:
 		firstToken(c, x+keyWidth/2, y-h-1, y+h)
 	case SpanKey:
-		SpanKind(k.Index).draw(c, vg.Rectangle{Min: vg.Point{X: x, Y: y - h}, Max: vg.Point{X: x + keyWidth, Y: y + h}})
+		SpanKind(k.Index).draw(c, vg.Rectangle{Min: pt(x, y-h), Max: pt(x+keyWidth, y+h)})
 	}
 }
 
 // hatched fills a box and draws a pattern over it in the colour of the paper:
 // none, rising lines, upright lines, level lines.
 func hatched(c draw.Canvas, col rgb, pattern int, r vg.Rectangle) {
-	fill(c, col.colour(), r.Min.X, r.Min.Y, r.Max.X, r.Max.Y)
+	fill(c, col.colour(), pt(r.Min.X, r.Min.Y), pt(r.Max.X, r.Max.Y))
 	const step = 4 * vg.Length(1)
 	sty := line(paper, 0.7, nil)
 	w, h := r.Size().X, r.Size().Y
@@ -121,16 +121,16 @@ func hatched(c draw.Canvas, col rgb, pattern int, r vg.Rectangle) {
 		for d := step - h; d < w; d += step { // from the lower edge at d, rising to the right
 			from, to := max(d, 0), min(d+h, w)
 			if to > from {
-				stroke(c, sty, r.Min.X+from, r.Min.Y+from-d, r.Min.X+to, r.Min.Y+to-d)
+				stroke(c, sty, pt(r.Min.X+from, r.Min.Y+from-d), pt(r.Min.X+to, r.Min.Y+to-d))
 			}
 		}
 	case 2:
 		for d := step / 2; d < w; d += step {
-			stroke(c, sty, r.Min.X+d, r.Min.Y, r.Min.X+d, r.Max.Y)
+			stroke(c, sty, pt(r.Min.X+d, r.Min.Y), pt(r.Min.X+d, r.Max.Y))
 		}
 	case 3:
 		for d := step / 2; d < h; d += step {
-			stroke(c, sty, r.Min.X, r.Min.Y+d, r.Max.X, r.Min.Y+d)
+			stroke(c, sty, pt(r.Min.X, r.Min.Y+d), pt(r.Max.X, r.Min.Y+d))
 		}
 	}
 }

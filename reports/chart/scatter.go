@@ -96,7 +96,7 @@ func (f *Field) draw(c draw.Canvas) {
 	if hidden := len(f.Pairs) - len(pairs); hidden > 0 {
 		note += fmt.Sprintf(", %d without a value", hidden)
 	}
-	text(d.Canvas, noteText, draw.XLeft, vg.Point{X: d.Min.X + 3, Y: d.Max.Y - 2 - noteText.size}, note)
+	text(d.Canvas, noteText, draw.XLeft, pt(d.Min.X+3, d.Max.Y-2-noteText.size), note)
 }
 
 // identity draws the line of equality in its band.
@@ -104,7 +104,7 @@ func identity(f *frame) {
 	shift := vg.Length(math.Log(1+band)/math.Log(f.y.hi/f.y.lo)) * f.Size().Y
 	poly := []vg.Point{f.Min.Add(vg.Point{Y: -shift}), f.Max.Add(vg.Point{Y: -shift}), f.Max.Add(vg.Point{Y: shift}), f.Min.Add(vg.Point{Y: shift})}
 	f.FillPolygon(soft.faint(0.15), f.ClipPolygonXY(poly))
-	stroke(f.Canvas, line(soft, 0.8, nil), f.Min.X, f.Min.Y, f.Max.X, f.Max.Y)
+	stroke(f.Canvas, line(soft, 0.8, nil), pt(f.Min.X, f.Min.Y), pt(f.Max.X, f.Max.Y))
 }
 
 func (p *Pair) colour() rgb {
@@ -123,9 +123,9 @@ func (p *Pair) draw(f *frame) {
 		return other
 	}
 	x, y := f.X(p.X.V), f.Y(p.Y.V)
-	stroke(f.Canvas, thin, f.X(or(p.X.Lo, p.X.V)), y, f.X(or(p.X.Hi, p.X.V)), y)
-	stroke(f.Canvas, thin, x, f.Y(or(p.Y.Lo, p.Y.V)), x, f.Y(or(p.Y.Hi, p.Y.V)))
-	f.DrawGlyphNoClip(draw.GlyphStyle{Color: p.colour().colour(), Radius: 2.6, Shape: glyphOf(p.Glyph)}, vg.Point{X: x, Y: y})
+	stroke(f.Canvas, thin, pt(f.X(or(p.X.Lo, p.X.V)), y), pt(f.X(or(p.X.Hi, p.X.V)), y))
+	stroke(f.Canvas, thin, pt(x, f.Y(or(p.Y.Lo, p.Y.V))), pt(x, f.Y(or(p.Y.Hi, p.Y.V))))
+	f.DrawGlyphNoClip(draw.GlyphStyle{Color: p.colour().colour(), Radius: 2.6, Shape: glyphOf(p.Glyph)}, pt(x, y))
 }
 
 // off is how far a point is from equality, as a ratio above 1.
@@ -137,14 +137,14 @@ func name(f *frame, pairs []Pair) {
 	slices.SortStableFunc(far, func(a, b Pair) int { return cmp.Compare(b.off(), a.off()) })
 	var taken []vg.Rectangle
 	for _, p := range pairs {
-		at := vg.Point{X: f.X(p.X.V), Y: f.Y(p.Y.V)}
-		taken = append(taken, vg.Rectangle{Min: at.Sub(vg.Point{X: 2.5, Y: 2.5}), Max: at.Add(vg.Point{X: 2.5, Y: 2.5})})
+		at := pt(f.X(p.X.V), f.Y(p.Y.V))
+		taken = append(taken, vg.Rectangle{Min: at.Sub(pt(2.5, 2.5)), Max: at.Add(pt(2.5, 2.5))})
 	}
 	for _, p := range far[:min(len(far), mostNamed)] {
 		w := noteText.width(p.Label)
 		for _, side := range [...]vg.Point{{X: 5, Y: -3}, {X: -5 - w, Y: -3}, {X: -w / 2, Y: 5}, {X: -w / 2, Y: -11}} {
-			from := vg.Point{X: f.X(p.X.V), Y: f.Y(p.Y.V)}.Add(side)
-			r := vg.Rectangle{Min: from, Max: from.Add(vg.Point{X: w, Y: noteText.size})}
+			from := pt(f.X(p.X.V), f.Y(p.Y.V)).Add(side)
+			r := vg.Rectangle{Min: from, Max: from.Add(pt(w, noteText.size))}
 			if f.Contains(r.Min) && f.Contains(r.Max) && !slices.ContainsFunc(taken, func(t vg.Rectangle) bool { return overlap(r, t) }) {
 				plate(f.Canvas, draw.XLeft, from.X, from.Y, p.Label)
 				taken = append(taken, r)

@@ -36,21 +36,11 @@ const (
 // to the 5th and 95th; over it the median with its interval, and n beside it.
 // Limits, one per axis, are lines; 0 = none.
 func Strips(title string, names []string, limits []float64, rows []Strip) *Picture {
-	ranges := make([]span, len(names))
+	panels := make([]stripPanel, len(names))
 	any := false
 	for i := range names {
-		var ends []float64
-		for _, r := range rows {
-			ends = append(ends, extremes(r.Cells[i].Values)...)
-		}
-		s, ok := spanOf(ends, true)
-		if l := limits[i]; ok && l > s.lo/10 && l < s.hi*10 {
-			s, _ = spanOf(append(ends, l), true)
-		}
-		if !ok {
-			s = span{}
-		}
-		ranges[i], any = s, any || ok
+		panels[i] = stripPanel{name: names[i], limit: limits[i], at: i}
+		any = panels[i].fit(rows) || any
 	}
 	if !any {
 		return Empty(title, "no request ended well")
@@ -60,15 +50,41 @@ func Strips(title string, names []string, limits []float64, rows []Strip) *Pictu
 	return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
 		c = legend(heading(c, title), keys)
 		left := labelWidth(rows, c.Size().X*labelShare)
-		each := (c.Size().X - left - panelGap*vg.Length(len(names)-1)) / vg.Length(len(names))
-		for i, name := range names {
+		each := (c.Size().X - left - panelGap*vg.Length(len(panels)-1)) / vg.Length(len(panels))
+		for i := range panels {
 			x := c.Min.X + left + vg.Length(i)*(each+panelGap)
-			strips(box(c, x, c.Min.Y, x+each, c.Max.Y), name, ranges[i], limits[i], rows, i)
+			panels[i].draw(box(c, x, c.Min.Y, x+each, c.Max.Y), rows)
 		}
 		for i, r := range rows {
-			level(c, tickText, draw.XRight, vg.Point{X: c.Min.X + left - 4, Y: rowMiddle(rows, i, c.Max.Y)}, tickText.cut(r.Label, left-4))
+			level(c, tickText, draw.XRight, pt(c.Min.X+left-4, rowMiddle(rows, i, c.Max.Y)), tickText.cut(r.Label, left-4))
 		}
 	}}
+}
+
+// stripPanel is one panel of a strip chart.
+type stripPanel struct {
+	name  string
+	x     span
+	limit float64
+	at    int // which of a row's cells it shows
+}
+
+// fit sets the range: the data, and the limit unless it is far off. It returns
+// false if there is nothing to show.
+func (p *stripPanel) fit(rows []Strip) bool {
+	var ends []float64
+	for _, r := range rows {
+		ends = append(ends, extremes(r.Cells[p.at].Values)...)
+	}
+	s, ok := spanOf(ends, true)
+	if !ok {
+		return false
+	}
+	if p.limit > s.lo/10 && p.limit < s.hi*10 {
+		s, _ = spanOf(append(ends, p.limit), true)
+	}
+	p.x = s
+	return true
 }
 
 func rowsHeight(rows []Strip) (h vg.Length) {
@@ -116,21 +132,20 @@ func stripKeys(limits []float64, rows []Strip) []Key {
 	return keys
 }
 
-// strips draws one panel.
-func strips(c draw.Canvas, name string, s span, limit float64, rows []Strip, panel int) {
-	if s.hi == 0 {
-		remark(c, name+": no data")
+func (p *stripPanel) draw(c draw.Canvas, rows []Strip) {
+	if p.x.hi == 0 {
+		remark(c, p.name+": no data")
 		return
 	}
 	const note = 24 * vg.Length(1) // room for n
-	f := axes{x: s, xLabel: name}.draw(box(c, c.Min.X, c.Min.Y, c.Max.X-note, c.Max.Y))
-	if limit > s.lo && limit < s.hi {
-		stroke(f.Canvas, limitLine(), f.X(limit), f.Min.Y, f.X(limit), f.Max.Y)
+	f := axes{x: p.x, xLabel: p.name}.draw(box(c, c.Min.X, c.Min.Y, c.Max.X-note, c.Max.Y))
+	if p.limit > p.x.lo && p.limit < p.x.hi {
+		stroke(f.Canvas, limitLine(), pt(f.X(p.limit), f.Min.Y), pt(f.X(p.limit), f.Max.Y))
 	}
 	for i := range rows {
 		y := rowMiddle(rows, i, c.Max.Y)
-		rows[i].draw(&f, rows[i].Cells[panel], y)
-		level(c, noteText, draw.XRight, vg.Point{X: c.Max.X, Y: y}, countText(rows[i].Cells[panel].N))
+		rows[i].draw(&f, rows[i].Cells[p.at], y)
+		level(c, noteText, draw.XRight, pt(c.Max.X, y), countText(rows[i].Cells[p.at].N))
 	}
 }
 
@@ -155,7 +170,7 @@ func (r *Strip) draw(f *frame, smp Sample, y vg.Length) {
 	} else {
 		for _, v := range smp.Values {
 			if f.x.shows(v) {
-				f.DrawGlyphNoClip(dot(col), vg.Point{X: f.X(v), Y: y})
+				f.DrawGlyphNoClip(dot(col), pt(f.X(v), y))
 			}
 		}
 	}
@@ -165,21 +180,21 @@ func (r *Strip) draw(f *frame, smp Sample, y vg.Length) {
 	if f.x.shows(smp.Low) && f.x.shows(smp.Top) {
 		interval(f.Canvas, col, f.X(smp.Low), f.X(smp.Top), y)
 	}
-	median(f.Canvas, col, r.Glyph, vg.Point{X: f.X(smp.Mid), Y: y})
+	median(f.Canvas, col, r.Glyph, pt(f.X(smp.Mid), y))
 }
 
 const stripHalf = 3.2 * vg.Length(1)
 
 // quartiles draws whiskers and a box at four places.
 func quartiles(c draw.Canvas, col rgb, at [4]vg.Length, y vg.Length) {
-	stroke(c, line(col, 0.8, nil), at[0], y, at[3], y)
-	fill(c, col.faint(0.3), at[1], y-stripHalf, at[2], y+stripHalf)
+	stroke(c, line(col, 0.8, nil), pt(at[0], y), pt(at[3], y))
+	fill(c, col.faint(0.3), pt(at[1], y-stripHalf), pt(at[2], y+stripHalf))
 }
 
 func interval(c draw.Canvas, col rgb, lo, hi, y vg.Length) {
-	stroke(c, line(col, 2.2, nil), lo, y, hi, y)
-	stroke(c, line(col, 1, nil), lo, y-stripHalf, lo, y+stripHalf)
-	stroke(c, line(col, 1, nil), hi, y-stripHalf, hi, y+stripHalf)
+	stroke(c, line(col, 2.2, nil), pt(lo, y), pt(hi, y))
+	stroke(c, line(col, 1, nil), pt(lo, y-stripHalf), pt(lo, y+stripHalf))
+	stroke(c, line(col, 1, nil), pt(hi, y-stripHalf), pt(hi, y+stripHalf))
 }
 
 func median(c draw.Canvas, col rgb, glyph int, at vg.Point) {

@@ -78,10 +78,10 @@ type diamond struct{}
 func (diamond) DrawGlyph(c *draw.Canvas, sty draw.GlyphStyle, p vg.Point) {
 	r := sty.Radius * 1.25
 	var path vg.Path
-	path.Move(vg.Point{X: p.X, Y: p.Y + r})
-	path.Line(vg.Point{X: p.X + r, Y: p.Y})
-	path.Line(vg.Point{X: p.X, Y: p.Y - r})
-	path.Line(vg.Point{X: p.X - r, Y: p.Y})
+	path.Move(pt(p.X, p.Y+r))
+	path.Line(pt(p.X+r, p.Y))
+	path.Line(pt(p.X, p.Y-r))
+	path.Line(pt(p.X-r, p.Y))
 	path.Close()
 	c.Fill(path)
 }
@@ -148,13 +148,13 @@ func text(c draw.Canvas, f face, align draw.XAlignment, at vg.Point, s string) {
 func upright(c draw.Canvas, f face, x, y vg.Length, s string) {
 	sty := f.style(draw.XCenter)
 	sty.Rotation = math.Pi / 2
-	c.FillText(sty, vg.Point{X: x, Y: y}, s)
+	c.FillText(sty, pt(x, y), s)
 }
 
 // level draws a text whose middle is at a height: the middle of its digits and
 // capitals, which is what eyes align.
 func level(c draw.Canvas, f face, align draw.XAlignment, at vg.Point, s string) {
-	text(c, f, align, vg.Point{X: at.X, Y: at.Y - f.cap()/2}, s)
+	text(c, f, align, pt(at.X, at.Y-f.cap()/2), s)
 }
 
 // cap is the height of capitals and digits.
@@ -169,11 +169,14 @@ func line(c rgb, w vg.Length, dash []vg.Length) draw.LineStyle {
 	return draw.LineStyle{Color: c.colour(), Width: w, Dashes: dash}
 }
 
-func fill(c draw.Canvas, col color.Color, x0, y0, x1, y1 vg.Length) {
+// fill paints a rectangle, stroke a line, between two corners.
+func fill(c draw.Canvas, col color.Color, a, b vg.Point) {
 	c.SetColor(col)
-	c.Fill(vg.Rectangle{Min: vg.Point{X: x0, Y: y0}, Max: vg.Point{X: x1, Y: y1}}.Path())
+	c.Fill(vg.Rectangle{Min: a, Max: b}.Path())
 }
 
-func stroke(c draw.Canvas, sty draw.LineStyle, x0, y0, x1, y1 vg.Length) {
-	c.StrokeLine2(sty, x0, y0, x1, y1)
+func stroke(c draw.Canvas, sty draw.LineStyle, a, b vg.Point) {
+	c.StrokeLine2(sty, a.X, a.Y, b.X, b.Y)
 }
+
+func pt(x, y vg.Length) vg.Point { return vg.Point{X: x, Y: y} }

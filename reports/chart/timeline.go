@@ -1,6 +1,8 @@
 package chart
 
 import (
+	"math"
+
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 )
@@ -41,28 +43,38 @@ const (
 	laneHalf = 4 * vg.Length(1)
 )
 
-// Timeline draws where requests spent their time, one track below the other on
-// one time axis.
+// farApart is how much longer the longest request may take than the shortest
+// before each gets a time axis of its own.
+const farApart = 8
+
+// Timeline draws where requests spent their time, one track below the other: on
+// one time axis, or each on its own if they differ so much that the short ones
+// could not be seen.
 func Timeline(title, axis string, tracks []Track, keys []Key) *Picture {
-	end := 0.0
-	for _, t := range tracks {
-		for _, l := range t.Lanes {
-			for _, s := range l.Spans {
-				end = max(end, s.To)
-			}
-		}
+	longest, shortest := 0.0, math.Inf(1)
+	for i := range tracks {
+		end := tracks[i].end()
+		longest, shortest = max(longest, end), min(shortest, end)
 	}
-	if end <= 0 {
+	if longest <= 0 {
 		return Empty(title, "no request with spans ended well under every placement")
 	}
+	own := longest > farApart*shortest
 	h := headingHeight() + legendHeight(keys, inner) + axisHeight
 	for i := range tracks {
 		h += tracks[i].height()
+		if own && i > 0 {
+			h += axisHeight - labelRoom
+		}
 	}
 	return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
 		c = legend(heading(c, title), keys)
 		left := trackLabels(tracks, c.Size().X*labelShare)
-		s, _ := spanOf([]float64{0, end}, false)
+		if own {
+			ownAxes(c, left, axis, tracks)
+			return
+		}
+		s, _ := spanOf([]float64{0, longest}, false)
 		f := axes{x: s, xLabel: axis}.draw(box(c, c.Min.X+left, c.Min.Y, c.Max.X, c.Max.Y))
 		y := c.Max.Y
 		for i := range tracks {
@@ -70,6 +82,31 @@ func Timeline(title, axis string, tracks []Track, keys []Key) *Picture {
 			y -= tracks[i].height()
 		}
 	}}
+}
+
+// ownAxes draws tracks each on its own axis; the last names them all.
+func ownAxes(c draw.Canvas, left vg.Length, axis string, tracks []Track) {
+	y := c.Max.Y
+	for i := range tracks {
+		a, h := axes{}, tracks[i].height()+axisHeight-labelRoom
+		if i == len(tracks)-1 {
+			a.xLabel = axis
+			h += labelRoom
+		}
+		a.x, _ = spanOf([]float64{0, tracks[i].end()}, false)
+		f := a.draw(box(c, c.Min.X+left, y-h+facetGap, c.Max.X, y))
+		tracks[i].draw(c, &f, left, y)
+		y -= h
+	}
+}
+
+func (t *Track) end() (end float64) {
+	for _, l := range t.Lanes {
+		for _, s := range l.Spans {
+			end = max(end, s.To)
+		}
+	}
+	return end
 }
 
 func (t *Track) height() vg.Length {
@@ -88,14 +125,14 @@ func trackLabels(tracks []Track, most vg.Length) (w vg.Length) {
 // draw draws labels on the whole canvas c and spans inside its frame.
 func (t *Track) draw(c draw.Canvas, f *frame, left vg.Length, top vg.Length) {
 	bold := face{labelText.size, ink, true}
-	fill(c, paper.colour(), c.Min.X, top-titleText.line(), f.Max.X, top) // the grid stops at titles
-	text(c, bold, draw.XLeft, vg.Point{X: c.Min.X, Y: top - bold.size}, bold.cut(t.Title, c.Size().X))
+	fill(c, paper.colour(), pt(c.Min.X, top-titleText.line()), pt(f.Max.X, top)) // the grid stops at titles
+	text(c, bold, draw.XLeft, pt(c.Min.X, top-bold.size), bold.cut(t.Title, c.Size().X))
 	top -= titleText.line()
 	for i, l := range t.Lanes {
 		y := top - vg.Length(i)*laneRow - laneRow/2
-		level(c, tickText, draw.XRight, vg.Point{X: c.Min.X + left - 4, Y: y}, tickText.cut(l.Label, left-4))
+		level(c, tickText, draw.XRight, pt(c.Min.X+left-4, y), tickText.cut(l.Label, left-4))
 		for _, s := range merged(l.Spans, f.X) {
-			s.Kind.draw(f.Canvas, vg.Rectangle{Min: vg.Point{X: f.X(s.From), Y: y - laneHalf}, Max: vg.Point{X: f.X(s.To), Y: y + laneHalf}})
+			s.Kind.draw(f.Canvas, vg.Rectangle{Min: pt(f.X(s.From), y-laneHalf), Max: pt(f.X(s.To), y+laneHalf)})
 		}
 	}
 	if t.First >= 0 {
@@ -105,12 +142,12 @@ func (t *Track) draw(c draw.Canvas, f *frame, left vg.Length, top vg.Length) {
 
 // firstToken marks the moment of the first token across lanes.
 func firstToken(c draw.Canvas, x, bottom, top vg.Length) {
-	stroke(c, line(ink, 0.9, []vg.Length{2, 1.5}), x, bottom, x, top)
+	stroke(c, line(ink, 0.9, []vg.Length{2, 1.5}), pt(x, bottom), pt(x, top))
 	c.SetColor(ink.colour())
 	var p vg.Path
-	p.Move(vg.Point{X: x, Y: top - 3})
-	p.Line(vg.Point{X: x - 3, Y: top + 2})
-	p.Line(vg.Point{X: x + 3, Y: top + 2})
+	p.Move(pt(x, top-3))
+	p.Line(pt(x-3, top+2))
+	p.Line(pt(x+3, top+2))
 	p.Close()
 	c.Fill(p)
 }
@@ -143,10 +180,10 @@ func (k SpanKind) draw(c draw.Canvas, r vg.Rectangle) {
 	case TransferSpan:
 		hatched(c, palette[1], 1, r)
 	case QueueSpan:
-		fill(c, paper.colour(), r.Min.X, r.Min.Y+1, r.Max.X, r.Max.Y-1)
+		fill(c, paper.colour(), pt(r.Min.X, r.Min.Y+1), pt(r.Max.X, r.Max.Y-1))
 		sty := line(palette[6], 0.9, nil)
 		c.StrokeLines(sty, []vg.Point{{X: r.Min.X, Y: r.Min.Y + 1}, {X: r.Max.X, Y: r.Min.Y + 1}, {X: r.Max.X, Y: r.Max.Y - 1}, {X: r.Min.X, Y: r.Max.Y - 1}, {X: r.Min.X, Y: r.Min.Y + 1}})
 	default:
-		stroke(c, line(palette[6], 1, dashes(2)), r.Min.X, mid, r.Max.X, mid)
+		stroke(c, line(palette[6], 1, dashes(2)), pt(r.Min.X, mid), pt(r.Max.X, mid))
 	}
 }
