@@ -150,10 +150,6 @@ type Exception struct {
 
 // Exceptions may only shrink.
 var Exceptions = []Exception{
-	{"params", "reports/chart/strip.go:strips", 6, "to be split"},
-	{"params", "reports/chart/style.go:fill", 6, "to be split"},
-	{"params", "reports/chart/style.go:stroke", 6, "to be split"},
-	{"func", "reports/demo_test.go:request", 71, "to be split"},
 	{"link", "README.md", 0, "BENCHMARKS.md and the picture are being made"},
 	{"params", "reference/llm/train_learner.go:adam", 6, "to be split"},
 	{"params", "reference/llm/train_ops.go:RMSNormGrad", 8, "to move to reference/tensor, where kernels live"},
