@@ -22,6 +22,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"meibench/internal/spell"
 )
 
 // Exit codes, printed by help and tested.
@@ -127,39 +129,8 @@ func newRoot(a *app) *cobra.Command {
 // oneOf says what there is instead of a name that is not.
 func oneOf(kind, name string, have []string) error {
 	msg := fmt.Sprintf("unknown %s %q", kind, name)
-	if near := nearest(name, have); near != "" {
+	if near := spell.Nearest(name, have); near != "" {
 		msg += fmt.Sprintf("; did you mean %q?", near)
 	}
 	return withCode(exitUsage, fmt.Errorf("%s (have %s)", msg, strings.Join(have, ", ")))
-}
-
-// nearest is the name within two edits, or three for long ones.
-func nearest(name string, have []string) (best string) {
-	limit := 2 + len(name)/8
-	for _, h := range have {
-		if d := distance(name, h); d <= limit {
-			best, limit = h, d-1
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's, over bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }

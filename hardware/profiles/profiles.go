@@ -35,6 +35,7 @@ import (
 	"strings"
 
 	"meibench/hardware"
+	"meibench/internal/spell"
 )
 
 //go:embed devices/*.yaml links/*.yaml models/*.yaml sites/*.yaml priors.yaml formats.yaml
@@ -200,39 +201,8 @@ func load(path string, dst profile) error {
 
 // unknown says what exists and what was probably meant.
 func unknown(kind, name string, have []string) error {
-	best, at := "", 4
-	for _, h := range have {
-		d := distance(name, h)
-		if name != "" && strings.Contains(h, name) {
-			d = min(d, 1)
-		}
-		if d < at {
-			best, at = h, d
-		}
-	}
-	if best != "" {
+	if best := spell.Nearest(name, have); best != "" {
 		return fmt.Errorf("unknown %s %q: did you mean %q?", kind, name, best)
 	}
 	return fmt.Errorf("unknown %s %q (have %s)", kind, name, strings.Join(have, ", "))
-}
-
-// distance is the Levenshtein distance.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diag := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diag
-			if a[i] != b[j] {
-				cost++
-			}
-			diag = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
