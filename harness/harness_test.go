@@ -2,9 +2,12 @@ package harness
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -138,6 +141,31 @@ func TestThreeModesOfOnePipeline(t *testing.T) {
 		for _, k := range n {
 			require.Equal(t, n[0], k, "request %d has the same answer under every pipeline and clock: %v", id, n)
 		}
+	}
+}
+
+// The cost models under a fake wall clock give the same records as under virtual
+// time, to the nanosecond, for every pipeline: fading, radios, batching and all.
+func TestConformanceEqualsModelled(t *testing.T) {
+	s := parse(t, fieldSuite, suites.Set{Key: "requests", Values: []any{60.0}}, suites.Set{Key: "users", Values: []any{3.0}},
+		suites.Set{Key: "rate", Values: []any{2.0}})
+	for _, c := range s.Cells {
+		t.Run(c.Name, func(t *testing.T) {
+			records := func(mode string) (rows []string) {
+				c.Mode = mode
+				cell := rehearse(t, &Lab{}, c, func(log *record.Request) { rows = append(rows, fmt.Sprintf("%+v", *log)) })
+				require.Zero(t, cell.Facts.Dropped)
+				slices.Sort(rows)
+				return rows
+			}
+			want := records("modelled")
+			require.Len(t, want, 60)
+			synctest.Test(t, func(t *testing.T) {
+				for i, got := range records("conformance") {
+					require.Equal(t, want[i], got)
+				}
+			})
+		})
 	}
 }
 
