@@ -30,9 +30,15 @@ func spanOf(values []float64, log bool) (s span, ok bool) {
 	return s.roomy(), true
 }
 
+// beyond is where numbers stop to be measurements of anything.
+const beyond = 1e30
+
 // shows reports whether the axis has a place for v.
 func (s span) shows(v float64) bool {
-	return !math.IsNaN(v) && !math.IsInf(v, 0) && (!s.log || v > 0)
+	if s.log {
+		return v > 1/beyond && v < beyond
+	}
+	return v > -beyond && v < beyond // false for NaN
 }
 
 // roomy widens the range by a margin, and to a factor of three on a log axis so
@@ -42,8 +48,8 @@ func (s span) roomy() span {
 		if s.lo >= 0 {
 			s.lo = 0
 		}
-		if s.hi == s.lo {
-			s.hi = s.lo + 1
+		if s.hi-s.lo < max(math.Abs(s.lo), 1)/beyond || s.hi-s.lo < 1e-9*math.Abs(s.lo) {
+			s.hi = s.lo + max(1, math.Abs(s.lo))
 		}
 		s.hi += 0.05 * (s.hi - s.lo)
 		return s
@@ -53,12 +59,16 @@ func (s span) roomy() span {
 	if r := s.hi / s.lo * f * f; r < least {
 		f *= math.Sqrt(least / r)
 	}
-	s.lo, s.hi = max(s.lo/f, math.SmallestNonzeroFloat64*1e10), min(s.hi*f, math.MaxFloat64/1e10)
+	s.lo, s.hi = s.lo/f, s.hi*f
 	return s
 }
 
-// at is the place of a value as a share of the range, clamped to it.
+// at is the place of a value as a share of the range, clamped to it; what has no
+// place is at its start.
 func (s span) at(v float64) float64 {
+	if math.IsNaN(v) {
+		return 0
+	}
 	share := (v - s.lo) / (s.hi - s.lo)
 	if s.log {
 		if v <= s.lo {

@@ -63,7 +63,7 @@ func facetLabels(facets []Facet, most vg.Length) (w vg.Length) {
 
 func (b *Stack) sum() (s float64) {
 	for _, v := range b.Parts {
-		if v > 0 {
+		if v > 0 && v < beyond {
 			s += v
 		}
 	}
@@ -96,7 +96,7 @@ func (f *Facet) draw(c draw.Canvas, left vg.Length, keys []Key) {
 func (b *Stack) draw(f *frame, y vg.Length, keys []Key) (end vg.Length) {
 	sum := 0.0
 	for i, v := range b.Parts {
-		if !(v > 0) {
+		if !(v > 0 && v < beyond) {
 			continue
 		}
 		r := vg.Rectangle{Min: pt(f.X(sum), y-barHalf), Max: pt(f.X(sum+v), y+barHalf)}

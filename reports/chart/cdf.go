@@ -74,14 +74,18 @@ func (p *Panel) span() (span, bool) {
 	return s, ok
 }
 
-// extremes are the smallest positive and the largest of sorted values.
+// extremes are the smallest and the largest of sorted values that a log axis
+// shows.
 func extremes(sorted []float64) []float64 {
-	for i, v := range sorted {
-		if v > 0 {
-			return []float64{sorted[i], sorted[len(sorted)-1]}
-		}
+	log := span{log: true}
+	from, to := below(sorted), len(sorted)
+	for to > from && !log.shows(sorted[to-1]) {
+		to--
 	}
-	return nil
+	if from == to {
+		return nil
+	}
+	return []float64{sorted[from], sorted[to-1]}
 }
 
 func (p *Panel) limited() bool { return p.Limit > 0 && !math.IsInf(p.Limit, 0) }
@@ -113,7 +117,7 @@ func (p *Panel) cdf(c draw.Canvas, first bool) {
 
 // below counts what a log axis cannot show.
 func below(sorted []float64) (n int) {
-	for n < len(sorted) && !(sorted[n] > 0) {
+	for n < len(sorted) && !(span{log: true}).shows(sorted[n]) {
 		n++
 	}
 	return n

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"image/color"
 	"math"
+	"sort"
 	"strings"
 
 	"gonum.org/v1/plot"
@@ -126,12 +127,12 @@ func (f face) cut(s string, most vg.Length) string {
 		return s
 	}
 	runes := []rune(s)
-	for n := len(runes) - 1; n > 0; n-- {
-		if t := strings.TrimRight(string(runes[:n]), " ") + "…"; f.width(t) <= most {
-			return t
-		}
+	short := func(n int) string { return strings.TrimRight(string(runes[:n]), " ") + "…" }
+	n := sort.Search(len(runes), func(n int) bool { return f.width(short(n)) > most })
+	if n < 2 {
+		return ""
 	}
-	return ""
+	return short(n - 1)
 }
 
 // text draws one line of text with its baseline at a point.

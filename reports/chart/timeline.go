@@ -103,7 +103,9 @@ func ownAxes(c draw.Canvas, left vg.Length, axis string, tracks []Track) {
 func (t *Track) end() (end float64) {
 	for _, l := range t.Lanes {
 		for _, s := range l.Spans {
-			end = max(end, s.To)
+			if s.To > end && s.To < beyond {
+				end = s.To
+			}
 		}
 	}
 	return end
@@ -156,6 +158,9 @@ func firstToken(c draw.Canvas, x, bottom, top vg.Length) {
 // point: nobody could see them apart, and an answer has hundreds.
 func merged(spans []TimeSpan, x func(float64) vg.Length) (out []TimeSpan) {
 	for _, s := range spans {
+		if !(s.To >= s.From) {
+			continue
+		}
 		if n := len(out); n > 0 && out[n-1].Kind == s.Kind && x(s.From)-x(out[n-1].To) < 0.35 {
 			out[n-1].To = s.To
 			continue
