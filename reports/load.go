@@ -78,7 +78,7 @@ func runFacts(run *Run) RunFacts {
 	out := RunFacts{Label: run.Label, Dir: run.Dir}
 	add := func(name, value string) {
 		if value = clean(value, 4*mostText); value != "" {
-			out.Facts = append(out.Facts, Fact{name, value})
+			out.Facts = append(out.Facts, Fact{clean(name, mostName), value})
 		}
 	}
 	add("command", commandLine(m.Command))
@@ -110,7 +110,9 @@ func runFacts(run *Run) RunFacts {
 	if m.Quick {
 		add("comparable", "no: a quick run")
 	}
-	out.Files = slices.Sorted(maps.Keys(m.Files))
+	for _, name := range slices.Sorted(maps.Keys(m.Files)) {
+		out.Files = append(out.Files, clean(name, mostName))
+	}
 	if m.Format != "" {
 		out.Files = append(out.Files, results.ManifestFile)
 	}
