@@ -75,10 +75,10 @@ func (m *Model) WeightBytes(s Span) units.Bytes {
 func (m *Model) ReadBytes(s Span, tokens int) units.Bytes {
 	n := float64(int64(s.Len()) * m.layerParams())
 	if s.Hi == m.Layers {
-		n += float64(m.Vocab) * float64(m.Dim)
+		n += float64(m.Vocab * m.Dim)
 	}
 	if s.Lo == 0 {
-		n += float64(tokens) * float64(m.Dim)
+		n += float64(tokens * m.Dim)
 	}
 	return units.Bytes(n * m.BytesPerWeight)
 }
@@ -95,10 +95,10 @@ func (m *Model) KVBytesPerToken(s Span) units.Bytes {
 func (m *Model) FLOP(s Span, context, newTokens, heads int) units.FLOP {
 	n := float64(newTokens)
 	f := 2 * float64(m.layerParams()) * float64(s.Len()) * n
-	keys := n*float64(context) + n*(n+1)/2
-	f += 4 * float64(s.Len()*m.Heads*m.HeadDim) * keys
+	keys := float64(n*float64(context)) + float64(n*(n+1)/2)
+	f += float64(4 * float64(s.Len()*m.Heads*m.HeadDim) * keys)
 	if s.Hi == m.Layers {
-		f += 2 * float64(m.Vocab) * float64(m.Dim) * float64(heads)
+		f += float64(2 * m.Vocab * m.Dim * heads)
 	}
 	return units.FLOP(f)
 }

@@ -95,7 +95,7 @@ func NewChannel(p *profiles.LinkSheet, d Direction, extraRTT time.Duration) *Cha
 		radio: p.Radio, extra: extraRTT / 2,
 	}
 	if dir.Outage != nil && dir.Outage.Value > 0 {
-		c.outageZ = math.Sqrt2 * math.Erfinv(2*dir.Outage.Value-1)
+		c.outageZ = portable.NormalQuantile(dir.Outage.Value)
 	}
 	if h := p.Handover; h != nil {
 		c.handover = h.Rate.Value

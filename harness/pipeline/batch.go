@@ -180,8 +180,8 @@ func (j *job) account(u hardware.Usage, part float64) {
 		j.admit, j.prefill = u.Start, u.End
 	}
 	j.last = u.End
-	j.energy += u.Energy * units.Joules(part)
-	j.flop += u.FLOP * units.FLOP(part)
+	j.energy += units.Joules(float64(u.Energy) * part) // the conversion rounds: no fused multiply-add
+	j.flop += units.FLOP(float64(u.FLOP) * part)
 	if j.steps++; j.steps == 1 || u.Joules < j.joules { // one unknown makes the sum unknown
 		j.joules = u.Joules
 	}

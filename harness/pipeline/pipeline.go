@@ -140,8 +140,8 @@ func (e Entry) paramNames() string {
 // note accounts an operation's cost to a request: share is the part of a
 // batched operation that belongs to it.
 func note(log *record.Request, part record.Part, u hardware.Usage, share float64) {
-	log.Spend(part, u.Energy*units.Joules(share), uint8(u.Joules))
-	log.FLOP += u.FLOP * units.FLOP(share)
+	log.Spend(part, units.Joules(float64(u.Energy)*share), uint8(u.Joules))
+	log.FLOP += units.FLOP(float64(u.FLOP) * share)
 	if part == record.DevicePart {
 		log.PeakBytes = max(log.PeakBytes, u.Peak)
 	}

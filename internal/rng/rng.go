@@ -15,9 +15,9 @@
 //
 // The transforms (Exp, Normal, LogNormal, Gamma, Weibull) are our own so that
 // amd64 and arm64 make the same schedule bit for bit: products that feed a sum
-// are rounded explicitly, because Go may fuse them on some machines. They call
-// math.Log, math.Exp, math.Pow and math.Sqrt; on s390x, which has assembly for
-// some of these, results may differ in the last bit.
+// are rounded explicitly, because Go may fuse them on some machines, and
+// logarithms and the like come from internal/portable, because Go's own are
+// assembly on some machines only.
 package rng
 
 import (
@@ -26,6 +26,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+
+	"meibench/internal/portable"
 )
 
 // Source is what the transforms draw from: *rand.Rand and *Luck both fit.
@@ -104,22 +106,22 @@ func Float64(r Source) float64 { return float64(r.Uint64()>>11) * 0x1p-53 }
 func open(r Source) float64 { return float64(r.Uint64()>>11+1) * 0x1p-53 }
 
 // Exp draws an exponential variate with mean 1.
-func Exp(r Source) float64 { return -math.Log(open(r)) }
+func Exp(r Source) float64 { return -portable.Log(open(r)) }
 
 // Normal draws a standard normal variate by Box and Muller's cosine branch
 // (one variate from two draws, so that a draw count never depends on a value).
 func Normal(r Source) float64 {
 	u, v := open(r), Float64(r)
-	return float64(math.Sqrt(float64(-2*math.Log(u)))) * math.Cos(float64(2*math.Pi*v))
+	return float64(math.Sqrt(float64(-2*portable.Log(u))) * portable.CosTurns(v))
 }
 
 // LogNormal draws exp(mu + sigma Z).
 func LogNormal(r Source, mu, sigma float64) float64 {
-	return math.Exp(mu + float64(sigma*Normal(r)))
+	return portable.Exp(mu + float64(sigma*Normal(r)))
 }
 
 // Weibull draws a Weibull variate of the given shape and scale 1.
-func Weibull(r Source, shape float64) float64 { return math.Pow(Exp(r), 1/shape) }
+func Weibull(r Source, shape float64) float64 { return portable.Pow(Exp(r), 1/shape) }
 
 // Gamma draws a gamma variate of the given shape and scale 1 after Marsaglia
 // and Tsang (2000); shapes under 1 are boosted by a power of a uniform.
@@ -129,7 +131,7 @@ func Gamma(r Source, shape float64) float64 {
 	}
 	boost := 1.0
 	if shape < 1 {
-		boost = math.Pow(open(r), 1/shape)
+		boost = portable.Pow(open(r), 1/shape)
 		shape++
 	}
 	d := shape - 1.0/3
@@ -142,7 +144,7 @@ func Gamma(r Source, shape float64) float64 {
 		}
 		v = float64(float64(v*v) * v)
 		half := float64(0.5 * float64(x*x))
-		if math.Log(open(r)) < half+d-float64(d*v)+float64(d*math.Log(v)) {
+		if portable.Log(open(r)) < half+d-float64(d*v)+float64(d*portable.Log(v)) {
 			return float64(float64(d*v) * boost)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"meibench/internal/portable"
 	"meibench/internal/rng"
 )
 
@@ -61,7 +62,7 @@ func (s Spec) gaps() func(rng.Source) float64 {
 	case Gamma:
 		return func(r rng.Source) float64 { return rng.Gamma(r, shape) / shape }
 	case Weibull:
-		mean := math.Gamma(1 + 1/shape)
+		mean := portable.Gamma(1 + 1/shape)
 		return func(r rng.Source) float64 { return rng.Weibull(r, shape) / mean }
 	}
 	return rng.Exp
@@ -125,14 +126,14 @@ func newClock(s Spec, run Run) *clock {
 	}
 	if s.Burst.Given() {
 		// A lognormal factor of mean 1 and this CV has ln-variance ln(1+CV^2).
-		v := math.Log1p(s.Burst.CV.Value * s.Burst.CV.Value)
+		v := portable.Log1p(s.Burst.CV.Value * s.Burst.CV.Value)
 		c.luck = rng.Stream(run.Seed, "arrivals", run.Name, "burst")
-		c.mu, c.keep = -v/2, math.Exp(-1.0/stepsPerCorr)
+		c.mu, c.keep = -v/2, portable.Exp(-1.0/stepsPerCorr)
 		c.scatter = math.Sqrt(v * (1 - c.keep*c.keep))
 		c.step = max(1, nanos(s.Burst.Corr.Value/stepsPerCorr))
 		c.next = c.step
 		c.x = c.mu + float64(math.Sqrt(v)*rng.Normal(c.luck)) // stationary from the start
-		c.burst = math.Exp(c.x)
+		c.burst = portable.Exp(c.x)
 	}
 	return c
 }
@@ -164,7 +165,7 @@ func (c *clock) spend(at int64, need float64) int64 {
 // turn moves the burst process by one step.
 func (c *clock) turn() {
 	c.x = c.mu + float64(c.keep*(c.x-c.mu)) + float64(c.scatter*rng.Normal(c.luck))
-	c.burst = math.Exp(c.x)
+	c.burst = portable.Exp(c.x)
 	if c.next > math.MaxInt64-c.step {
 		c.next = math.MaxInt64
 		return

@@ -5,6 +5,7 @@ import (
 	"math"
 	"sort"
 
+	"meibench/internal/portable"
 	"meibench/internal/rng"
 )
 
@@ -25,14 +26,14 @@ func (d *Dist) At(u float64) float64 {
 	case Constant:
 		return d.a
 	case Exponential:
-		return -d.a * math.Log1p(-u)
+		return -d.a * portable.Log1p(-u)
 	case Geometric:
 		if d.a == 1 {
 			return 1
 		}
-		return 1 + math.Floor(math.Log1p(-u)/d.b)
+		return 1 + math.Floor(portable.Log1p(-u)/d.b)
 	case LogNormal:
-		return d.atNormal(math.Sqrt2 * math.Erfinv(2*u-1))
+		return d.atNormal(portable.NormalQuantile(u))
 	}
 	return d.between(u)
 }
@@ -40,9 +41,9 @@ func (d *Dist) At(u float64) float64 {
 // atNormal is At(Phi(z)).
 func (d *Dist) atNormal(z float64) float64 {
 	if d.kind == LogNormal {
-		return math.Exp(d.a + float64(d.b*z))
+		return portable.Exp(d.a + float64(d.b*z))
 	}
-	return d.At(0.5 * math.Erfc(-z/math.Sqrt2))
+	return d.At(portable.NormalCDF(z))
 }
 
 func (d *Dist) between(u float64) float64 {
@@ -61,7 +62,7 @@ func (d *Dist) between(u float64) float64 {
 		return d.v[i]
 	}
 	if i == last-1 && d.bend != 1 {
-		f = math.Pow(f, d.bend)
+		f = portable.Pow(f, d.bend)
 	}
 	return d.v[i] + float64(f*(d.v[i+1]-d.v[i]))
 }
@@ -85,7 +86,7 @@ func (d *Dist) Mean() float64 {
 	case Constant, Exponential, Geometric:
 		return d.a
 	case LogNormal:
-		return math.Exp(d.a + d.b*d.b/2)
+		return portable.Exp(d.a + d.b*d.b/2)
 	}
 	sum, last := 0.0, len(d.v)-1
 	for i := range last {

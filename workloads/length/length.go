@@ -25,6 +25,7 @@ import (
 	"math"
 	"strings"
 
+	"meibench/internal/portable"
 	"meibench/internal/sourced"
 )
 
@@ -225,11 +226,11 @@ func (s Spec) Compile(unit string) (*Dist, error) {
 		return &Dist{kind: Exponential, a: s.Mean.Value}, nil
 	case Geometric:
 		// log of the probability of going on, 1 - 1/mean; -Inf for a mean of 1
-		return &Dist{kind: Geometric, a: s.Mean.Value, b: math.Log1p(-1 / s.Mean.Value)}, nil
+		return &Dist{kind: Geometric, a: s.Mean.Value, b: portable.Log1p(-1 / s.Mean.Value)}, nil
 	case LogNormal:
 		mu := s.Mu.Value
 		if s.Factor.Given() {
-			mu += math.Log(s.Factor.Value)
+			mu += portable.Log(s.Factor.Value)
 		}
 		return &Dist{kind: LogNormal, a: mu, b: s.Sigma.Value}, nil
 	case Quantiles:
