@@ -78,29 +78,67 @@ func (b *builder) some(app string) (gs []*Group, rest string) {
 	return gs, rest
 }
 
-// seriesKeys name the colours of groups, and the dashes of their modes if there
-// is more than one.
-func (b *builder) seriesKeys(gs []*Group, kind chart.KeyKind) (keys []chart.Key) {
-	var labels, seen []string
-	for _, g := range gs {
-		if l := b.label[g]; !slices.Contains(labels, l) {
-			labels = append(labels, l)
-			index := b.colour(g)
-			if kind == chart.LineKey {
-				index = 0
-			}
-			keys = append(keys, chart.Key{Text: l, Colour: b.colour(g), Kind: kind, Index: index})
-		}
-		seen = appendNew(seen, g.Cell.Mode)
+// lineKeys name the colours and glyphs of groups, and the dashes of their modes.
+// In a figure of one mode the dashes tell placements apart as well.
+func (b *builder) lineKeys(gs []*Group) (keys []chart.Key, dash func(*Group) int) {
+	several := severalModes(gs)
+	dash = b.colour
+	if several {
+		dash = func(g *Group) int { return modeRank(g.Cell.Mode) }
 	}
-	if kind == chart.LineKey && len(seen) > 1 {
-		for _, m := range modes {
-			if slices.Contains(seen, m) {
-				keys = append(keys, chart.Key{Text: m, Colour: -1, Kind: kind, Index: modeRank(m)})
-			}
+	for _, g := range b.firsts(gs) {
+		k := chart.Key{Text: b.label[g], Colour: b.colour(g), Kind: chart.SeriesKey}
+		if !several {
+			k.Index = dash(g)
 		}
+		keys = append(keys, k)
+	}
+	for _, m := range modes {
+		if several && slices.ContainsFunc(gs, func(g *Group) bool { return g.Cell.Mode == m }) {
+			keys = append(keys, chart.Key{Text: m, Colour: -1, Kind: chart.LineKey, Index: modeRank(m)})
+		}
+	}
+	return keys, dash
+}
+
+func severalModes(gs []*Group) bool {
+	return slices.ContainsFunc(gs, func(g *Group) bool { return g.Cell.Mode != gs[0].Cell.Mode })
+}
+
+// rowLabel names a group's row, with its mode where there are several.
+func (b *builder) rowLabel(g *Group, several bool) string {
+	if several {
+		return b.label[g] + " · " + g.Cell.Mode
+	}
+	return b.label[g]
+}
+
+// heads names a figure of one application, with the mode where there is one.
+func heads(app string, gs []*Group) string {
+	if len(gs) > 0 && !severalModes(gs) {
+		return app + ", " + gs[0].Cell.Mode
+	}
+	return app
+}
+
+// glyphKeys name the glyphs of groups.
+func (b *builder) glyphKeys(gs []*Group) (keys []chart.Key) {
+	for _, g := range b.firsts(gs) {
+		keys = append(keys, chart.Key{Text: b.label[g], Colour: b.colour(g), Kind: chart.GlyphKey, Index: b.colour(g)})
 	}
 	return keys
+}
+
+// firsts keeps one group of each placement.
+func (b *builder) firsts(gs []*Group) (out []*Group) {
+	seen := map[string]bool{}
+	for _, g := range gs {
+		if !seen[b.label[g]] {
+			seen[b.label[g]] = true
+			out = append(out, g)
+		}
+	}
+	return out
 }
 
 // timeUnit is the scale for times of some groups.
@@ -149,6 +187,7 @@ func commonLimit(gs []*Group, of func(*record.Cell) time.Duration) time.Duration
 
 func (b *builder) cdf(app, slug string) Figure {
 	gs, rest := b.some(app)
+	keys, dash := b.lineKeys(gs)
 	var panels []chart.Panel
 	var alt []string
 	all := timings()
@@ -160,16 +199,16 @@ func (b *builder) cdf(app, slug string) Figure {
 		}
 		for _, g := range gs {
 			if vs := m.values(g); len(vs) > 0 {
-				p.Series = append(p.Series, chart.Series{Values: scaled(thin(vs), unit.by), Colour: b.colour(g), Dash: modeRank(g.Cell.Mode)})
+				p.Series = append(p.Series, chart.Series{Values: scaled(thin(vs), unit.by), Colour: b.colour(g), Dash: dash(g)})
 				alt = append(alt, fmt.Sprintf("%s %s %s median %s, 95th percentile %s", b.label[g], g.Cell.Mode, m.name, seconds(record.Quantile(vs, 0.5)), seconds(record.Quantile(vs, 0.95))))
 			}
 		}
 		panels = append(panels, p)
 	}
 	return Figure{Name: "cdf-" + slug, Title: app + ": distribution of latency",
-		Caption: "A line further left is faster; where it crosses the dashed limit is the share of requests inside it; failed requests are not in the lines." + rest + b.doubt(gs),
+		Caption: "A line further left is faster; where it crosses the dashed limit is the share of requests inside it; the glyph is the median; failed requests are not in the lines." + rest + b.doubt(gs),
 		Alt:     altText("Cumulative distributions of TTFT and E2E for "+app, alt),
-		Picture: chart.CDF(app+b.counts(gs), panels, b.seriesKeys(gs, chart.LineKey))}
+		Picture: chart.CDF(heads(app, gs)+b.counts(gs), panels, keys)}
 }
 
 const mostDrawn = 100_000 // values per series that figures look at
@@ -237,8 +276,8 @@ func (b *builder) strips(app, slug string) Figure {
 	var rows []chart.Strip
 	var alt []string
 	for _, g := range gs {
-		row := chart.Strip{Label: b.label[g] + " · " + g.Cell.Mode, Colour: b.colour(g), Glyph: b.colour(g), Faded: b.flags[g] != ""}
-		row.Gap = len(rows) > 0 && b.label[gs[len(rows)-1]] != b.label[g]
+		row := chart.Strip{Label: b.rowLabel(g, severalModes(gs)), Colour: b.colour(g), Glyph: b.colour(g), Faded: b.flags[g] != ""}
+		row.Gap = severalModes(gs) && len(rows) > 0 && b.label[gs[len(rows)-1]] != b.label[g]
 		if row.Faded {
 			row.Label += " !"
 		}
@@ -258,7 +297,7 @@ func (b *builder) strips(app, slug string) Figure {
 	return Figure{Name: "latency-" + slug, Title: app + ": latency by placement and mode",
 		Caption: "Glyph and thick bar are the median with its 95 % interval; dots are requests (above 60 of them a box from the 25th to the 75th percentile with whiskers to the 5th and 95th); dashed lines are limits; “!” and grey mark INVALID cells." + rest,
 		Alt:     altText("Medians by placement and mode for "+app, alt),
-		Picture: chart.Strips(app, axes, limits, rows)}
+		Picture: chart.Strips(heads(app, gs), axes, limits, rows)}
 }
 
 func (b *builder) scatter() Figure {
@@ -294,7 +333,7 @@ func (b *builder) scatter() Figure {
 	return Figure{Name: "agreement", Title: "Emulated and modelled against measured",
 		Caption: "On the line both agree; the band is ± 10 %; thin bars are 95 % intervals; the application is named where a point lies far off; grey points belong to INVALID cells.",
 		Alt:     altText("Medians of emulated and modelled cells against those measured", alt),
-		Picture: chart.Scatter("Medians (p50) of each cell by two ways", fields, b.seriesKeys(paired, chart.GlyphKey))}
+		Picture: chart.Scatter("Medians (p50) of each cell by two ways", fields, b.glyphKeys(paired))}
 }
 
 func rangeOf(s Stat, by float64) chart.Range {

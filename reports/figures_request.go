@@ -46,9 +46,9 @@ func (b *builder) energy() Figure {
 			totals = append(totals, b.sums[g].energy.V)
 		}
 		unit := choose(energyScales(), totals)
-		f := chart.Facet{Title: app + ", energy per request (" + unit.unit + ")"}
+		f := chart.Facet{Title: heads(app, gs) + ", energy per request (" + unit.unit + ")"}
 		for _, g := range gs {
-			bar := chart.Stack{Label: b.label[g] + " · " + g.Cell.Mode, Total: brief(b.sums[g].energy.V/unit.by) + " " + unit.unit + sourceMark(b.sums[g].energySource), Faded: b.flags[g] != ""}
+			bar := chart.Stack{Label: b.rowLabel(g, severalModes(gs)), Total: brief(b.sums[g].energy.V/unit.by) + " " + unit.unit + sourceMark(b.sums[g].energySource), Faded: b.flags[g] != ""}
 			for _, e := range g.Energy {
 				bar.Parts = append(bar.Parts, e.Joules/float64(g.N)/unit.by)
 			}
@@ -94,7 +94,7 @@ func (b *builder) timeline(app, slug string) Figure {
 		end = max(end, g.find(id).Total)
 	}
 	unit := choose(timeScales(), []float64{end.Seconds()})
-	if end < time.Minute && end >= time.Second {
+	if end < 10*time.Second && end >= time.Second {
 		unit = timeScales()[1] // parts of a request are easier to compare in ms
 	}
 	var tracks []chart.Track
@@ -116,7 +116,7 @@ func (b *builder) timeline(app, slug string) Figure {
 	}
 	f.Caption = mode + "the request, of those that ended well under every placement shown, whose end-to-end times are closest to the medians; one lane per node or link, time from its intended start; mind the axes, which differ where the times do by much."
 	f.Alt = altText("Timeline of one request for "+app, alt)
-	f.Picture = chart.Timeline(app, "time since the intended start ("+unit.unit+")", tracks, []chart.Key{
+	f.Picture = chart.Timeline(heads(app, gs), "time since the intended start ("+unit.unit+")", tracks, []chart.Key{
 		{Text: "compute", Kind: chart.SpanKey, Index: int(chart.ComputeSpan)}, {Text: "in a batch", Kind: chart.SpanKey, Index: int(chart.BatchSpan)},
 		{Text: "transfer", Kind: chart.SpanKey, Index: int(chart.TransferSpan)}, {Text: "queue", Kind: chart.SpanKey, Index: int(chart.QueueSpan)},
 		{Text: "wait", Kind: chart.SpanKey, Index: int(chart.WaitSpan)}, {Text: "first token", Kind: chart.FirstKey}})

@@ -38,6 +38,7 @@ func (d *Data) load(label, dir string) (err error) {
 	defer func() { err = errors.Join(err, set.Close()) }()
 	run := d.AddRun(label, dir, set.Manifest)
 	for i, r := range set.Runs() {
+		d.group(run, cleanCell(r.Cell)).expect(r.Rows)
 		if err := d.Add(run, r.Cell, set.Rows(i)); err != nil {
 			return err
 		}

@@ -244,7 +244,8 @@ func (f *frame) drawX() {
 			long /= 2
 		} else {
 			stroke(f.Canvas, lines, pt(x, f.Min.Y), pt(x, f.Max.Y))
-			text(f.Canvas, tickText, draw.XCenter, pt(x, f.Min.Y-tickLength-2-tickText.cap()), t.label)
+			middle := min(x, f.Max.X+2*margin-tickText.width(t.label)/2) // inside the picture
+			text(f.Canvas, tickText, draw.XCenter, pt(middle, f.Min.Y-tickLength-2-tickText.cap()), t.label)
 		}
 		stroke(f.Canvas, axis, pt(x, f.Min.Y-long), pt(x, f.Min.Y))
 	}

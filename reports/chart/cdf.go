@@ -11,7 +11,7 @@ import (
 // Series is a sample with its look.
 type Series struct {
 	Values []float64 // sorted
-	Colour int
+	Colour int       // also of the glyph at the median
 	Dash   int
 }
 
@@ -111,6 +111,11 @@ func (p *Panel) cdf(c draw.Canvas, first bool) {
 	for _, series := range p.Series {
 		sty := line(colourOf(series.Colour), 1.3, dashes(series.Dash))
 		f.StrokeLines(sty, f.steps(series.Values))
+	}
+	for _, series := range p.Series {
+		if n := len(series.Values); n > 0 && f.x.shows(series.Values[(n-1)/2]) {
+			median(f.Canvas, colourOf(series.Colour), series.Colour, pt(f.X(series.Values[(n-1)/2]), f.Y(0.5)))
+		}
 	}
 	p.limit(&f)
 }

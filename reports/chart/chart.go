@@ -98,7 +98,7 @@ func (p *Picture) PNG() ([]byte, error) {
 
 // Empty is a picture that says why there is none.
 func Empty(title, why string) *Picture {
-	return &Picture{w: width, h: 3 * vg.Centimeter, paint: func(c draw.Canvas) {
+	return &Picture{w: width, h: 2 * vg.Centimeter, paint: func(c draw.Canvas) {
 		c = heading(c, title)
 		remark(c, "no data: "+why)
 	}}

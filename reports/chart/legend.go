@@ -19,6 +19,7 @@ type KeyKind uint8
 // Kinds of keys.
 const (
 	LineKey   KeyKind = iota // a line with dash Index
+	SeriesKey                // a line with dash Index and the glyph of its colour
 	GlyphKey                 // glyph Index
 	BarKey                   // a bar with hatch Index
 	SpanKey                  // a bar of the timeline, Index is a SpanKind
@@ -89,6 +90,9 @@ func (k Key) draw(c draw.Canvas, x, y vg.Length) {
 	switch k.Kind {
 	case LineKey:
 		stroke(c, line(k.colour(), 1.4, dashes(k.Index)), pt(x, y), pt(x+keyWidth, y))
+	case SeriesKey:
+		stroke(c, line(k.colour(), 1.4, dashes(k.Index)), pt(x, y), pt(x+keyWidth, y))
+		median(c, k.colour(), k.Colour, pt(x+keyWidth/2, y))
 	case GlyphKey:
 		c.DrawGlyphNoClip(draw.GlyphStyle{Color: k.colour().colour(), Radius: 3, Shape: glyphOf(k.Index)}, pt(x+keyWidth/2, y))
 	case BarKey:

@@ -67,9 +67,25 @@ func dashes(i int) []vg.Length {
 	return [...][]vg.Length{nil, {5, 2.5}, {1.2, 1.8}, {6, 2, 1.2, 2}}[i%4]
 }
 
-// glyphOf is the glyph of the i-th series.
+// glyphOf is the glyph of the i-th series; when colours begin again, each meets
+// another glyph.
 func glyphOf(i int) draw.GlyphDrawer {
-	return [...]draw.GlyphDrawer{draw.CircleGlyph{}, draw.BoxGlyph{}, draw.PyramidGlyph{}, diamond{}, draw.PlusGlyph{}, draw.CrossGlyph{}, draw.RingGlyph{}, draw.SquareGlyph{}}[i%8]
+	glyphs := [Colours]draw.GlyphDrawer{draw.CircleGlyph{}, draw.BoxGlyph{}, draw.PyramidGlyph{}, diamond{}, inverted{}, draw.RingGlyph{}, draw.SquareGlyph{}}
+	return glyphs[(i+i/Colours)%Colours]
+}
+
+// inverted is a triangle on its tip.
+type inverted struct{}
+
+// DrawGlyph implements draw.GlyphDrawer.
+func (inverted) DrawGlyph(c *draw.Canvas, sty draw.GlyphStyle, p vg.Point) {
+	r := sty.Radius * 1.1
+	var path vg.Path
+	path.Move(pt(p.X-r, p.Y+0.7*r))
+	path.Line(pt(p.X+r, p.Y+0.7*r))
+	path.Line(pt(p.X, p.Y-r))
+	path.Close()
+	c.Fill(path)
 }
 
 // diamond is a square on its corner.
@@ -121,13 +137,17 @@ func (f face) width(s string) vg.Length {
 // line is the height of a line with the space to the next.
 func (f face) line() vg.Length { return f.size * 1.35 }
 
-// cut shortens a text to a width.
+// cut shortens a text to a width by leaving out some of its middle: names often
+// differ at their ends.
 func (f face) cut(s string, most vg.Length) string {
 	if f.width(s) <= most {
 		return s
 	}
 	runes := []rune(s)
-	short := func(n int) string { return strings.TrimRight(string(runes[:n]), " ") + "…" }
+	short := func(n int) string { // n runes, two thirds of them from the start
+		head := n - n/3
+		return strings.TrimRight(string(runes[:head]), " ") + "…" + string(runes[len(runes)-n/3:])
+	}
 	n := sort.Search(len(runes), func(n int) bool { return f.width(short(n)) > most })
 	if n < 2 {
 		return ""

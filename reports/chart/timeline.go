@@ -170,7 +170,7 @@ func merged(spans []TimeSpan, x func(float64) vg.Length) (out []TimeSpan) {
 	return out
 }
 
-// draw shows a span: compute and batch are full bars, a transfer is hatched, a
+// draw shows a span: compute is a full bar, a batch has level lines, a transfer rising ones, a
 // queue is an outline, a wait is a thin line.
 func (k SpanKind) draw(c draw.Canvas, r vg.Rectangle) {
 	if r.Max.X-r.Min.X < 0.4 {
@@ -181,7 +181,7 @@ func (k SpanKind) draw(c draw.Canvas, r vg.Rectangle) {
 	case ComputeSpan:
 		hatched(c, palette[0], 0, r)
 	case BatchSpan:
-		hatched(c, palette[4], 2, r)
+		hatched(c, palette[4], 3, r)
 	case TransferSpan:
 		hatched(c, palette[1], 1, r)
 	case QueueSpan:
