@@ -57,8 +57,8 @@ type Group struct {
 	repeats [][numFigures]float64
 }
 
-// Figures that are kept per repeat: quantiles, in the order of quantiles, then
-// shares and rates.
+// Figures that are kept per repeat: those of quantiles, in their order, then the
+// share within limits.
 const (
 	ttft50 = iota
 	ttft95
@@ -67,7 +67,6 @@ const (
 	e2e95
 	e2e99
 	withinShare
-	goodRate
 	numFigures
 )
 
@@ -137,7 +136,7 @@ func (d *Data) Add(run int, c record.Cell, rows iter.Seq2[*record.Request, error
 		}
 		g.add(&c, r)
 	}
-	g.closeRepeat(&c, before)
+	g.closeRepeat(before)
 	return nil
 }
 
@@ -154,7 +153,7 @@ const (
 // closeRepeat works out what a repeat says on its own. Its requests are still in
 // order of their intended starts, which stats.Tau needs; afterwards they are
 // sorted by value.
-func (g *Group) closeRepeat(c *record.Cell, before mark) {
+func (g *Group) closeRepeat(before mark) {
 	parts := [...][]float64{g.TTFT[before.ttft:], g.TPOT[before.tpot:], g.E2E[before.e2e:]}
 	for _, part := range parts {
 		if len(part) >= leastForTau {
@@ -169,10 +168,7 @@ func (g *Group) closeRepeat(c *record.Cell, before mark) {
 		rep[i] = record.Quantile(parts[of], quantiles()[i].p)
 	}
 	n, good := float64(g.N-before.n), float64(g.Good-before.good)
-	rep[withinShare], rep[goodRate] = good/n, math.NaN()
-	if c.Horizon > 0 {
-		rep[goodRate] = good / c.Horizon.Seconds()
-	}
+	rep[withinShare] = good / n
 	g.repeats = append(g.repeats, rep)
 }
 

@@ -269,11 +269,17 @@ func summarise(g *Group) summary {
 		return s
 	}
 	n := float64(g.N)
+	if len(g.repeats) >= enoughRepeats { // Wilson's interval, widened if repeats differ by more than luck
+		over := overRepeats(g.column(withinShare))
+		if over.Lo < s.within.Lo { // false for NaN
+			s.within.Lo = over.Lo
+		}
+		if over.Hi > s.within.Hi {
+			s.within.Hi = over.Hi
+		}
+	}
 	if offered := g.Offered.Seconds(); offered > 0 {
 		s.goodput = Stat{V: float64(g.Good) / offered, Lo: s.within.Lo * n / offered, Hi: s.within.Hi * n / offered, N: g.N}
-	}
-	if len(g.repeats) >= enoughRepeats {
-		s.within, s.goodput = overRepeats(g.column(withinShare)), overRepeats(g.column(goodRate))
 	}
 	s.up, s.down = bare(g.Up/n), bare(g.Down/n)
 	sum, source := g.joules()

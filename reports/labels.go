@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"meibench/harness/results"
 )
 
 // modes are the ways to run a cell, in the order in which reports show them.
@@ -64,13 +66,15 @@ func (n numbers) add(list []string, s string) []string {
 }
 
 // match finds for each emulated or modelled group the measured one that differs
-// in the mode only: in the same run if there is one, else in the first that has.
+// in the mode only: in the same run if there is one, else in the first that has
+// it under the same terms.
 func (v *view) match() {
 	key := func(g *Group, run int) string {
 		c := &g.Cell
 		return strings.Join([]string{strconv.Itoa(run), c.Suite, c.App, c.Pipeline, c.Site, c.Model, withoutMode(c.Name), paramText(c.Params)}, "\x00")
 	}
 	const anyRun = -1
+	terms := v.terms()
 	measured := map[string]*Group{}
 	for _, g := range v.Groups {
 		if g.Cell.Mode == "measured" {
@@ -81,13 +85,47 @@ func (v *view) match() {
 		}
 	}
 	for _, g := range v.Groups {
-		if g.Cell.Mode == "emulated" || g.Cell.Mode == "modelled" {
-			v.twin[g] = measured[key(g, g.Run)]
-			if v.twin[g] == nil {
-				v.twin[g] = measured[key(g, anyRun)]
+		if g.Cell.Mode != "emulated" && g.Cell.Mode != "modelled" {
+			continue
+		}
+		if v.twin[g] = measured[key(g, g.Run)]; v.twin[g] != nil {
+			continue
+		}
+		if m := measured[key(g, anyRun)]; m != nil && v.alike(terms[g.Cell.Contract], terms[m.Cell.Contract], g, m) {
+			v.twin[g] = m
+		}
+	}
+}
+
+// terms are the contracts that the runs' manifests spell out, by their hash.
+func (v *view) terms() map[string]*results.Contract {
+	out := map[string]*results.Contract{}
+	for i := range v.Runs {
+		for k := range v.Runs[i].Manifest.Contracts {
+			c := &v.Runs[i].Manifest.Contracts[k]
+			if hash, err := c.Hash(); err == nil {
+				out[hash] = c
 			}
 		}
 	}
+	return out
+}
+
+// alike reports whether two groups of different runs differ in their mode only,
+// with the description of a model in the place of its bytes.
+func (v *view) alike(a, b *results.Contract, g, m *Group) bool {
+	if v.Runs[g.Run].Manifest.Quick != v.Runs[m.Run].Manifest.Quick {
+		return false
+	}
+	if a == nil || b == nil {
+		return g.Cell.Contract == "" && m.Cell.Contract == ""
+	}
+	for _, d := range results.Diff(*a, *b) {
+		if d.Field != "mode" && d.Field != "model" {
+			return false
+		}
+	}
+	return true
 }
 
 // withoutMode is a cell's name without the part that says its mode.

@@ -203,6 +203,39 @@ func TestRepeats(t *testing.T) {
 	require.InDelta(t, 0.060, s.ttft50.Hi, 1e-9) // six values: their whole range
 	require.Equal(t, 6, s.ttft50.N)
 	require.Equal(t, 1.0, s.within.V)
+	require.InDelta(t, 0.824, s.within.Lo, 1e-3, "Wilson, 18 of 18: 18 / (18 + 3.84)")
+}
+
+// A modelled cell of another run is compared with a measured one only under the
+// same terms.
+func TestTwinsAcrossRuns(t *testing.T) {
+	contract := func(mode, model string, rate int, quick bool) results.Contract {
+		return results.Contract{Workload: map[string]any{"rate": rate}, Mode: mode, Model: model, Quick: quick}
+	}
+	for _, tc := range []struct {
+		name     string
+		measured results.Contract
+		modelled results.Contract
+		want     bool
+	}{
+		{"only mode and model differ", contract("measured", "bytes", 2, false), contract("modelled", "description", 2, false), true},
+		{"another rate", contract("measured", "bytes", 2, false), contract("modelled", "bytes", 3, false), false},
+		{"a quick run", contract("measured", "bytes", 2, false), contract("modelled", "bytes", 2, true), false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			d := NewData()
+			for i, c := range []results.Contract{tc.measured, tc.modelled} {
+				run := d.AddRun(fmt.Sprint("run", i), "", results.Manifest{Contracts: []results.Contract{c}, Quick: c.Quick})
+				cl := cell(i, "robot", "local", c.Mode)
+				var err error
+				cl.Contract, err = c.Hash()
+				require.NoError(t, err)
+				require.NoError(t, d.Add(run, cl, seq(request(1, ms, ms))))
+			}
+			v := newView(d)
+			require.Equal(t, tc.want, v.twin[v.Groups[1]] != nil)
+		})
+	}
 }
 
 // Requests that come in waves are worth less than as many independent ones.

@@ -125,7 +125,7 @@ func (g *grid) fit(width int) (dropped []string) {
 		}
 	}
 	if len(bare) > 0 {
-		dropped = append(dropped, "intervals of "+strings.Join(bare, ", "))
+		dropped = append(dropped, "intervals and details of "+strings.Join(bare, ", "))
 	}
 	return dropped
 }
