@@ -265,6 +265,7 @@ func (b *builder) outcome() Table {
 	if slices.ContainsFunc(b.Groups, func(g *Group) bool { return !math.IsNaN(b.sums[g].gap.median()) }) {
 		t.Notes = append(t.Notes, "vs meas.: median of the relative errors of TTFT p50, TPOT p50 and E2E p50 against the measured cell.")
 	}
+	t.Notes = append(t.Notes, b.notes...)
 	return t
 }
 
@@ -319,7 +320,7 @@ func (b *builder) agreement() *Table {
 	if len(t.Groups) == 0 {
 		return nil
 	}
-	t.Notes = b.agreementNotes()
+	t.Notes = append(b.agreementNotes(), b.notes...)
 	return &t
 }
 

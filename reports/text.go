@@ -21,7 +21,10 @@ func (r *Report) Text(w io.Writer, width int) error {
 		grid := join(&r.Tables[0], &r.Tables[1])
 		dropped := grid.fit(width)
 		grid.print(&b)
-		notes := append(slices.Clone(r.Tables[0].Notes), r.Tables[1].Notes...)
+		notes := slices.Clone(r.Tables[0].Notes)
+		for _, n := range r.Tables[1].Notes {
+			notes = appendNew(notes, n)
+		}
 		if len(dropped) > 0 {
 			notes = append(notes, fmt.Sprintf("not shown at this width: %s.", strings.Join(dropped, ", ")))
 		}
