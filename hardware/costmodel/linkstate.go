@@ -107,7 +107,7 @@ func (s *LinkState) Next(now time.Duration, n units.Bytes) (hardware.Transit, er
 	s.free = sent
 	t := hardware.Transit{Start: start, Sent: sent, Arrive: sent}
 	if err == nil {
-		t.Arrive = max(s.arrived, sent+s.delay(now, float64(n)))
+		t.Arrive = max(s.arrived+1, sent+s.delay(now, float64(n))) // never two at once: order would be luck
 		s.arrived = t.Arrive
 	}
 	t.Energy = units.Joules(float64(s.ch.perByte*float64(n))) + s.opt.Radio.charge(ready, sent)

@@ -45,7 +45,7 @@ func TestConstantLinkByHand(t *testing.T) {
 		}{
 			{0, 5000, 0, 5 * ms, 15 * ms},                         // 5 kB at 1 MB/s, half of 20 ms on the way
 			{1 * ms, 1000, 5 * ms, 6 * ms, 16 * ms},               // behind the first
-			{2 * ms, 0, 6 * ms, 6 * ms, 16 * ms},                  // nothing to send still has to travel
+			{2 * ms, 0, 6 * ms, 6 * ms, 16*ms + 1},                // nothing to send still has to travel, behind the others
 			{100 * ms, 2000, 100 * ms, 102 * ms, 112 * ms},        // idle again
 			{200 * ms, 1_500_000, 200 * ms, 1700 * ms, 1710 * ms}, // over the edge of a second
 		} {
