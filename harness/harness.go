@@ -20,6 +20,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 
 	"meibench/harness/record"
@@ -121,6 +124,10 @@ func open(lab *Lab, o Options, arms []*arm) (*results.Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Resume && nothingIn(o.Out) {
+		o.Progress.Note("%s holds nothing yet: starting", o.Out)
+		o.Resume = false
+	}
 	if !o.Resume {
 		run, err := results.Create(o.Out, m)
 		if err == nil && lab.Host != nil {
@@ -143,6 +150,17 @@ func open(lab *Lab, o Options, arms []*arm) (*results.Run, error) {
 		return nil, errors.Join(err, run.Close())
 	}
 	return run, nil
+}
+
+// nothingIn reports whether a folder is missing or has no run: the run was
+// killed before it wrote anything, or never began.
+func nothingIn(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, results.ManifestFile))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	entries, err := os.ReadDir(dir)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0
 }
 
 // sameRun refuses to go on with a folder that another command began.

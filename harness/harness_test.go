@@ -88,6 +88,10 @@ func TestResume(t *testing.T) {
 		require.Equal(t, read(t, whole, f), read(t, cut, f), f)
 	}
 	require.NoError(t, Run(context.Background(), &Lab{Host: hostSheet(t)}, o), "resuming a complete run is no error")
+	fresh := o
+	fresh.Out = filepath.Join(t.TempDir(), "none")
+	require.NoError(t, Run(context.Background(), &Lab{Host: hostSheet(t)}, fresh), "a run killed before it wrote anything starts anew")
+	require.Equal(t, read(t, whole, results.RequestsFile), read(t, fresh.Out, results.RequestsFile))
 	o.Suites = []*suites.Suite{parse(t, fieldSuite, suites.Set{Key: "requests", Values: []any{7.0}})}
 	require.ErrorContains(t, Run(context.Background(), &Lab{Host: hostSheet(t)}, o), "holds another run")
 }

@@ -96,7 +96,7 @@ func (d *Driver) turn(r Request, at time.Duration) {
 	}
 	next.PrefixTokens = r.PromptTokens + r.OutputTokens
 	next.PromptTokens += next.PrefixTokens
-	next.TextBytes += r.TextBytes + units.Bytes(float64(r.OutputTokens)*d.m.w.app.BytesPerToken.Value+0.5)
+	next.TextBytes += r.TextBytes + units.Bytes(float64(float64(r.OutputTokens)*d.m.w.app.BytesPerToken.Value)+0.5)
 	if c := d.m.w.spec.Context; c > 0 && next.PromptTokens+next.OutputTokens > c {
 		next.PromptTokens, next.PrefixTokens = c-next.OutputTokens, 0
 	}

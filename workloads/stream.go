@@ -251,8 +251,8 @@ func (m *maker) request(r *Request, at time.Duration, p place) {
 // takes at most half of it, a prompt what remains.
 func (m *maker) sized(r *Request, text, vision, output int) {
 	w := m.w
-	r.SensorBytes += units.Bytes(float64(vision)*w.app.BytesPerImageToken.Value + 0.5)
-	r.TextBytes = units.Bytes(float64(text)*w.app.BytesPerToken.Value + 0.5)
+	r.SensorBytes += units.Bytes(float64(float64(vision)*w.app.BytesPerImageToken.Value) + 0.5)
+	r.TextBytes = units.Bytes(float64(float64(text)*w.app.BytesPerToken.Value) + 0.5)
 	prompt := text + vision
 	if c := w.spec.Context; c > 0 {
 		output = min(output, c/2)

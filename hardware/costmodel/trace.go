@@ -124,7 +124,7 @@ func (t *Trace) space(name string, times []float64) error {
 		return fmt.Errorf("%s: rows are %g s apart: want 0.001 to 3600", name, step)
 	}
 	for i := range times {
-		if off := times[i] - times[0] - step*float64(i); math.Abs(off) > step/10 {
+		if off := times[i] - times[0] - float64(step*float64(i)); math.Abs(off) > step/10 {
 			return fmt.Errorf("%s: row %d is %g s off an even spacing of %g s", name, i+1, off, step)
 		}
 	}

@@ -102,7 +102,7 @@ func rank[T cmp.Ordered](vs []T, p float64) (v T) {
 // integer (0.07 × 100) is that integer.
 func index(n int, p float64) int {
 	x := float64(p * float64(n))
-	return min(max(int(math.Ceil(x-1e-9*x))-1, 0), n-1)
+	return min(max(int(math.Ceil(x-float64(1e-9*x)))-1, 0), n-1)
 }
 
 // totals are the sums over a run's rows.

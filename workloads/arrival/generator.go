@@ -129,7 +129,7 @@ func newClock(s Spec, run Run) *clock {
 		v := portable.Log1p(s.Burst.CV.Value * s.Burst.CV.Value)
 		c.luck = rng.Stream(run.Seed, "arrivals", run.Name, "burst")
 		c.mu, c.keep = -v/2, portable.Exp(-1.0/stepsPerCorr)
-		c.scatter = math.Sqrt(v * (1 - c.keep*c.keep))
+		c.scatter = math.Sqrt(v * (1 - float64(c.keep*c.keep)))
 		c.step = max(1, nanos(s.Burst.Corr.Value/stepsPerCorr))
 		c.next = c.step
 		c.x = c.mu + float64(math.Sqrt(v)*rng.Normal(c.luck)) // stationary from the start

@@ -98,10 +98,10 @@ func (d *Dist) Mean() float64 {
 			bend = d.bend
 		}
 		if d.step {
-			sum += w * d.v[i]
+			sum += float64(w * d.v[i])
 			continue
 		}
-		sum += w * (d.v[i] + (d.v[i+1]-d.v[i])/(bend+1)) // the mean of f^bend is 1/(bend+1)
+		sum += float64(w * (d.v[i] + (d.v[i+1]-d.v[i])/(bend+1))) // the mean of f^bend is 1/(bend+1)
 	}
 	return sum
 }
@@ -130,6 +130,6 @@ func (j *Joint) Draw(luck *rng.Luck) (in, out int) {
 		return j.In.Count(luck.Float64(), 1), j.Out.Count(luck.Float64(), 1)
 	}
 	z, e := rng.Normal(luck), rng.Normal(luck)
-	w := float64(j.Rho*z) + float64(math.Sqrt(1-j.Rho*j.Rho)*e)
+	w := float64(j.Rho*z) + float64(math.Sqrt(1-float64(j.Rho*j.Rho))*e)
 	return count(j.In.atNormal(z), 1), count(j.Out.atNormal(w), 1)
 }
