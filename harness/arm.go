@@ -101,9 +101,9 @@ func (t *trial) run(ctx context.Context, requests int) error {
 	d := newDriver(env, pipe, t.finished)
 	switch {
 	case t.rush:
-		d.pace = func(time.Duration) { env.Sleep(0) }
+		d.pace = func(time.Duration) {}
 	case a.cell.Mode == "conformance": // a fake clock stands still while one spins
-		d.pace = func(at time.Duration) { env.Sleep(max(0, at-env.Now())) }
+		d.pace = func(at time.Duration) { pause(env, at) }
 	}
 	if err := t.offer(d, requests); err != nil {
 		return err

@@ -160,13 +160,12 @@ func (t *task) snooze(d time.Duration, done <-chan struct{}) {
 
 // SleepUntil parks the calling process until the given time since the run
 // began, punctually (see Pause), and returns how late it woke. It is for pacing
-// arrivals.
+// arrivals. A time that has passed costs nothing and passes no turn.
 func (r *Real) SleepUntil(at time.Duration) (late time.Duration) {
 	t := r.cur
 	r.check()
-	if at <= r.Now() {
-		r.Sleep(0)
-		return r.Now() - at
+	if now := r.Now(); at <= now {
+		return now - at
 	}
 	r.release()
 	late = r.Pause(at)
