@@ -99,6 +99,7 @@ func (t *trial) run(ctx context.Context, requests int) error {
 	}
 	runtime.GC() // each trial pays for its own garbage
 	d := newDriver(env, pipe, t.finished)
+	d.writes = a.cell.Mode == "measured" && a.cell.Scale == "task"
 	switch {
 	case t.rush:
 		d.pace = func(time.Duration) {}

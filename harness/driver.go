@@ -21,6 +21,7 @@ type driver struct {
 	// follow says what is asked because a request is over, and when; nil in
 	// open loops. The slice is valid until the next call.
 	follow func(r workloads.Request, at time.Duration) []workloads.Request
+	writes bool // making a request up is real work, to be done off the turn
 	free   []*flight
 
 	offered, finished int
@@ -55,18 +56,47 @@ func pause(env world.Env, at time.Duration) {
 
 // offer starts the arrivals: each request starts when the schedule says,
 // whatever became of the ones before it.
-//
-// The request gets the turn before the next one is made up: writing and
-// tokenizing a prompt takes 0.2 ms, which would otherwise be its latency.
 func (d *driver) offer(requests iter.Seq[workloads.Request]) {
+	if d.writes {
+		d.env.Go("arrivals", func() { d.offerWritten(requests) })
+		return
+	}
 	d.env.Go("arrivals", func() {
 		for req := range requests {
-			d.pace(req.ArriveAt)
-			f := d.flight(&req)
-			d.env.Go("request", f.run)
-			d.env.Sleep(0)
+			d.start(&req)
 		}
 	})
+}
+
+// start waits for a request's time, starts it, and gives it the turn.
+func (d *driver) start(req *workloads.Request) {
+	d.pace(req.ArriveAt)
+	f := d.flight(req)
+	d.env.Go("request", f.run)
+	d.env.Sleep(0)
+}
+
+// offerWritten is for requests that take work to make up: writing and tokenizing
+// a prompt takes 0.2 ms, which would be the latency of the request before it. It
+// happens off the turn, one request ahead, and in the middle of the gap between
+// two arrivals, when most requests are over.
+func (d *driver) offerWritten(requests iter.Seq[workloads.Request]) {
+	next, stop := iter.Pull(requests)
+	defer stop()
+	write := func() (req workloads.Request, ok bool) {
+		d.env.Outside(func() { req, ok = next() })
+		return req, ok
+	}
+	now, ok := write()
+	later, more := write()
+	for ok {
+		d.start(&now)
+		now, ok = later, more
+		if ok {
+			pause(d.env, d.env.Now()+(now.ArriveAt-d.env.Now())/2)
+			later, more = write()
+		}
+	}
 }
 
 func (d *driver) flight(req *workloads.Request) *flight {

@@ -83,6 +83,15 @@ const (
 	always         // before each, as when a network lies between steps
 )
 
+// pause is how long: a network's round trip, or the time between requests, in
+// which a virtual processor is taken away and its caches go to others.
+func (s sleeps) pause(luck *rand.Rand) time.Duration {
+	if s == always {
+		return 4*time.Millisecond + time.Duration(luck.IntN(int(6*time.Millisecond)))
+	}
+	return 20*time.Millisecond + time.Duration(luck.IntN(int(20*time.Millisecond)))
+}
+
 const decodes = 5 // decode steps of a scenario
 
 // key tells timings apart. Decode steps of a scenario count as one operation in
@@ -255,7 +264,7 @@ func (t *timer) live(s scenario, report func(kind hardware.Kind, x trial)) error
 	}
 	for range decodes + 1 {
 		if (key{s, op.Kind}).slept() {
-			t.world.Sleep(4*time.Millisecond + time.Duration(t.luck.IntN(int(6*time.Millisecond))))
+			t.world.Sleep(s.sleeps.pause(t.luck))
 		}
 		lost := preemptions()
 		began := t.world.Now()
