@@ -187,7 +187,14 @@ func (t *trial) facts(w watch, d *driver, env world.Env, b *builder, planned int
 	f := &c.Facts
 	took, cpu := w.finish(f)
 	c.Workers = runtime.GOMAXPROCS(0)
+	if rec := t.arm.setup.trace; rec != nil {
+		planned = min(planned, len(rec.Rows))
+	}
 	f.Planned, f.Offered, f.Dropped = planned, d.offered, d.offered-t.seen
+	if d.follow == nil && d.backlog >= 8 && d.backlog*5 > d.offered {
+		c.Warnings = append(c.Warnings, fmt.Sprintf("overloaded: %d of %d requests were unfinished when the last one arrived; latencies grow with the length of the run",
+			d.backlog, d.offered))
+	}
 	f.PlannedSpan, f.OfferedSpan = t.first.hi-t.first.lo, t.released.hi-t.released.lo
 	f.Cores = runtime.GOMAXPROCS(0)
 	c.Horizon = t.first.hi

@@ -25,6 +25,7 @@ type driver struct {
 	free   []*flight
 
 	offered, finished int
+	backlog           int // requests unfinished when the latest one arrived
 }
 
 // flight is one request on its way.
@@ -119,6 +120,7 @@ func (f *flight) begin() {
 	log.User, log.Session, log.Turn, log.Deadline = req.User, req.Session, req.Turn, req.Deadline
 	log.PromptTokens, log.AskedTokens, log.SensorBytes = req.PromptTokens, req.OutputTokens, req.SensorBytes
 	log.Released = max(f.d.env.Now(), req.ArriveAt)
+	f.d.backlog = f.d.offered - f.d.finished
 }
 
 // serve runs the request in a process of its own.

@@ -89,6 +89,9 @@ func Run(ctx context.Context, lab *Lab, o Options) (err error) {
 	if err != nil {
 		return &InputError{err}
 	}
+	if err := mayWrite(o); err != nil {
+		return err
+	}
 	if err := lab.prepare(o, arms); err != nil {
 		return err
 	}
@@ -150,6 +153,18 @@ func open(lab *Lab, o Options, arms []*arm) (*results.Run, error) {
 		return nil, errors.Join(err, run.Close())
 	}
 	return run, nil
+}
+
+// mayWrite refuses a folder before time is spent on measuring the machine.
+func mayWrite(o Options) error {
+	_, err := os.Stat(filepath.Join(o.Out, results.ManifestFile))
+	switch {
+	case err == nil && !o.Resume:
+		return fmt.Errorf("%s already holds a run: go on with it by --resume, or choose another --out", o.Out)
+	case errors.Is(err, fs.ErrNotExist) && o.Resume && !nothingIn(o.Out):
+		return fmt.Errorf("%s holds something, but no run (is it a folder that meibench run wrote?)", o.Out)
+	}
+	return nil
 }
 
 // nothingIn reports whether a folder is missing or has no run: the run was

@@ -137,7 +137,8 @@ type setup struct {
 	cell     suites.Cell
 	model    *Model
 	work     *workloads.Workload
-	trace    *recorded // nil unless the cell replays one
+	trace    *recorded       // nil unless the cell replays one
+	own      *workloads.File // the application, where it is a file
 	pipe     pipeline.Entry
 	params   map[string]float64
 	site     *profiles.SiteSheet
@@ -161,8 +162,16 @@ func (l *Lab) resolve(c suites.Cell, quick bool) (*setup, error) {
 	if s.site, err = findSite(c.Site); err != nil {
 		return nil, err
 	}
+	if err := l.furnish(s.site); err != nil {
+		return nil, err
+	}
 	if err := s.fits(); err != nil {
 		return nil, err
+	}
+	if isPath(c.App) {
+		if s.own, err = workloads.LoadFile(c.App); err != nil {
+			return nil, err
+		}
 	}
 	if c.Trace != "" {
 		if s.trace, err = once(&l.traces, c.Trace, func() (*recorded, error) { return readTrace(c.Trace) }); err != nil {
@@ -180,11 +189,66 @@ func (l *Lab) resolve(c suites.Cell, quick bool) (*setup, error) {
 	return s, err
 }
 
+// findSite finds a site; the files that a site file names are beside it.
 func findSite(name string) (*profiles.SiteSheet, error) {
-	if isPath(name) {
-		return profiles.LoadSite(name)
+	if !isPath(name) {
+		return profiles.Site(name)
 	}
-	return profiles.Site(name)
+	s, err := profiles.LoadSite(name)
+	if err != nil {
+		return nil, err
+	}
+	beside := func(file string) string {
+		if isPath(file) && !filepath.IsAbs(file) {
+			return filepath.Join(filepath.Dir(name), file)
+		}
+		return file
+	}
+	for i := range s.Nodes {
+		s.Nodes[i].Device = beside(s.Nodes[i].Device)
+	}
+	for i := range s.Links {
+		s.Links[i].Link = beside(s.Links[i].Link)
+	}
+	return s, nil
+}
+
+// furnish checks that all that a site names exists.
+func (l *Lab) furnish(s *profiles.SiteSheet) error {
+	for _, p := range s.Nodes {
+		if p.Device == profiles.Host {
+			continue
+		}
+		if _, err := l.device(p.Device); err != nil {
+			return fmt.Errorf("site %q, node %q: %w", s.Name, p.Name, err)
+		}
+	}
+	for _, w := range s.Links {
+		if _, err := l.link(w.Link); err != nil {
+			return fmt.Errorf("site %q, link %s to %s: %w", s.Name, w.From, w.To, err)
+		}
+	}
+	return nil
+}
+
+// Check resolves every cell of a suite and runs none: the first name that does
+// not exist, or mode that a site does not offer, is the error.
+func (l *Lab) Check(s *suites.Suite) error {
+	for _, c := range s.Cells {
+		if _, err := l.resolve(c, false); err != nil {
+			return &InputError{fmt.Errorf("suite %s, cell %s: %w", s.Name, c.Name, err)}
+		}
+	}
+	return nil
+}
+
+// CheckSite resolves all that a site file names.
+func (l *Lab) CheckSite(path string) error {
+	s, err := findSite(path)
+	if err != nil {
+		return err
+	}
+	return l.furnish(s)
 }
 
 // recorded is a trace and what identifies it.
@@ -209,7 +273,7 @@ func readTrace(path string) (*recorded, error) {
 func (s *setup) fits() error {
 	kernels := s.cell.Mode == "measured" || s.cell.Mode == "emulated"
 	if (kernels || s.cell.Scale == "task") && s.model.Tok == nil {
-		return fmt.Errorf("model %q is only a shape: mode %s at %s scale needs weights (have %s, or give a GGUF file)",
+		return fmt.Errorf("model %q is only a shape: mode %s at %s scale runs prompts and needs weights (have %s, or give a GGUF file; --set scale=field with --mode modelled needs lengths only)",
 			s.cell.Model, s.cell.Mode, s.cell.Scale, strings.Join(shipped(), ", "))
 	}
 	if kernels && s.cell.Scale != "task" {
@@ -231,6 +295,9 @@ func (s *setup) workload(requests int) (*workloads.Workload, error) {
 	spec := workloads.Spec{App: s.cell.App, Scenario: workloads.Scenario(s.cell.Scenario), Scale: workloads.Scale(s.cell.Scale),
 		Rate: s.cell.Rate, Users: s.cell.Users, Requests: requests, Context: contextOf(s.model)}
 	deps := workloads.Deps{}
+	if s.own != nil {
+		spec.App, deps.App = s.own.App.Name, &s.own.App
+	}
 	if s.trace != nil {
 		deps.Trace = s.trace.Trace
 	}

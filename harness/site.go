@@ -53,7 +53,14 @@ func (b *builder) site() (*hardware.Site, error) {
 		}
 		site.Joins = append(site.Joins, hardware.Join{From: w.From, To: w.To, Link: up}, hardware.Join{From: w.To, To: w.From, Link: down})
 	}
+	first, err := b.user(user, 0) // what is wrong with a user shows here
+	if err != nil {
+		return nil, fmt.Errorf("site %q: %w", sheet.Name, err)
+	}
 	site.NewUser = func(id int) *hardware.User {
+		if id == 0 {
+			return first
+		}
 		u, err := b.user(user, id)
 		if err != nil {
 			panic(fmt.Errorf("site %q, user %d: %w", sheet.Name, id, err))

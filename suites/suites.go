@@ -19,7 +19,6 @@
 package suites
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"embed"
@@ -36,6 +35,7 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
 
 	"meibench/internal/strictyaml"
 )
@@ -108,11 +108,12 @@ type settings struct {
 // whole is a count; the YAML reader alone would cut 2.5 down to 2.
 type whole int64
 
-// UnmarshalYAML accepts only a non-negative whole number.
-func (w *whole) UnmarshalYAML(text []byte) error {
-	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-	if err != nil || n < 0 {
-		return fmt.Errorf("want a whole number of 0 or more, got %s", bytes.TrimSpace(text))
+// UnmarshalYAML accepts only a positive whole number.
+func (w *whole) UnmarshalYAML(node ast.Node) error {
+	n, err := strconv.ParseInt(node.String(), 10, 64)
+	if err != nil || n < 1 {
+		at := node.GetToken().Position
+		return fmt.Errorf("[%d:%d] want a whole number of 1 or more, got %s", at.Line, at.Column, node)
 	}
 	*w = whole(n)
 	return nil
@@ -333,8 +334,8 @@ func (s *settings) assign(key string, v any, params map[string]float64) error {
 	}
 	number, isNumber := toFloat(v)
 	count := func(to *whole) error {
-		if !isNumber || number != float64(int(number)) || number < 0 {
-			return fmt.Errorf("want a whole number, got %v", v)
+		if !isNumber || number != float64(int(number)) || number < 1 {
+			return fmt.Errorf("want a whole number of 1 or more, got %v", v)
 		}
 		*to = whole(number)
 		return nil
@@ -443,16 +444,21 @@ func (s *Suite) Narrow(keep map[string][]string) error {
 			continue
 		}
 		var have []string
-		kept := slices.DeleteFunc(slices.Clone(s.Cells), func(c Cell) bool {
-			v := fields[key](c)
-			if !slices.Contains(have, v) {
+		for _, c := range s.Cells {
+			if v := fields[key](c); !slices.Contains(have, v) {
 				have = append(have, v)
 			}
-			return !slices.Contains(want, v)
+		}
+		for _, w := range want {
+			if !slices.Contains(have, w) {
+				return fmt.Errorf("suite %q has no cell with %s %s (have %s; --set %s=... replaces them)", s.Name, key, w, strings.Join(have, ", "), key)
+			}
+		}
+		kept := slices.DeleteFunc(slices.Clone(s.Cells), func(c Cell) bool {
+			return !slices.Contains(want, fields[key](c))
 		})
 		if len(kept) == 0 {
-			return fmt.Errorf("suite %q has no cell with %s %s (have %s; --set %s=... replaces them)",
-				s.Name, key, strings.Join(want, ", "), strings.Join(have, ", "), key)
+			return fmt.Errorf("suite %q: no cell is left after --%s %s", s.Name, key, strings.Join(want, ","))
 		}
 		s.Cells = kept
 	}

@@ -91,7 +91,7 @@ func TestBadSuites(t *testing.T) {
 		{"unknown key", "question: what?", "question: what?\nquestoin: x", `unknown field "questoin"`},
 		{"duplicate key", "name: x", "name: x\nname: y", "x.yaml:3:1: mapping key \"name\" already defined"},
 		{"wrong type", "requests: 3", "requests: many", "want a whole number"},
-		{"fraction of a request", "requests: 3", "requests: 2.5", "want a whole number"},
+		{"fraction of a request", "requests: 3", "requests: 2.5", "x.yaml:4:"},
 		{"no question", "question: what?", "question: ''", "needs a name and a question"},
 		{"unset site", "site: s,", "", "site is not set"},
 		{"unknown mode", "cut: [1, 2]", "mode: [guessed]", `unknown mode "guessed"`},

@@ -41,6 +41,12 @@ const runLong = `Run suites: each cell is a workload through a pipeline on a sit
 this machine, emulated, or modelled. Without arguments the embedded quickstart
 suite runs. A suite is a name (meibench list suites) or a YAML file.
 
+Keys of a suite, and of --set: app (a name or a workload file), pipeline, site,
+model, mode, scale (task: prompts with known answers; field: lengths from field
+studies, modelled only), scenario, trace (a file to replay), rate (requests per
+second over all users; 0 = the application's own), users, requests, warmup,
+repeats, seed; any other key is a parameter of the pipeline (describe shows them).
+
 The run folder (--out) holds requests.arrow, spans.arrow, cells.arrow, run.json,
 bench.txt and a report. Everything is written as it happens: after a crash or
 Ctrl-C, the same command with --resume goes on where it stopped.`
@@ -72,8 +78,8 @@ func (f *runFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.resume, "resume", false, "go on with an interrupted run; needs --out")
 	fs.StringVar(&f.bench, "bench", "", "also write the results as Go benchmark text to this file")
 	fs.StringVar(&f.profile, "profile", "", "profile of this machine, from meibench profile (default: measured quickly now)")
-	fs.StringVar(&f.shard, "shard", "", "run only part i of n of the cells, as i/n")
-	fs.BoolVar(&f.dryRun, "dry-run", false, "list the cells and what they would take, and run nothing")
+	fs.StringVar(&f.shard, "shard", "", "run only part i of n of the cells, as i/n; i counts from 0")
+	fs.BoolVar(&f.dryRun, "dry-run", false, "check and list the cells, and run nothing")
 	fs.BoolVar(&f.quick, "quick", false, "a quarter of the requests; marks every output NOT COMPARABLE")
 	fs.BoolVar(&f.noReport, "no-report", false, "do not write report.md and report.html")
 }
@@ -87,6 +93,9 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 	if err != nil {
 		return withCode(exitUsage, err)
 	}
+	if f.repeats < 0 {
+		return withCode(exitUsage, fmt.Errorf("--repeat %d: want 1 or more", f.repeats))
+	}
 	if f.resume && f.out == "" {
 		return withCode(exitUsage, errors.New("--resume needs --out, the folder to go on with"))
 	}
@@ -94,8 +103,22 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 	if err != nil {
 		return withCode(exitUsage, err)
 	}
+	for _, s := range list {
+		if err := lab.Check(s); err != nil {
+			return withCode(exitUsage, err)
+		}
+	}
 	if f.dryRun {
 		return a.dryRun(list)
+	}
+	if f.bench != "" { // before an hour is spent
+		file, err := os.OpenFile(f.bench, os.O_CREATE|os.O_WRONLY, 0o644)
+		if err != nil {
+			return withCode(exitEnvironment, fmt.Errorf("--bench: %w", err))
+		}
+		if err := file.Close(); err != nil {
+			return withCode(exitEnvironment, fmt.Errorf("--bench: %w", err))
+		}
 	}
 	if f.out == "" {
 		f.out = filepath.Join("runs", list[0].Name+"-"+time.Now().Format("20060102-150405"))
@@ -251,7 +274,17 @@ func parseShard(s string) (harness.Shard, error) {
 // dryRun lists what would run.
 func (a *app) dryRun(list []*suites.Suite) error {
 	if a.json {
-		return writeJSON(a.out, list)
+		type plan struct {
+			Name     string        `json:"name"`
+			Question string        `json:"question"`
+			Hash     string        `json:"hash"`
+			Cells    []suites.Cell `json:"cells"`
+		}
+		var plans []plan
+		for _, s := range list {
+			plans = append(plans, plan{s.Name, s.Question, s.Hash, s.Cells})
+		}
+		return writeJSON(a.out, plans)
 	}
 	n := 0
 	for _, s := range list {

@@ -11,8 +11,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"meibench/hardware/profiles"
+	"meibench/harness"
 	"meibench/reports"
 	"meibench/suites"
+	"meibench/workloads"
 )
 
 // version is the module's version, or the commit it was built from.
@@ -68,7 +70,7 @@ func newReport(a *app) *cobra.Command {
 func newValidate(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "validate FILE...", Short: "check suite and profile files",
-		Long: "Check YAML files: suites, device, link, model and site profiles. What a file is follows from its keys.\nErrors name file, line and column.",
+		Long: "Check YAML files: suites, workloads, device, link, model and site profiles, and that the names in them exist.\nWhat a file is follows from its keys.",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			var all []error
@@ -97,7 +99,10 @@ func validateFile(path string) (string, error) {
 	has := func(key string) bool { return strings.Contains("\n"+string(text), "\n"+key+":") }
 	switch {
 	case has("matrix") || has("question"):
-		_, err = suites.Load(path)
+		s, err := suites.Load(path)
+		if err == nil {
+			err = (&harness.Lab{}).Check(s)
+		}
 		return "suite", err
 	case has("memory_bandwidth") || has("peak_fp16"):
 		_, err = profiles.LoadDevice(path)
@@ -106,11 +111,13 @@ func validateFile(path string) (string, error) {
 		_, err = profiles.LoadLink(path)
 		return "link profile", err
 	case has("nodes"):
-		_, err = profiles.LoadSite(path)
-		return "site", err
+		return "site", (&harness.Lab{}).CheckSite(path)
+	case has("base"):
+		_, err = workloads.LoadFile(path)
+		return "workload", err
 	case has("layers"):
 		_, err = profiles.LoadModel(path, "")
 		return "model profile", err
 	}
-	return "", fmt.Errorf("%s: cannot tell what this is: a suite has a matrix and a question, a device memory_bandwidth, a link rtt, a site nodes, a model layers", path)
+	return "", fmt.Errorf("%s: cannot tell what this is: a suite has a matrix and a question, a device memory_bandwidth, a link rtt, a site nodes, a model layers, a workload a base", path)
 }

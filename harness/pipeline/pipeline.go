@@ -6,9 +6,11 @@
 // touch the wall clock, goroutines, channels, sockets or global randomness
 // (internal/tidy checks), so whatever it does can be replayed.
 //
-// To add one: implement Pipeline in a new file and add a line to Table.
+// To add one: implement Pipeline in a new file and add a line to Table, which is
+// sorted by name. A script in testdata (its part above ----) becomes a scenario
+// when the tests run once with -update: read what they wrote.
 //
-//	func (p *mine) Handle(req *workloads.Request, log *record.Request) {
+//	func (p *mine) Handle(req *workloads.Request, log *record.Request) error {
 //		user := p.site.User(req.User)
 //		d, err := user.Up.Send(hardware.Payload{Bytes: req.TextBytes}) // ... and so on
 //	}
