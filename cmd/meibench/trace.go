@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"reflect"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -103,14 +105,14 @@ func (a *app) writeTrace(f *traceFlags, t *traces.Trace) (err error) {
 }
 
 func (a *app) traceStats(f *traceFlags, paths []string) error {
-	var all []*traces.Stats
+	var all []any
 	for i, path := range paths {
 		t, err := f.read(path)
 		if err != nil {
 			return err
 		}
 		s := t.Stats()
-		all = append(all, s)
+		all = append(all, known(reflect.ValueOf(*s)))
 		if a.json {
 			continue
 		}
@@ -125,4 +127,28 @@ func (a *app) traceStats(f *traceFlags, paths []string) error {
 		return writeJSON(a.out, all)
 	}
 	return nil
+}
+
+// known is v for JSON: figures that a trace is too short for are null, since
+// JSON has no NaN.
+func known(v reflect.Value) any {
+	switch v.Kind() {
+	case reflect.Float64:
+		if f := v.Float(); math.IsNaN(f) || math.IsInf(f, 0) {
+			return nil
+		}
+	case reflect.Struct:
+		out := map[string]any{}
+		for i := range v.NumField() {
+			out[v.Type().Field(i).Name] = known(v.Field(i))
+		}
+		return out
+	case reflect.Array, reflect.Slice:
+		out := make([]any, v.Len())
+		for i := range out {
+			out[i] = known(v.Index(i))
+		}
+		return out
+	}
+	return v.Interface()
 }
