@@ -71,7 +71,7 @@ func evaluateFile(w io.Writer, o options) error {
 			})
 		}
 		wait.Wait()
-		s := score{task: t.Name, difficulty: d, constant: commonest(instances)}
+		s := newScore(t, d, instances)
 		for i, in := range instances {
 			s.add(t.Score(in, outputs[i]), tasks.Exact(in, outputs[i]))
 		}

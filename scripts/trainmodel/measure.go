@@ -20,6 +20,7 @@ type score struct {
 	right, n   int
 	credit     float64 // sum of Task.Score, of which exact matches are 1
 	constant   int     // instances that share the most frequent answer: what knowing nothing scores
+	distinct   int     // different prompts
 }
 
 func (s *score) add(credit float64, exact bool) {
@@ -49,14 +50,17 @@ func cases(n int, visit func(t tasks.Task, d tasks.Difficulty, in []tasks.Instan
 	}
 }
 
-// commonest counts the instances with the most frequent answer.
-func commonest(instances []tasks.Instance) (most int) {
-	counts := map[string]int{}
+// newScore counts what is known of the instances before any model answers.
+func newScore(t tasks.Task, d tasks.Difficulty, instances []tasks.Instance) score {
+	s := score{task: t.Name, difficulty: d}
+	answers, prompts := map[string]int{}, map[string]bool{}
 	for _, in := range instances {
-		counts[in.Answer]++
-		most = max(most, counts[in.Answer])
+		answers[in.Answer]++
+		s.constant = max(s.constant, answers[in.Answer])
+		prompts[in.Prompt] = true
 	}
-	return most
+	s.distinct = len(prompts)
+	return s
 }
 
 // measure counts exact matches of greedy decoding, by forcing the reference.
@@ -67,7 +71,7 @@ func measure(l *llm.Learner, tok *token.Tokenizer, n int) (scores []score) {
 			ids, prompt := sequence(tok, in)
 			batches[i/batchSize].Add(ids, prompt, 0)
 		}
-		s := score{task: t.Name, difficulty: d}
+		s := newScore(t, d, instances)
 		_, exact := l.Evaluate(batches)
 		for _, b := range exact {
 			for _, hit := range b {
@@ -81,11 +85,11 @@ func measure(l *llm.Learner, tok *token.Tokenizer, n int) (scores []score) {
 
 // report prints scores as the table of a model card.
 func report(w io.Writer, scores []score) {
-	fmt.Fprintln(w, "| application | split | n | exact match | 95 % interval (Wilson) | mean score | best constant answer |")
+	fmt.Fprintln(w, "| application | split | n (distinct) | exact match | 95 % interval (Wilson) | mean score | best constant answer |")
 	fmt.Fprintln(w, "|---|---|---|---|---|---|---|")
 	for _, s := range scores {
 		low, high := s.wilson()
-		fmt.Fprintf(w, "| %s | %s | %d | %.1f %% | %.1f to %.1f %% | %.3f | %.1f %% |\n", s.task, s.difficulty, s.n, 100*s.share(), 100*low, 100*high, s.credit/float64(s.n),
+		fmt.Fprintf(w, "| %s | %s | %d (%d) | %.1f %% | %.1f to %.1f %% | %.3f | %.1f %% |\n", s.task, s.difficulty, s.n, s.distinct, 100*s.share(), 100*low, 100*high, s.credit/float64(s.n),
 			100*float64(s.constant)/float64(s.n))
 	}
 }
