@@ -17,7 +17,7 @@ import (
 )
 
 // Data is what a report is made of: runs and, per cell, the columns that tables
-// and figures need, 24 bytes a request.
+// and figures need, up to 56 bytes a request.
 type Data struct {
 	Runs   []Run
 	Groups []*Group
@@ -51,10 +51,18 @@ type Group struct {
 	Quality  Score
 	Errors   []string // a few distinct ones
 
-	Samples []Sample // spans of a few early requests
+	ended   []ending                                   // requests of the first repeat that ended well, by ID
+	fetch   func(id int, each func(record.Span)) error // streams the spans of one of them
+	sampled *Sample                                    // what fetch gave
 
 	dark    bool // energy of some request is unknown
 	repeats [][numFigures]float64
+}
+
+// ending is when a request began and ended.
+type ending struct {
+	id                     int
+	intended, first, total time.Duration // first counts from the intended start; Unset = no token
 }
 
 // Figures that are kept per repeat: those of quantiles, in their order, then the
@@ -100,18 +108,17 @@ type Score struct {
 type Sample struct {
 	ID                int
 	FirstToken, Total time.Duration // Unset if there was no token
-	Outcome           record.Outcome
 	Spans             []record.Span
+	Cut               bool // there were more spans than reports keep
 
 	intended time.Duration
 }
 
 const (
-	mostSamples = 32   // per group
-	mostSpans   = 4096 // per sample
-	mostErrors  = 3    // distinct error texts kept per group
-	mostName    = 80   // runes of a name that reports print
-	mostText    = 300  // runes of a reason or an error
+	mostSpans  = 1 << 17 // of a sample
+	mostErrors = 3       // distinct error texts kept per group
+	mostName   = 80      // runes of a name that reports print
+	mostText   = 300     // runes of a reason or an error
 )
 
 // NewData is a report's data without any run.
@@ -124,7 +131,8 @@ func (d *Data) AddRun(label, dir string, m results.Manifest) int {
 }
 
 // Add takes in one run of a cell with its requests in order of ID. It stops at
-// the first error of the stream and keeps nothing of the requests themselves.
+// the first error of the stream. It keeps two times of each request; Build
+// streams the rows once more, for the spans of the one request that it draws.
 func (d *Data) Add(run int, c record.Cell, rows iter.Seq2[*record.Request, error]) error {
 	g := d.group(run, cleanCell(c))
 	g.Cells = append(g.Cells, cleanCell(c))
@@ -137,6 +145,25 @@ func (d *Data) Add(run int, c record.Cell, rows iter.Seq2[*record.Request, error
 		g.add(&c, r)
 	}
 	g.closeRepeat(before)
+	if len(g.Cells) == 1 {
+		g.fetch = func(id int, each func(record.Span)) error { return spansOf(rows, id, each) }
+	}
+	return nil
+}
+
+// spansOf hands out the spans of one request of a stream.
+func spansOf(rows iter.Seq2[*record.Request, error], id int, each func(record.Span)) error {
+	for r, err := range rows {
+		if err != nil {
+			return err
+		}
+		if r.ID == id {
+			for _, s := range r.Spans {
+				each(s)
+			}
+			return nil
+		}
+	}
 	return nil
 }
 
@@ -217,8 +244,12 @@ func (g *Group) add(c *record.Cell, r *record.Request) {
 			g.TPOT = append(g.TPOT, v)
 		}
 	}
-	if len(g.Cells) == 1 && len(g.Samples) < mostSamples {
-		g.sample(r)
+	if len(g.Cells) == 1 && r.Outcome == record.OK && r.Done > r.Intended {
+		b := ending{r.ID, r.Intended, record.Unset, r.Done - r.Intended}
+		if r.FirstToken != record.Unset {
+			b.first = r.FirstToken - r.Intended
+		}
+		g.ended = append(g.ended, b)
 	}
 }
 
@@ -245,24 +276,39 @@ func (g *Group) addEnergy(r *record.Request) {
 	}
 }
 
-func (g *Group) sample(r *record.Request) {
-	s := Sample{ID: r.ID, FirstToken: record.Unset, Total: r.Done - r.Intended, Outcome: r.Outcome, intended: r.Intended}
-	if r.FirstToken != record.Unset {
-		s.FirstToken = r.FirstToken - r.Intended
+// find is a request of the first repeat, nil if it did not end well.
+func (g *Group) find(id int) *ending {
+	i, ok := slices.BinarySearchFunc(g.ended, id, func(b ending, id int) int { return cmp.Compare(b.id, id) })
+	if !ok {
+		return nil
 	}
-	for _, sp := range r.Spans {
-		s.span(sp)
+	return &g.ended[i]
+}
+
+// sample is a request of the first repeat with its spans, read when first asked
+// for.
+func (g *Group) sample(id int) (*Sample, error) {
+	if g.sampled != nil && g.sampled.ID == id {
+		return g.sampled, nil
 	}
-	g.Samples = append(g.Samples, s)
+	b := g.find(id)
+	s := &Sample{ID: id, FirstToken: b.first, Total: b.total, intended: b.intended}
+	if err := g.fetch(id, s.span); err != nil {
+		return nil, err
+	}
+	g.sampled = s
+	return s, nil
 }
 
 // span appends a span and gives up on a request with absurdly many.
 func (s *Sample) span(sp record.Span) {
-	if len(s.Spans) < mostSpans {
-		sp.Node = clean(sp.Node, mostName)
-		sp.Start, sp.End = sp.Start-s.intended, sp.End-s.intended
-		s.Spans = append(s.Spans, sp)
+	if len(s.Spans) == mostSpans {
+		s.Cut = true
+		return
 	}
+	sp.Node = clean(sp.Node, mostName)
+	sp.Start, sp.End = sp.Start-s.intended, sp.End-s.intended
+	s.Spans = append(s.Spans, sp)
 }
 
 // seal sorts the samples over repeats. Build calls it; twice does no harm.

@@ -89,18 +89,23 @@ func (b *builder) timeline(app, slug string) Figure {
 	gs, id := b.common(app)
 	f := Figure{Name: "timeline-" + slug, Title: app + ": where the time of one request goes"}
 	var alt []string
-	end := time.Duration(0)
+	var samples []*Sample
+	end, cut := time.Duration(0), false
 	for _, g := range gs {
-		end = max(end, g.find(id).Total)
+		s, err := g.sample(id)
+		if err != nil { // the stream ended well when it was added
+			s = &Sample{}
+		}
+		samples, end, cut = append(samples, s), max(end, s.Total), cut || s.Cut
 	}
 	unit := choose(timeScales(), []float64{end.Seconds()})
 	if end < 10*time.Second && end >= time.Second {
 		unit = timeScales()[1] // parts of a request are easier to compare in ms
 	}
 	var tracks []chart.Track
-	for _, g := range gs {
-		s := g.find(id)
-		t := chart.Track{Title: b.label[g] + ": " + seconds(s.Total.Seconds()), First: math.NaN()}
+	for i, g := range gs {
+		s := samples[i]
+		t := chart.Track{Title: fmt.Sprintf("%s: %s (median %s)", b.label[g], seconds(s.Total.Seconds()), seconds(b.sums[g].e2e50.V)), First: math.NaN()}
 		if s.FirstToken != record.Unset {
 			t.First = s.FirstToken.Seconds() / unit.by
 		}
@@ -108,19 +113,25 @@ func (b *builder) timeline(app, slug string) Figure {
 		tracks = append(tracks, t)
 		alt = append(alt, b.label[g]+" "+spent(s))
 	}
-	mode := ""
 	if len(gs) > 0 {
-		mode = fmt.Sprintf("Request %d, %s: ", id, gs[0].Cell.Mode)
+		f.Caption = fmt.Sprintf("Request %d, %s: of all requests of each cell's first run that ended well under every placement shown, the one whose end-to-end times are closest to the medians; ", id, gs[0].Cell.Mode)
 	} else {
 		alt = append(alt, "no data")
 	}
-	f.Caption = mode + "the request, of those that ended well under every placement shown, whose end-to-end times are closest to the medians; one lane per node or link, time from its intended start; mind the axes, which differ where the times do by much."
+	f.Caption += "one lane per node or link with 0.5 % of the time or more, time from the intended start; mind the axes, which differ where the times do by much."
+	if cut {
+		f.Caption += fmt.Sprintf(" Only the first %d spans of a request are drawn.", mostSpans)
+	}
 	f.Alt = altText("Timeline of one request for "+app, alt)
-	f.Picture = chart.Timeline(heads(app, gs), "time since the intended start ("+unit.unit+")", tracks, []chart.Key{
+	f.Picture = chart.Timeline(heads(app, gs), "time since the intended start ("+unit.unit+")", tracks, timelineKeys())
+	return f
+}
+
+func timelineKeys() []chart.Key {
+	return []chart.Key{
 		{Text: "compute", Kind: chart.SpanKey, Index: int(chart.ComputeSpan)}, {Text: "in a batch", Kind: chart.SpanKey, Index: int(chart.BatchSpan)},
 		{Text: "transfer", Kind: chart.SpanKey, Index: int(chart.TransferSpan)}, {Text: "queue", Kind: chart.SpanKey, Index: int(chart.QueueSpan)},
-		{Text: "wait", Kind: chart.SpanKey, Index: int(chart.WaitSpan)}, {Text: "first token", Kind: chart.FirstKey}})
-	return f
+		{Text: "wait", Kind: chart.SpanKey, Index: int(chart.WaitSpan)}, {Text: "first token", Kind: chart.FirstKey}}
 }
 
 // spent sums a request's time by kind, in words.
@@ -138,32 +149,22 @@ func spent(s *Sample) string {
 	return list(parts)
 }
 
-// find is the sample of a request, nil if there is none that ended well.
-func (g *Group) find(id int) *Sample {
-	for i := range g.Samples {
-		if s := &g.Samples[i]; s.ID == id && s.Outcome == record.OK && len(s.Spans) > 0 {
-			return s
-		}
-	}
-	return nil
-}
-
 // common picks the most trusted mode in which some request ended well under
-// most placements, and the request whose times are closest to the medians.
+// all placements that have any, and of all such requests of the first repeat
+// the one whose times are closest to the medians.
 func (b *builder) common(app string) (gs []*Group, id int) {
 	for _, mode := range modes {
 		gs = nil
 		for _, g := range b.of[app] {
-			ok := slices.ContainsFunc(g.Samples, func(s Sample) bool { return g.find(s.ID) != nil })
-			if g.Cell.Mode == mode && ok && len(gs) < mostSeries {
+			if g.Cell.Mode == mode && len(g.ended) > 0 && len(gs) < mostSeries {
 				gs = append(gs, g)
 			}
 		}
 		best := math.Inf(1)
-		for i := range gs { // candidates: the requests of any group, in its order
-			for _, s := range gs[i].Samples {
-				if off := b.off(gs, s.ID); off < best {
-					best, id = off, s.ID
+		if len(gs) > 0 {
+			for _, r := range gs[0].ended {
+				if off := b.off(gs, r.id); off < best {
+					best, id = off, r.id
 				}
 			}
 		}
@@ -178,11 +179,11 @@ func (b *builder) common(app string) (gs []*Group, id int) {
 // infinite if it did not end well in each.
 func (b *builder) off(gs []*Group, id int) (sum float64) {
 	for _, g := range gs {
-		s := g.find(id)
-		if s == nil || s.Total <= 0 {
+		r := g.find(id)
+		if r == nil {
 			return math.Inf(1)
 		}
-		sum += math.Abs(math.Log(s.Total.Seconds() / b.sums[g].e2e50.V))
+		sum += math.Abs(math.Log(r.total.Seconds() / b.sums[g].e2e50.V))
 	}
 	if math.IsNaN(sum) {
 		return math.Inf(1)

@@ -10,63 +10,72 @@ import (
 	"strconv"
 	"strings"
 
+	"meibench/harness/record"
 	"meibench/harness/results"
 )
 
 var errNoRun = errors.New("no run folder given: name one that meibench run wrote")
 
 // Load reads run folders. Requests are streamed; memory holds the columns that
-// tables and figures need.
-func Load(dirs ...string) (*Data, error) {
+// tables and figures need. The request that a timeline shows is known only when
+// all are read: its spans are then streamed for.
+func Load(dirs ...string) (_ *Data, err error) {
 	if len(dirs) == 0 {
 		return nil, errNoRun
 	}
 	d := NewData()
 	for i, label := range labels(dirs) {
-		if err := d.load(label, dirs[i]); err != nil {
-			return nil, err
+		set, lerr := d.load(label, dirs[i])
+		if set != nil {
+			defer func() { err = errors.Join(err, set.Close()) }()
+		}
+		if lerr != nil {
+			return nil, lerr
+		}
+	}
+	b := newBuilder(newView(d))
+	for _, app := range b.apps {
+		gs, id := b.common(app)
+		for _, g := range gs {
+			if _, err := g.sample(id); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return d, nil
 }
 
-func (d *Data) load(label, dir string) (err error) {
+// load leaves the folder open for the groups to fetch spans from.
+func (d *Data) load(label, dir string) (*results.Set, error) {
 	set, err := results.Read(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, set.Close()) }()
 	run := d.AddRun(label, dir, set.Manifest)
 	for i, r := range set.Runs() {
 		d.group(run, cleanCell(r.Cell)).expect(r.Rows)
 		if err := d.Add(run, r.Cell, set.Rows(i)); err != nil {
-			return err
+			return set, err
 		}
 		if g := d.group(run, cleanCell(r.Cell)); len(g.Cells) == 1 {
-			if err := g.addSpans(set.Spans(i)); err != nil {
-				return err
-			}
+			g.fetch = func(id int, each func(record.Span)) error { return spansIn(set.Spans(i), id, each) }
 		}
 	}
-	return nil
+	return set, nil
 }
 
-// addSpans gives the samples of a group their spans, which a run folder keeps in
-// a table of their own, in the order of the requests.
-func (g *Group) addSpans(spans iter.Seq2[results.RequestSpan, error]) error {
-	k := 0
+// spansIn hands out the spans of one request from the table of spans, which is
+// in the order of the requests.
+func spansIn(spans iter.Seq2[results.RequestSpan, error], id int, each func(record.Span)) error {
 	for s, err := range spans {
 		if err != nil {
 			return err
 		}
-		for k < len(g.Samples) && g.Samples[k].ID < s.ID {
-			k++
-		}
-		if k == len(g.Samples) {
+		if s.ID > id {
 			break
 		}
-		if g.Samples[k].ID == s.ID {
-			g.Samples[k].span(s.Span)
+		if s.ID == id {
+			each(s.Span)
 		}
 	}
 	return nil

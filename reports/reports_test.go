@@ -193,12 +193,34 @@ func TestLoad(t *testing.T) {
 	require.NoError(t, want.Add(want.AddRun("", dir, d.Runs[0].Manifest), c, seq(rs...)))
 	require.Len(t, d.Groups, 1)
 	got := d.Groups[0]
-	require.Len(t, got.Samples, mostSamples)
-	require.Equal(t, want.Groups[0].Samples, got.Samples, "spans come from their own table")
+	sample, err := want.Groups[0].sample(19)
+	require.NoError(t, err)
+	require.Len(t, sample.Spans, 1)
+	require.Equal(t, sample, got.sampled, "spans of the median request, 20 of 1 … 40 ms, come from their own table")
 	require.Equal(t, want.Groups[0].TTFT, got.TTFT)
 
 	_, err = Load()
 	require.Error(t, err)
 	_, err = Load(t.TempDir())
 	require.ErrorContains(t, err, "run.json")
+}
+
+// Under a growing queue the early requests are not typical: TTFT of request i is
+// i + 1 ms and the median of 101 is that of request 50.
+func TestTimelineIsTypical(t *testing.T) {
+	d := NewData()
+	run := d.AddRun("", "", results.Manifest{})
+	var rs []*record.Request
+	for i := range 101 {
+		rs = append(rs, request(i, time.Duration(i+1)*ms, ms))
+	}
+	rs[50].Spans = rs[50].Spans[:0]
+	for i := range 10_000 { // more than a few thousand
+		at := rs[50].Intended + time.Duration(2*i)*time.Microsecond
+		rs[50].Spans = append(rs[50].Spans, record.Span{Kind: record.Compute, Node: "phone", Start: at, End: at + time.Microsecond})
+	}
+	require.NoError(t, d.Add(run, cell(0, "robot", "local", "measured"), seq(rs...)))
+	r := Build(d)
+	require.Contains(t, r.Figures[2].Caption, "Request 50, measured")
+	require.Len(t, d.Groups[0].sampled.Spans, 10_000)
 }
