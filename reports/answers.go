@@ -43,16 +43,21 @@ func (b *builder) answer(app string) string {
 	if limited(chosen) {
 		sentences[0] = b.verdict(chosen)
 	}
-	var out []string
+	var out, behind []string
 	for _, g := range b.of[app] {
 		if g.Cell.Mode == mode && b.flags[g] != "" {
 			out = append(out, b.label[g])
+		} else if g.Cell.Mode == mode && g.overloaded() {
+			behind = append(behind, b.label[g])
 		}
 	}
 	if len(out) > 0 {
 		sentences = append(sentences, fmt.Sprintf("Not judged, as INVALID: %s.", list(out)))
 	}
-	for _, s := range []string{b.cheapest(chosen), b.dissent(valid, chosen)} {
+	if len(behind) > 0 {
+		sentences = append(sentences, fmt.Sprintf("Overloaded, so that latencies grow with the length of the run: %s.", list(behind)))
+	}
+	for _, s := range []string{b.outcomes(chosen), b.cheapest(chosen), b.dissent(valid, chosen)} {
 		if s != "" {
 			sentences = append(sentences, s)
 		}
@@ -126,6 +131,49 @@ func (b *builder) verdict(gs []*Group) string {
 	return text
 }
 
+// outcomes says which placements pass: enough of their requests were inside the
+// limits, by the percentile that the limits come with.
+func (b *builder) outcomes(gs []*Group) string {
+	need, known := b.need(gs[0])
+	if !known || !limited(gs) {
+		return ""
+	}
+	var pass, miss, close []string
+	for _, g := range gs {
+		if n, _ := b.need(g); n != need {
+			return "" // one sentence would not be true of all
+		}
+		if b.passes(g) {
+			pass = append(pass, b.label[g])
+		} else {
+			miss = append(miss, fmt.Sprintf("%s (%s)", b.label[g], percent(b.sums[g].within.V)))
+		}
+		if w := b.sums[g].within; w.Lo < need && w.Hi >= need {
+			close = append(close, b.label[g])
+		}
+	}
+	out := fmt.Sprintf("The limits want %s of requests inside them: ", percent(need))
+	switch {
+	case len(pass) == 0:
+		out += "no placement passes; " + list(miss)
+	case len(miss) == 0:
+		out += list(pass) + " " + verb(pass, "passes", "pass")
+	default:
+		out += list(pass) + " " + verb(pass, "passes", "pass") + ", " + list(miss) + " " + verb(miss, "misses", "miss")
+	}
+	if len(close) > 0 {
+		out += "; so few requests do not settle it for " + list(close)
+	}
+	return out + "."
+}
+
+func verb(of []string, one, many string) string {
+	if len(of) == 1 {
+		return one
+	}
+	return many
+}
+
 // most counts the requests that met the limits.
 func most(g *Group) string {
 	switch {
@@ -171,18 +219,14 @@ func (b *builder) fastest(gs []*Group) string {
 	return text + "."
 }
 
-// cheapest names the placement with the least energy, where more than one is
-// known.
+// cheapest names the placement with the least energy of those that met the
+// limits, where more than one is known: what does not do the job is not cheap.
 func (b *builder) cheapest(gs []*Group) string {
 	known := slices.DeleteFunc(slices.Clone(gs), func(g *Group) bool { return math.IsNaN(b.sums[g].energy.V) })
 	if len(known) < 2 {
 		return ""
 	}
-	slices.SortStableFunc(known, func(x, y *Group) int { return cmp.Compare(b.sums[x].energy.V, b.sums[y].energy.V) })
-	first, last := known[0], known[len(known)-1]
-	if b.sums[first].energy.V == b.sums[last].energy.V {
-		return ""
-	}
+	fit := slices.DeleteFunc(slices.Clone(known), func(g *Group) bool { return limited(gs) && !b.passes(g) })
 	text := func(g *Group) string {
 		s := b.sums[g]
 		sc := choose(energyScales(), []float64{s.energy.V})
@@ -192,7 +236,73 @@ func (b *builder) cheapest(gs []*Group) string {
 		}
 		return out
 	}
-	return fmt.Sprintf("Least energy per request: %s %s; most: %s %s.", b.label[first], text(first), b.label[last], text(last))
+	switch len(fit) {
+	case 0:
+		return "No placement met the limits, so none is named for the least energy."
+	case 1:
+		return fmt.Sprintf("Energy per request: %s %s, the only one that met the limits.", b.label[fit[0]], text(fit[0]))
+	}
+	slices.SortStableFunc(fit, func(x, y *Group) int { return cmp.Compare(b.sums[x].energy.V, b.sums[y].energy.V) })
+	first, last := fit[0], fit[len(fit)-1]
+	var least []string
+	for _, g := range fit {
+		if text(g) == text(first) {
+			least = append(least, b.label[g])
+		}
+	}
+	who := "Least energy per request"
+	if limited(gs) {
+		who += " of those that met the limits"
+	}
+	if len(least) > 1 {
+		who += ", equally"
+	}
+	out := fmt.Sprintf("%s: %s %s", who, list(least), text(first))
+	if len(least) < len(fit) {
+		out += fmt.Sprintf("; most: %s %s", b.label[last], text(last))
+	}
+	return out + "."
+}
+
+// need is the share of requests that the application's contract wants inside
+// the limits: the strictest percentile of those that the limits come with, 1
+// where it is unknown.
+func (b *builder) need(g *Group) (share float64, known bool) {
+	c := b.spelled[g.Cell.Contract]
+	if c == nil {
+		return 1, false
+	}
+	tier, _ := dig(c.Workload, "spec", "tier").(string)
+	limits, _ := dig(c.Workload, "app", "limits").([]any)
+	for _, l := range limits {
+		of, _ := dig(l, "tier").(string)
+		p, ok := dig(l, "percentile").(float64)
+		if ok && p > share && p <= 1 && (tier == "" || of == "" || of == tier) {
+			share = p
+		}
+	}
+	if share == 0 {
+		return 1, false
+	}
+	return share, true
+}
+
+// dig finds a value in nested JSON objects, nil if there is none.
+func dig(v any, path ...string) any {
+	for _, key := range path {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return nil
+		}
+		v = m[key]
+	}
+	return v
+}
+
+// passes reports whether enough requests were inside the limits.
+func (b *builder) passes(g *Group) bool {
+	need, _ := b.need(g)
+	return g.N > 0 && limited([]*Group{g}) && b.sums[g].within.V >= need
 }
 
 // dissent says whether the less trusted modes would have picked the same of the
@@ -201,13 +311,16 @@ func (b *builder) dissent(valid, chosen []*Group) string {
 	first := map[string][]string{} // placement -> modes that put it first
 	var order []string
 	best := b.label[chosen[0]]
+	restricted := false
 	for _, m := range modes[min(modeRank(chosen[0].Cell.Mode)+1, len(modes)):] {
-		gs := slices.DeleteFunc(slices.Clone(valid), func(g *Group) bool {
-			return g.Cell.Mode != m || !slices.ContainsFunc(chosen, func(c *Group) bool { return b.label[c] == b.label[g] })
+		all := slices.DeleteFunc(slices.Clone(valid), func(g *Group) bool { return g.Cell.Mode != m })
+		gs := slices.DeleteFunc(slices.Clone(all), func(g *Group) bool {
+			return !slices.ContainsFunc(chosen, func(c *Group) bool { return b.label[c] == b.label[g] })
 		})
 		if len(gs) < 2 {
 			continue
 		}
+		restricted = restricted || len(gs) < len(all) || len(gs) < len(chosen)
 		b.rank(gs)
 		l := b.label[gs[0]]
 		if first[l] == nil && l != best {
@@ -215,18 +328,25 @@ func (b *builder) dissent(valid, chosen []*Group) string {
 		}
 		first[l] = append(first[l], m)
 	}
+	among := ""
+	if restricted { // what one mode could not judge, another may put first
+		among = "among the placements judged in both, "
+	}
 	var others []string
 	for _, l := range order {
 		others = append(others, fmt.Sprintf("the %s cells put %s first", list(first[l]), l))
 	}
 	switch {
 	case len(others) > 0:
-		return "But " + list(others) + "."
+		return "But " + among + list(others) + "."
 	case len(first[best]) > 0:
-		return fmt.Sprintf("The %s cells put the same placement first.", list(first[best]))
+		return sentence(fmt.Sprintf("%sthe %s cells put the same placement first.", among, list(first[best])))
 	}
 	return ""
 }
+
+// sentence begins with a capital.
+func sentence(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // list joins words as a sentence does, and cuts a long list.
 func list(words []string) string {

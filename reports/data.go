@@ -364,6 +364,14 @@ func (g *Group) invalid() (why []string) {
 	return why
 }
 
+// overloaded reports whether the queue of some run grew until its end: its
+// latencies say more of the run's length than of the placement.
+func (g *Group) overloaded() bool {
+	return slices.ContainsFunc(g.Cells, func(c record.Cell) bool {
+		return slices.ContainsFunc(c.Warnings, func(w string) bool { return strings.HasPrefix(w, "overloaded:") })
+	})
+}
+
 // clean makes text of a run folder safe to print: no control or formatting
 // characters (terminal escapes, bidirectional overrides), and not too long.
 func clean(s string, most int) string {

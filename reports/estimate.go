@@ -296,7 +296,10 @@ func (g *Group) quantile(i int) Stat {
 	if len(g.repeats) >= enoughRepeats {
 		over := overRepeats(g.column(i))
 		over.Max = float64(len(values))/float64(len(g.repeats))*(1-q.p) < 1-1e-9
-		return over
+		s = over
+	}
+	if g.overloaded() { // no value to be near to: a longer run gives another
+		s.Lo, s.Hi = math.NaN(), math.NaN()
 	}
 	return s
 }

@@ -30,6 +30,7 @@ type cellRow struct {
 	Good     int                `json:"good"`
 	Valid    bool               `json:"valid"`
 	Invalid  []string           `json:"invalid,omitempty"`
+	Overload bool               `json:"overloaded,omitempty"` // latencies grow with the length of the run
 	Energy   string             `json:"energy_source,omitempty"`
 	Metrics  map[string]jsonVal `json:"metrics"`
 
@@ -57,7 +58,7 @@ func (b *builder) cellRows() (out []cellRow) {
 		s, c := b.sums[g], &g.Cell
 		row := cellRow{Run: b.Runs[g.Run].Label, Suite: c.Suite, Cell: c.Name, App: c.App, Pipeline: c.Pipeline, Site: c.Site, Model: c.Model,
 			Mode: c.Mode, Params: c.Params, Contract: c.Contract, Runs: len(g.Cells), Requests: g.N, OK: g.Outcomes[record.OK], Good: g.Good,
-			Valid: b.flags[g] == "", Invalid: g.invalid(), Metrics: map[string]jsonVal{}}
+			Valid: b.flags[g] == "", Invalid: g.invalid(), Overload: g.overloaded(), Metrics: map[string]jsonVal{}}
 		if s.energySource != 0 {
 			row.Energy = hardware.Source(s.energySource).String()
 		}

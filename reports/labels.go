@@ -29,11 +29,14 @@ type view struct {
 	number map[string]int    // of a label, in the order of series
 	twin   map[*Group]*Group // of an emulated or modelled group: the measured one
 	of     map[string][]*Group
+
+	spelled map[string]*results.Contract // by hash
 }
 
 func newView(d *Data) *view {
 	d.seal()
 	v := &view{Data: d, label: map[*Group]string{}, twin: map[*Group]*Group{}, of: map[string][]*Group{}}
+	v.spelled = v.terms()
 	several := v.several()
 	for _, g := range d.Groups {
 		v.label[g] = v.name(g, several)
@@ -74,7 +77,6 @@ func (v *view) match() {
 		return strings.Join([]string{strconv.Itoa(run), c.Suite, c.App, c.Pipeline, c.Site, c.Model, withoutMode(c.Name), paramText(c.Params)}, "\x00")
 	}
 	const anyRun = -1
-	terms := v.terms()
 	measured := map[string]*Group{}
 	for _, g := range v.Groups {
 		if g.Cell.Mode == "measured" {
@@ -91,7 +93,7 @@ func (v *view) match() {
 		if v.twin[g] = measured[key(g, g.Run)]; v.twin[g] != nil {
 			continue
 		}
-		if m := measured[key(g, anyRun)]; m != nil && v.alike(terms[g.Cell.Contract], terms[m.Cell.Contract], g, m) {
+		if m := measured[key(g, anyRun)]; m != nil && v.alike(v.spelled[g.Cell.Contract], v.spelled[m.Cell.Contract], g, m) {
 			v.twin[g] = m
 		}
 	}

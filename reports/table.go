@@ -56,6 +56,7 @@ const (
 	markMax      = "^"
 	markModelled = "*"
 	markEmulated = "°"
+	markOverload = "†"
 )
 
 func word(s string) Value { return Value{Text: s, Sort: math.NaN()} }
@@ -120,7 +121,11 @@ func (b *builder) rows(t *Table, row func(*Group, *summary) []Value) {
 		group := RowGroup{Title: b.heading(app)}
 		for _, g := range b.of[app] {
 			if values := row(g, b.sums[g]); values != nil {
-				values = append([]Value{word(b.label[g]), word(g.Cell.Mode)}, values...)
+				name := word(b.label[g])
+				if g.overloaded() {
+					name.Mark = markOverload
+				}
+				values = append([]Value{name, word(g.Cell.Mode)}, values...)
 				group.Rows = append(group.Rows, Row{Values: values, Flag: b.flags[g]})
 			}
 		}
@@ -172,6 +177,8 @@ func given(d time.Duration) string {
 
 const intervalNote = "[low, high] is the 95 % interval: order statistics for quantiles, Wilson's for shares and quality. “–” where the sample is too small to bound or nothing is known."
 
+const overloadNote = markOverload + " overloaded: latencies grow with the length of the run, so they have no interval."
+
 const maxNote = markMax + " the largest of its sample: too few requests for this quantile."
 
 func (b *builder) latency() Table {
@@ -191,6 +198,9 @@ func (b *builder) latency() Table {
 	})
 	if t.has(markMax) {
 		t.Notes = append(t.Notes, maxNote)
+	}
+	if t.has(markOverload) {
+		t.Notes = append(t.Notes, overloadNote)
 	}
 	t.Notes = append(append(t.Notes, b.inference()...), b.notes...)
 	return t
@@ -256,6 +266,9 @@ func (b *builder) outcome() Table {
 		}
 		return []Value{failed(g), percentage(s.within), stat(s.goodput, 1), stat(s.up, up.by), stat(s.down, down.by), energy, stat(s.quality, 1), gapText}
 	})
+	if t.has(markOverload) {
+		t.Notes = append(t.Notes, overloadNote)
+	}
 	if t.has(markModelled) {
 		t.Notes = append(t.Notes, markModelled+" energy from a model of the hardware, not from a meter.")
 	}

@@ -82,6 +82,8 @@ func join(a, b *Table) *grid {
 		rows := make([]Row, len(ga.Rows))
 		for j, row := range ga.Rows {
 			rows[j].Values = append(slices.Clone(row.Values), b.Groups[i].Rows[j].Values[2:]...)
+			rows[j].Values[0].Text += rows[j].Values[0].Mark
+			rows[j].Values[0].Mark = ""
 			rows[j].Values[1].Mark = row.Flag
 		}
 		g.groups = append(g.groups, RowGroup{Title: ga.Title, Rows: rows})

@@ -1,0 +1,159 @@
+package reports
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"meibench/hardware"
+	"meibench/harness/record"
+	"meibench/harness/results"
+	"meibench/internal/units"
+)
+
+// field is a run of one application whose limit, TTFT within 100 ms, is for a
+// percentile of the requests.
+type field struct {
+	t    *testing.T
+	data *Data
+	hash string
+}
+
+func newField(t *testing.T, percentile float64) *field {
+	f := &field{t: t, data: NewData()}
+	var contracts []results.Contract
+	if percentile > 0 {
+		c := results.Contract{Mode: "measured", Workload: map[string]any{
+			"spec": map[string]any{"app": "robot", "users": 5.0, "requests": 3.0, "rate": 2.0, "tier": "fast"},
+			"app": map[string]any{"about": "a robot", "limits": []any{
+				map[string]any{"metric": "ttft", "percentile": percentile, "tier": "fast", "bound": map[string]any{"value": 0.1, "unit": "s"}},
+				map[string]any{"metric": "ttft", "percentile": 0.999, "tier": "slow", "bound": map[string]any{"value": 2.0, "unit": "s"}}}}}}
+		var err error
+		f.hash, err = c.Hash()
+		require.NoError(t, err)
+		contracts = append(contracts, c)
+	}
+	f.data.AddRun("", "", results.Manifest{Contracts: contracts, Models: map[string]string{"nano": "00"}, Suite: "name: small\nquestion: Where should it run?\nmatrix: {}\n"})
+	return f
+}
+
+// add is a cell with one request per TTFT, each of so many joules.
+func (f *field) add(pipeline, mode string, joules float64, edit func(*record.Cell), ttft ...time.Duration) {
+	c := cell(len(f.data.Groups), "robot", pipeline, mode)
+	c.Contract = f.hash
+	if edit != nil {
+		edit(&c)
+	}
+	var rs []*record.Request
+	for i, v := range ttft {
+		r := request(i, v, ms)
+		if joules > 0 {
+			r.Spend(record.DevicePart, units.Joules(joules), uint8(hardware.Measured))
+		}
+		rs = append(rs, r)
+	}
+	require.NoError(f.t, f.data.Add(0, c, seq(rs...)))
+}
+
+func invalidCell(c *record.Cell)    { c.Valid, c.Invalid = false, []string{"late"} }
+func overloadedCell(c *record.Cell) { c.Warnings = []string{"overloaded: 7 requests waited"} }
+
+// What was measured under fewer placements was not said of all.
+func TestDissentOfOtherSets(t *testing.T) {
+	for _, tc := range []struct {
+		name        string
+		edit        func(*record.Cell)
+		want, never string
+	}{
+		{"the same set", nil, "But the modelled cells put split first.", "among"},
+		{"the modelled best was INVALID when measured", invalidCell, "Among the placements judged in both, the modelled cells put the same placement first.", "But"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newField(t, 0)
+			f.add("local", "measured", 0, nil, 10*ms)
+			f.add("offload", "measured", 0, nil, 20*ms)
+			f.add("split", "measured", 0, tc.edit, 50*ms)
+			f.add("local", "modelled", 0, nil, 10*ms)
+			f.add("offload", "modelled", 0, nil, 20*ms)
+			f.add("split", "modelled", 0, nil, 5*ms)
+			answer := Build(f.data).Answers[0]
+			require.Contains(t, answer, tc.want)
+			require.NotContains(t, answer, tc.never)
+		})
+	}
+}
+
+// A placement that misses the limits is not cheap, and a tie is one.
+func TestLeastEnergy(t *testing.T) {
+	for _, tc := range []struct {
+		name       string
+		percentile float64
+		late       time.Duration // of one request in three of local, which needs 1 J
+		tie        bool
+		want       string
+	}{
+		{"all pass", 0.99, 20 * ms, false, "Least energy per request of those that met the limits: local 1.00 J; most: split 3.00 J."},
+		{"the cheapest misses", 0.99, 200 * ms, false, "Least energy per request of those that met the limits: offload 2.00 J; most: split 3.00 J."},
+		{"two of three are enough", 0.6, 200 * ms, false, "met the limits: local 1.00 J; most: split 3.00 J."},
+		{"a tie", 0.99, 200 * ms, true, "Least energy per request of those that met the limits, equally: offload and split 2.00 J."},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newField(t, tc.percentile)
+			f.add("local", "measured", 1, nil, 10*ms, 10*ms, tc.late)
+			f.add("offload", "measured", 2, nil, 30*ms, 30*ms, 30*ms)
+			third := 3.0
+			if tc.tie {
+				third = 2
+			}
+			f.add("split", "measured", third, nil, 40*ms, 40*ms, 40*ms)
+			require.Contains(t, Build(f.data).Answers[0], tc.want)
+		})
+	}
+	f := newField(t, 0.99)
+	f.add("local", "measured", 1, nil, 10*ms, 200*ms)
+	f.add("offload", "measured", 2, nil, 10*ms, 200*ms)
+	answer := Build(f.data).Answers[0]
+	require.Contains(t, answer, "No placement met the limits, so none is named for the least energy.")
+	require.Contains(t, answer, "The limits want 99 % of requests inside them: no placement passes; local (50 %) and offload (50 %).")
+}
+
+// 35 of 36 within a p99 limit, 97.2 %, is a miss, however good it looks.
+func TestPercentileOfLimits(t *testing.T) {
+	f := newField(t, 0.99)
+	var most []time.Duration
+	for range 35 {
+		most = append(most, 10*ms)
+	}
+	f.add("local", "measured", 0, nil, append(most, 200*ms)...)
+	f.add("offload", "measured", 0, nil, append(most, 20*ms)...)
+	require.Contains(t, Build(f.data).Answers[0], "The limits want 99 % of requests inside them: offload passes, local (97.2 %) misses")
+}
+
+// A growing queue has no latency to be near to.
+func TestOverloaded(t *testing.T) {
+	var ttft []time.Duration
+	for i := range 40 {
+		ttft = append(ttft, time.Duration(i*37%40+1)*ms)
+	}
+	f := newField(t, 0)
+	f.add("local", "measured", 0, nil, ttft...)
+	f.add("offload", "measured", 0, overloadedCell, ttft...)
+	r := Build(f.data)
+	require.Contains(t, r.Answers[0], "Overloaded, so that latencies grow with the length of the run: offload.")
+	rows := r.Tables[0].Groups[0].Rows
+	require.Equal(t, "", rows[0].Values[0].Mark)
+	require.NotEmpty(t, rows[0].Values[3].Detail)
+	require.Equal(t, "†", rows[1].Values[0].Mark)
+	require.Empty(t, rows[1].Values[3].Detail, "no interval")
+	require.Contains(t, r.Tables[0].Notes, overloadNote)
+	page, markdown, text := formats(t, r)
+	for name, out := range map[string]string{"page": page, "markdown": markdown, "text": text} {
+		require.Contains(t, strings.ReplaceAll(out, `<span class="mark">`, ""), "offload†", name)
+	}
+	var js bytes.Buffer
+	require.NoError(t, r.JSON(&js))
+	require.Equal(t, 1, strings.Count(js.String(), `"overloaded": true`))
+}
