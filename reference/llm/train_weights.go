@@ -71,8 +71,8 @@ func (m *Model) Trainable() (*Trainable, error) {
 // Init draws fresh parameters: norms are 1, matrices normal with deviation
 // 1/√K, those that write to the residual stream a further 10·√2L smaller,
 // embedding and head 0.05, so that at first the stream carries the tokens and
-// little else. Note: with 1/√2L alone (Radford et al. 2019) the layers drowned
-// the tokens, and looking up one token by another took twice as long to learn.
+// little else. Note: on look-up drills (one seed) a loss of 0.37 took 400 steps
+// so, and 600 with 1/√2L alone (Radford et al. 2019).
 func (t *Trainable) Init(seed uint64) {
 	m := t.Model
 	residual := map[*Matrix]bool{}

@@ -57,7 +57,7 @@ func evaluateFile(w io.Writer, o options) error {
 	}
 	var scores []score
 	var fault error
-	cases(o.n, func(t tasks.Task, d tasks.Difficulty, instances []tasks.Instance) {
+	cases(reportSeed, o.n, func(t tasks.Task, d tasks.Difficulty, instances []tasks.Instance) {
 		outputs := make([]string, len(instances))
 		var wait sync.WaitGroup
 		errs := make([]error, o.threads)
@@ -82,7 +82,7 @@ func evaluateFile(w io.Writer, o options) error {
 		}
 		scores = append(scores, s)
 	})
-	fmt.Fprintf(w, "%s: %d parameters, sha256 %s, greedy decoding, seed %d of the test splits\n\n", m.Name, m.Model.TotalParams(), m.SHA256, evalSeed)
+	fmt.Fprintf(w, "%s: %d parameters, sha256 %s, greedy decoding, seed %d of the test splits\n\n", m.Name, m.Model.TotalParams(), m.SHA256, reportSeed)
 	report(w, scores)
 	return fault
 }
