@@ -1,15 +1,12 @@
 package harness
 
 import (
-	"bufio"
-	"bytes"
 	"os"
 	"runtime/metrics"
-	"strconv"
-	"strings"
 	"time"
 
 	"meibench/harness/record"
+	"meibench/internal/preflight"
 )
 
 // watch observes what a run takes from its host and what the host takes from it.
@@ -18,12 +15,12 @@ type watch struct {
 	wall   int64     // wall clock, ns since 1970
 	cpu    time.Duration
 	pauses *metrics.Float64Histogram
-	steal  stealTicks
+	ticks  preflight.Ticks
 }
 
 func observe() watch {
 	now := time.Now()
-	return watch{began: now, wall: now.UnixNano(), cpu: cpuTime(), pauses: pauses(), steal: readSteal("/proc/stat")}
+	return watch{began: now, wall: now.UnixNano(), cpu: cpuTime(), pauses: pauses(), ticks: preflight.ReadTicks(os.DirFS("/"))}
 }
 
 // finish fills in the facts that Judge reads.
@@ -32,9 +29,9 @@ func (w watch) finish(f *record.Facts) (took, cpu time.Duration) {
 	f.MonoTook = now.Sub(w.began)
 	f.WallTook = time.Duration(now.UnixNano() - w.wall)
 	f.PauseP99 = pauseP99(w.pauses, pauses())
-	if s := readSteal("/proc/stat"); s.known && w.steal.known && s.all > w.steal.all {
+	if t := preflight.ReadTicks(os.DirFS("/")); t.Known && w.ticks.Known {
+		f.StealShare, _ = t.Since(w.ticks)
 		f.StealKnown = true
-		f.StealShare = float64(s.steal-w.steal.steal) / float64(s.all-w.steal.all)
 	}
 	return f.MonoTook, cpuTime() - w.cpu
 }
@@ -70,36 +67,4 @@ func pauseP99(before, after *metrics.Float64Histogram) time.Duration {
 		left -= n
 	}
 	return 0
-}
-
-// stealTicks are the clock ticks that other guests took, of all.
-type stealTicks struct {
-	steal, all uint64
-	known      bool
-}
-
-// readSteal reads the first line of /proc/stat: user nice system idle iowait
-// irq softirq steal (proc(5)).
-func readSteal(path string) (s stealTicks) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return s
-	}
-	line, _ := bufio.NewReader(bytes.NewReader(b)).ReadString('\n')
-	f := strings.Fields(line)
-	if len(f) < 9 || f[0] != "cpu" {
-		return s
-	}
-	for i, text := range f[1:9] {
-		n, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			return stealTicks{}
-		}
-		s.all += n
-		if i == 7 {
-			s.steal = n
-		}
-	}
-	s.known = true
-	return s
 }

@@ -162,11 +162,11 @@ func checkClock(m *machine) Line {
 }
 
 func checkSteal(m *machine) Line {
-	if !m.before.known || !m.after.known {
+	if !m.before.Known || !m.after.Known {
 		return good("not visible").warn("run on hardware of your own to be sure")
 	}
-	share, all := m.after.since(m.before)
-	ever, _ := m.after.since(stat{})
+	share, all := m.after.Since(m.before)
+	ever, _ := m.after.Since(Ticks{})
 	if all == 0 { // the window was shorter than a tick
 		share = ever
 	}
@@ -181,14 +181,16 @@ func checkSteal(m *machine) Line {
 	return l
 }
 
-// stat is the CPU line of /proc/stat, in ticks.
-type stat struct {
+// Ticks is the CPU line of /proc/stat: clock ticks that other guests of the
+// host took, of all.
+type Ticks struct {
 	steal, all uint64
-	known      bool
+	Known      bool
 }
 
-// since is the share of time stolen since an earlier reading, and all of it.
-func (s stat) since(before stat) (share float64, all uint64) {
+// Since is the share of time stolen since an earlier reading, and all ticks
+// since then; 0 of 0 if the kernel counted back.
+func (s Ticks) Since(before Ticks) (share float64, all uint64) {
 	if s.all <= before.all || s.steal < before.steal { // some kernels count back
 		return 0, 0
 	}
@@ -196,26 +198,26 @@ func (s stat) since(before stat) (share float64, all uint64) {
 	return float64(s.steal-before.steal) / float64(all), all
 }
 
-// readStat sums user nice system idle iowait irq softirq steal (proc_stat(5));
+// ReadTicks sums user nice system idle iowait irq softirq steal (proc_stat(5));
 // guest time is already within user time.
-func readStat(root fs.FS) (s stat) {
+func ReadTicks(root fs.FS) (s Ticks) {
 	b, _ := fs.ReadFile(root, "proc/stat")
 	line, _, _ := strings.Cut(string(b), "\n")
 	f := strings.Fields(line)
 	if len(f) < 9 || f[0] != "cpu" {
-		return stat{}
+		return Ticks{}
 	}
 	for i, text := range f[1:9] {
 		n, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
-			return stat{}
+			return Ticks{}
 		}
 		s.all += n
 		if i == 7 {
 			s.steal = n
 		}
 	}
-	s.known = true
+	s.Known = true
 	return s
 }
 

@@ -73,9 +73,9 @@ func Here(dir string) Probe {
 // Check makes all checks, in the order of Table. It takes about half a second,
 // in which timers are measured and stolen time is counted.
 func (p Probe) Check() []Line {
-	m := &machine{Probe: p, before: readStat(p.Root)}
+	m := &machine{Probe: p, before: ReadTicks(p.Root)}
 	m.timer = p.Timer()
-	m.after = readStat(p.Root)
+	m.after = ReadTicks(p.Root)
 	var out []Line
 	for _, e := range Table {
 		l := e.check(m)
@@ -119,7 +119,7 @@ func Measure() Timer {
 type machine struct {
 	Probe
 	timer         Timer
-	before, after stat
+	before, after Ticks
 }
 
 // text is a file's content without white space around it; ok is false where it
