@@ -127,7 +127,7 @@ func (w *Workload) complete() error {
 	case s.Day && s.Scenario != Open && s.Scenario != MultiTurn:
 		return sourced.Within("day", fmt.Errorf("scenario %q has its own arrivals: use open or multi-turn", string(s.Scenario)))
 	case s.Scenario == Replay && (w.trace == nil || len(w.trace.Rows) == 0):
-		return sourced.Within("scenario", fmt.Errorf("trace needs a trace: import one with package workloads/traces"))
+		return sourced.Within("scenario", fmt.Errorf("trace replays a recorded trace: name its file (--set trace=FILE)"))
 	case s.Requests == 0 && s.Horizon == 0 && s.Scenario != Replay:
 		return sourced.Within("requests", fmt.Errorf("neither requests nor horizon is set: the stream would never end"))
 	case s.Requests == 0 && s.Scenario == Offline:

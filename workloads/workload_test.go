@@ -257,7 +257,7 @@ func TestNewRefuses(t *testing.T) {
 		{"no such tier", Spec{App: "ar", Tier: "gold", Requests: 1}, Deps{}, `tier: no limits of tier "gold"`},
 		{"no day curve", Spec{App: "ar", Day: true, Requests: 1}, Deps{}, "day: application \"ar\" has no day curve"},
 		{"day of a server", Spec{App: "assistant", Day: true, Scenario: Server, Requests: 1}, Deps{}, "day: scenario"},
-		{"no trace", Spec{App: "ar", Scenario: Replay}, Deps{}, "scenario: trace needs a trace"},
+		{"no trace", Spec{App: "ar", Scenario: Replay}, Deps{}, "scenario: trace replays a recorded trace"},
 		{"task without tokenizer", Spec{App: "ar", Scale: Task, Requests: 1}, Deps{}, "task requests need the model's tokenizer"},
 		{"difficulty of field requests", Spec{App: "ar", Difficulty: "easy", Requests: 1}, Deps{}, "difficulty: only task requests"},
 		{"unknown difficulty", Spec{App: "ar", Scale: Task, Difficulty: "mad", Requests: 1}, Deps{Tokenizer: letters{}}, "want easy, hard or nothing"},

@@ -158,10 +158,21 @@ func docTask(name string) (string, error) {
 }
 
 func docScenario(name string) (string, error) {
-	if workloads.Scenario(name).Closed() {
-		return "closed loop: requests wait for the completion of others", nil
+	doc, ok := map[workloads.Scenario]string{
+		workloads.ClosedLoop:   "each user asks, reads the answer, thinks, and asks again",
+		workloads.MultiStream:  "LoadGen: 8 requests at once, the next 8 when all are complete",
+		workloads.MultiTurn:    "sessions begin as the application's users do; each turn follows the answer before it",
+		workloads.Offline:      "LoadGen: all requests at time zero",
+		workloads.Open:         "the application's own arrivals, bursty where its field is, whatever became of earlier requests",
+		workloads.Periodic:     "each user asks with a fixed period and a phase of their own, as control loops do",
+		workloads.Replay:       "times and lengths of a recorded trace (--set trace=FILE)",
+		workloads.Server:       "LoadGen: a Poisson process, whatever became of earlier requests",
+		workloads.SingleStream: "LoadGen: the next request when the one before is complete",
+	}[workloads.Scenario(name)]
+	if !ok {
+		return "", fmt.Errorf("scenario %q has no description", name)
 	}
-	return "open loop: requests start when the schedule says", nil
+	return doc, nil
 }
 
 func docMetric(name string) (string, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,7 +63,29 @@ func newRun(a *app) *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error { return a.run(c.Context(), f, args) },
 	}
 	f.register(c.Flags())
+	f.complete(c)
 	return c
+}
+
+// complete offers the names that exist as values of flags.
+func (f *runFlags) complete(c *cobra.Command) {
+	for flag, kindName := range map[string]string{"app": "applications", "pipeline": "pipelines", "site": "sites", "model": "models"} {
+		i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == kindName })
+		names := kinds[i].names
+		must(c.RegisterFlagCompletionFunc(flag, func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return names(), cobra.ShellCompDirectiveDefault
+		}))
+	}
+	must(c.RegisterFlagCompletionFunc("mode", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return suites.Modes[:3], cobra.ShellCompDirectiveNoFileComp // conformance is for tests
+	}))
+}
+
+// must panics: a flag that is not declared is a mistake in this file.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
 }
 
 // register declares the flags.

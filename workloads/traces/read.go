@@ -118,7 +118,7 @@ func (rd *reading) line() error {
 		return err
 	}
 	if len(rd.t.Rows) > 0 && r.At < rd.last && !rd.opt.Sort {
-		return rd.l.fail(1, fmt.Sprintf("time goes backwards: %v after %v", r.At, rd.last), "sort the file by time, or read it with Options.Sort")
+		return rd.l.fail(1, fmt.Sprintf("time goes backwards: %v after %v", r.At, rd.last), "sort the file by time, or sort it (--sort)")
 	}
 	rd.last = r.At
 	if r.Prompt == 0 || r.Output == 0 {
