@@ -25,6 +25,7 @@ const (
 	mostSeries = chart.Colours // placements per figure
 	mostRows   = 40            // rows of a strip chart
 	mostBars   = 24            // bars of the energy figure before it shows one mode only
+	mostNamed  = 12            // placements that a caption lists
 )
 
 // figures draws everything that a report shows.
@@ -38,7 +39,12 @@ func (b *builder) figures() (out []Figure) {
 		}
 		out = append(out, b.cdf(app, slug), b.strips(app, slug), b.timeline(app, slug))
 	}
-	return append(out, b.scatter(), b.energy())
+	if f := b.scatter(); f != nil {
+		out = append(out, *f)
+	}
+	energy := b.energy()
+	energy.Caption += strings.Replace(undrawn(b.apps, mostApps), "Not drawn", "Applications not drawn", 1)
+	return append(out, energy)
 }
 
 // slugOf is a name that is safe in file names and anchors.
@@ -64,18 +70,30 @@ func slugOf(s string) string {
 func (b *builder) colour(g *Group) int { return b.number[b.label[g]] }
 
 // some are an application's groups of the first few placements, and a sentence
-// about those that are left out.
+// that names those that are left out.
 func (b *builder) some(app string) (gs []*Group, rest string) {
 	var labels []string
 	for _, g := range b.of[app] {
-		if labels = appendNew(labels, b.label[g]); len(labels) <= mostSeries {
+		if labels = appendNew(labels, b.label[g]); slices.Index(labels, b.label[g]) < mostSeries {
 			gs = append(gs, g)
 		}
 	}
-	if n := len(labels) - mostSeries; n > 0 {
-		rest = fmt.Sprintf(" %s more in the tables.", plural(n, "placement is", "placements are"))
+	return gs, undrawn(labels, mostSeries)
+}
+
+// undrawn names what comes after the first so many.
+func undrawn(labels []string, most int) string {
+	if len(labels) <= most {
+		return ""
 	}
-	return gs, rest
+	return fmt.Sprintf(" Not drawn, see the tables: %s.", strings.Join(labels[most:min(len(labels), most+mostNamed)], ", ")+more(len(labels)-most-mostNamed))
+}
+
+func more(n int) string {
+	if n <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and %d more", n)
 }
 
 // lineKeys name the colours and glyphs of groups, and the dashes of their modes.
@@ -87,16 +105,22 @@ func (b *builder) lineKeys(gs []*Group) (keys []chart.Key, dash func(*Group) int
 		dash = func(g *Group) int { return modeRank(g.Cell.Mode) }
 	}
 	for _, g := range b.firsts(gs) {
-		k := chart.Key{Text: b.label[g], Colour: b.colour(g), Kind: chart.SeriesKey}
+		k := chart.Key{Text: b.label[g], Colour: b.colour(g), Glyph: b.colour(g), Kind: chart.SeriesKey}
 		if !several {
 			k.Index = dash(g)
+			if b.flags[g] != "" {
+				k.Text, k.Colour = k.Text+" (INVALID)", chart.Grey
+			}
 		}
 		keys = append(keys, k)
 	}
 	for _, m := range modes {
 		if several && slices.ContainsFunc(gs, func(g *Group) bool { return g.Cell.Mode == m }) {
-			keys = append(keys, chart.Key{Text: m, Colour: -1, Kind: chart.LineKey, Index: modeRank(m)})
+			keys = append(keys, chart.Key{Text: m, Colour: chart.Ink, Kind: chart.LineKey, Index: modeRank(m)})
 		}
+	}
+	if several && slices.ContainsFunc(gs, func(g *Group) bool { return b.flags[g] != "" }) {
+		keys = append(keys, chart.Key{Text: "INVALID", Colour: chart.Grey, Kind: chart.LineKey})
 	}
 	return keys, dash
 }
@@ -199,7 +223,7 @@ func (b *builder) cdf(app, slug string) Figure {
 		}
 		for _, g := range gs {
 			if vs := m.values(g); len(vs) > 0 {
-				p.Series = append(p.Series, chart.Series{Values: scaled(thin(vs), unit.by), Colour: b.colour(g), Dash: dash(g)})
+				p.Series = append(p.Series, chart.Series{Values: scaled(thin(vs), unit.by), Colour: b.colour(g), Glyph: b.colour(g), Dash: dash(g), Faded: b.flags[g] != ""})
 				alt = append(alt, fmt.Sprintf("%s %s %s median %s, 95th percentile %s", b.label[g], g.Cell.Mode, m.name, seconds(record.Quantile(vs, 0.5)), seconds(record.Quantile(vs, 0.95))))
 			}
 		}
@@ -268,8 +292,12 @@ func altText(what string, clauses []string) string {
 func (b *builder) strips(app, slug string) Figure {
 	gs := b.of[app]
 	rest := ""
-	if n := len(gs) - mostRows; n > 0 {
-		gs, rest = gs[:mostRows], fmt.Sprintf(" %s more in the tables.", plural(n, "row is", "rows are"))
+	if len(gs) > mostRows {
+		var labels []string
+		for _, g := range gs {
+			labels = append(labels, b.rowLabel(g, severalModes(gs)))
+		}
+		gs, rest = gs[:mostRows], undrawn(labels, mostRows)
 	}
 	var axes []string
 	var limits []float64
@@ -300,7 +328,8 @@ func (b *builder) strips(app, slug string) Figure {
 		Picture: chart.Strips(heads(app, gs), axes, limits, rows)}
 }
 
-func (b *builder) scatter() Figure {
+// scatter is nil where there are no pairs.
+func (b *builder) scatter() *Figure {
 	var fields []chart.Field
 	var alt []string
 	var paired []*Group
@@ -327,11 +356,11 @@ func (b *builder) scatter() Figure {
 		ttft, tpot, e2e, _ := b.gaps(mode)
 		alt = append(alt, fmt.Sprintf("%s: median absolute error of TTFT %s, TPOT %s, E2E %s over %s", mode, percent(medianAbs(ttft)), percent(medianAbs(tpot)), percent(medianAbs(e2e)), plural(len(ttft), "valid pair", "valid pairs")))
 	}
-	if len(alt) == 0 {
-		alt = append(alt, "no pairs")
+	if len(paired) == 0 {
+		return nil
 	}
-	return Figure{Name: "agreement", Title: "Emulated and modelled against measured",
-		Caption: "On the line both agree; the band is ± 10 %; thin bars are 95 % intervals; the application is named where a point lies far off; grey points belong to INVALID cells.",
+	return &Figure{Name: "agreement", Title: "Emulated and modelled against measured",
+		Caption: "On the line both agree; the band is ± 10 %; thin bars are 95 % intervals; an application is named at its point that lies farthest off; grey points belong to INVALID cells and are not in n.",
 		Alt:     altText("Medians of emulated and modelled cells against those measured", alt),
 		Picture: chart.Scatter("Medians (p50) of each cell by two ways", fields, b.glyphKeys(paired))}
 }

@@ -14,7 +14,7 @@ import (
 
 // lit are an application's groups whose energy is known; of one mode, the most
 // trusted, if asked.
-func (b *builder) lit(app string, oneMode bool) (gs []*Group) {
+func (b *builder) lit(app string, oneMode bool) (gs []*Group, rest []string) {
 	for _, g := range b.of[app] {
 		if !math.IsNaN(b.sums[g].energy.V) {
 			gs = append(gs, g)
@@ -24,7 +24,10 @@ func (b *builder) lit(app string, oneMode bool) (gs []*Group) {
 		best := slices.MinFunc(gs, func(x, y *Group) int { return modeRank(x.Cell.Mode) - modeRank(y.Cell.Mode) }).Cell.Mode
 		gs = slices.DeleteFunc(gs, func(g *Group) bool { return g.Cell.Mode != best })
 	}
-	return gs[:min(len(gs), mostBars)]
+	for _, g := range gs[min(len(gs), mostBars):] {
+		rest = append(rest, app+" "+b.label[g])
+	}
+	return gs[:min(len(gs), mostBars)], rest
 }
 
 // energy draws the energy per request by part of the system.
@@ -32,12 +35,14 @@ func (b *builder) energy() Figure {
 	apps := b.apps[:min(len(b.apps), mostApps)]
 	bars := 0
 	for _, app := range apps {
-		bars += len(b.lit(app, false))
+		gs, rest := b.lit(app, false)
+		bars += len(gs) + len(rest)
 	}
 	var facets []chart.Facet
-	var alt []string
+	var alt, rest []string
 	for _, app := range apps {
-		gs := b.lit(app, bars > mostBars)
+		gs, more := b.lit(app, bars > mostBars)
+		rest = append(rest, more...)
 		if len(gs) == 0 {
 			continue
 		}
@@ -63,7 +68,7 @@ func (b *builder) energy() Figure {
 	}
 	return Figure{Name: "energy", Title: "Energy per request by part of the system",
 		Caption: "Each bar is the energy of all requests over their number, failures included; each application has its own axis; cells with a step of unknown energy are left out. " +
-			markModelled + " " + hardware.Modelled.String() + ", " + markEmulated + " " + hardware.Emulated.String() + ", no mark: from a meter.",
+			markModelled + " " + hardware.Modelled.String() + ", " + markEmulated + " " + hardware.Emulated.String() + ", no mark: from a meter." + undrawn(rest, 0),
 		Alt: altText("Energy per request", alt), Picture: chart.Stacks("energy per request by part", facets, keys)}
 }
 
@@ -105,7 +110,10 @@ func (b *builder) timeline(app, slug string) Figure {
 	var tracks []chart.Track
 	for i, g := range gs {
 		s := samples[i]
-		t := chart.Track{Title: fmt.Sprintf("%s: %s (median %s)", b.label[g], seconds(s.Total.Seconds()), seconds(b.sums[g].e2e50.V)), First: math.NaN()}
+		t := chart.Track{Title: fmt.Sprintf("%s: %s (median %s)", b.label[g], seconds(s.Total.Seconds()), seconds(b.sums[g].e2e50.V)), First: math.NaN(), Faded: b.flags[g] != ""}
+		if t.Faded {
+			t.Title += ", INVALID"
+		}
 		if s.FirstToken != record.Unset {
 			t.First = s.FirstToken.Seconds() / unit.by
 		}
@@ -122,9 +130,21 @@ func (b *builder) timeline(app, slug string) Figure {
 	if cut {
 		f.Caption += fmt.Sprintf(" Only the first %d spans of a request are drawn.", mostSpans)
 	}
+	f.Caption += b.untracked(app, gs)
 	f.Alt = altText("Timeline of one request for "+app, alt)
 	f.Picture = chart.Timeline(heads(app, gs), "time since the intended start ("+unit.unit+")", tracks, timelineKeys())
 	return f
+}
+
+// untracked names the placements of a timeline's mode that it has no room for.
+func (b *builder) untracked(app string, gs []*Group) string {
+	var labels []string
+	for _, g := range b.of[app] {
+		if len(gs) > 0 && g.Cell.Mode == gs[0].Cell.Mode && !slices.Contains(gs, g) {
+			labels = append(labels, b.label[g])
+		}
+	}
+	return undrawn(labels, 0)
 }
 
 func timelineKeys() []chart.Key {

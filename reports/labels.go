@@ -2,6 +2,7 @@ package reports
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,7 +40,7 @@ func newView(d *Data) *view {
 	v.spelled = v.terms()
 	several := v.several()
 	for _, g := range d.Groups {
-		v.label[g] = v.name(g, several)
+		v.label[g] = name(g, several[g.Cell.App])
 	}
 	v.settle()
 	app, series := numbers{}, numbers{}
@@ -136,30 +137,38 @@ func withoutMode(name string) string {
 	return strings.Join(parts, "/")
 }
 
-// fields are what may tell groups apart besides application, pipeline and mode.
-func (v *view) fields(g *Group) [4]string {
-	return [4]string{v.Runs[g.Run].Label, g.Cell.Suite, g.Cell.Site, g.Cell.Model}
-}
+// where is where a group runs and what.
+func where(g *Group) [2]string { return [2]string{g.Cell.Site, g.Cell.Model} }
 
-// several says which fields have more than one value in the report.
-func (v *view) several() (out [4]bool) {
+// several says, per application, whether it has more than one site or model. A
+// placement that differs between applications in these only is the same one: it
+// keeps its name, colour and glyph.
+func (v *view) several() map[string][2]bool {
+	first, out := map[string][2]string{}, map[string][2]bool{}
 	for _, g := range v.Groups {
-		for i, f := range v.fields(g) {
-			out[i] = out[i] || f != v.fields(v.Groups[0])[i]
+		f, ok := first[g.Cell.App]
+		if !ok {
+			f = where(g)
+			first[g.Cell.App] = f
 		}
+		differs := out[g.Cell.App]
+		for i, p := range where(g) {
+			differs[i] = differs[i] || p != f[i]
+		}
+		out[g.Cell.App] = differs
 	}
 	return out
 }
 
 // name is the pipeline, then what differs between groups, then the axes of the
 // suite that the cell's own name spells out ("cut=2").
-func (v *view) name(g *Group, several [4]bool) string {
+func name(g *Group, several [2]bool) string {
 	pipeline := g.Cell.Pipeline
 	if pipeline == "" {
 		pipeline = "(no pipeline)"
 	}
 	parts := []string{pipeline}
-	for i, f := range v.fields(g) {
+	for i, f := range where(g) {
 		if several[i] && f != "" {
 			parts = append(parts, f)
 		}
@@ -173,28 +182,72 @@ func (v *view) name(g *Group, several [4]bool) string {
 	return strings.Join(parts, " ")
 }
 
-// settle makes labels of equal application and mode distinct: first by the
-// parameters, then by the cell's whole name.
+// settle makes labels of equal application and mode distinct: by the parameters
+// that differ, then by suite, run and the cell's whole name.
 func (v *view) settle() {
 	for _, more := range []func(*Group) string{
-		func(g *Group) string { return paramText(g.Cell.Params) },
+		v.differing(),
+		func(g *Group) string { return g.Cell.Suite },
+		func(g *Group) string { return v.Runs[g.Run].Label },
 		func(g *Group) string { return withoutMode(g.Cell.Name) },
 	} {
-		owners := map[string]int{}
-		key := func(g *Group) string { return v.label[g] + "\x00" + g.Cell.App + "\x00" + g.Cell.Mode }
-		for _, g := range v.Groups {
-			owners[key(g)]++
-		}
 		crowded := map[string]bool{}
-		for _, g := range v.Groups {
-			if owners[key(g)] > 1 {
-				crowded[v.label[g]] = true
+		for _, gs := range v.crowds() {
+			distinct := slices.ContainsFunc(gs, func(g *Group) bool { return more(g) != more(gs[0]) })
+			if distinct {
+				crowded[v.label[gs[0]]] = true
 			}
 		}
+		added := map[*Group]string{}
 		for _, g := range v.Groups {
-			if extra := more(g); crowded[v.label[g]] && extra != "" {
-				v.label[g] += " " + extra
+			if extra := more(g); crowded[v.label[g]] && extra != "" && !strings.HasSuffix(v.label[g], " "+extra) {
+				added[g] = " " + extra
 			}
 		}
+		for g, extra := range added {
+			v.label[g] += extra
+		}
+	}
+}
+
+// crowds are the groups of one application and mode that share a label.
+func (v *view) crowds() (out [][]*Group) {
+	at := map[string]int{}
+	for _, g := range v.Groups {
+		key := v.label[g] + "\x00" + g.Cell.App + "\x00" + g.Cell.Mode
+		if i, ok := at[key]; ok {
+			out[i] = append(out[i], g)
+			continue
+		}
+		at[key] = len(out)
+		out = append(out, []*Group{g})
+	}
+	return slices.DeleteFunc(out, func(gs []*Group) bool { return len(gs) < 2 })
+}
+
+// differing gives the parameters of a group that tell it from those with its
+// label.
+func (v *view) differing() func(*Group) string {
+	keys := map[string]map[string]bool{} // label -> names of parameters
+	for _, gs := range v.crowds() {
+		label := v.label[gs[0]]
+		if keys[label] == nil {
+			keys[label] = map[string]bool{}
+		}
+		for _, g := range gs {
+			for _, other := range gs {
+				for k, x := range g.Cell.Params {
+					if y, ok := other.Cell.Params[k]; !ok || y != x {
+						keys[label][k] = true
+					}
+				}
+			}
+		}
+	}
+	base := maps.Clone(v.label)
+	return func(g *Group) string {
+		params := maps.Clone(g.Cell.Params)
+		maps.DeleteFunc(params, func(k string, _ float64) bool { return !keys[base[g]][k] })
+		return paramText(params)
 	}
 }

@@ -148,9 +148,27 @@ func (b *builder) heading(app string) string {
 		name = "(no application)"
 	}
 	if len(texts) > 1 {
-		return name + ": limits differ between cells"
+		texts[0] = "limits differ between cells"
 	}
-	return name + ": " + texts[0]
+	return name + ": " + texts[0] + b.setup(app)
+}
+
+// setup says the site and the model that all cells of an application share, and
+// others do not.
+func (b *builder) setup(app string) (out string) {
+	for i := range where(b.Groups[0]) {
+		var here, all []string
+		for _, g := range b.Groups {
+			all = appendNew(all, where(g)[i])
+			if g.Cell.App == app {
+				here = appendNew(here, where(g)[i])
+			}
+		}
+		if len(here) == 1 && len(all) > 1 && here[0] != "" {
+			out += [...]string{"; site ", "; model "}[i] + here[0]
+		}
+	}
+	return out
 }
 
 func limitText(c *record.Cell) string {

@@ -102,7 +102,7 @@ func (b *Stack) draw(f *frame, y vg.Length, keys []Key) (end vg.Length) {
 		r := vg.Rectangle{Min: pt(f.X(sum), y-barHalf), Max: pt(f.X(sum+v), y+barHalf)}
 		col := keys[i].colour()
 		if b.Faded {
-			col = colourOf(Colours - 1)
+			col = colourOf(Grey)
 		}
 		hatched(f.Canvas, col, keys[i].Index, r)
 		sum += v

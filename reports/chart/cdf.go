@@ -11,8 +11,17 @@ import (
 // Series is a sample with its look.
 type Series struct {
 	Values []float64 // sorted
-	Colour int       // also of the glyph at the median
+	Colour int
+	Glyph  int  // at the median
+	Faded  bool // not to be trusted
 	Dash   int
+}
+
+func (s *Series) colour() rgb {
+	if s.Faded {
+		return colourOf(Grey)
+	}
+	return colourOf(s.Colour)
 }
 
 // Panel is one of the charts that stand side by side in a picture.
@@ -109,12 +118,12 @@ func (p *Panel) cdf(c draw.Canvas, first bool) {
 	}
 	f := a.draw(c)
 	for _, series := range p.Series {
-		sty := line(colourOf(series.Colour), 1.3, dashes(series.Dash))
+		sty := line(series.colour(), 1.3, dashes(series.Dash))
 		f.StrokeLines(sty, f.steps(series.Values))
 	}
 	for _, series := range p.Series {
 		if n := len(series.Values); n > 0 && f.x.shows(series.Values[(n-1)/2]) {
-			median(f.Canvas, colourOf(series.Colour), series.Colour, pt(f.X(series.Values[(n-1)/2]), f.Y(0.5)))
+			median(f.Canvas, series.colour(), series.Glyph, pt(f.X(series.Values[(n-1)/2]), f.Y(0.5)))
 		}
 	}
 	p.limit(&f)

@@ -8,9 +8,10 @@ import (
 // Key is an entry of a legend; one without a text is not shown.
 type Key struct {
 	Text   string
-	Colour int // of the palette; -1 = ink
+	Colour int // of the palette, or Ink or Grey
 	Kind   KeyKind
 	Index  int // which dash, glyph or hatch
+	Glyph  int // of a SeriesKey
 }
 
 // KeyKind is what a legend shows beside a text.
@@ -19,7 +20,7 @@ type KeyKind uint8
 // Kinds of keys.
 const (
 	LineKey   KeyKind = iota // a line with dash Index
-	SeriesKey                // a line with dash Index and the glyph of its colour
+	SeriesKey                // a line with dash Index and its Glyph
 	GlyphKey                 // glyph Index
 	BarKey                   // a bar with hatch Index
 	SpanKey                  // a bar of the timeline, Index is a SpanKind
@@ -77,12 +78,7 @@ func legend(c draw.Canvas, keys []Key) draw.Canvas {
 	return draw.Crop(c, 0, 0, 0, -legendHeight(keys, c.Size().X))
 }
 
-func (k Key) colour() rgb {
-	if k.Colour < 0 {
-		return ink
-	}
-	return colourOf(k.Colour)
-}
+func (k Key) colour() rgb { return colourOf(k.Colour) }
 
 // draw shows the key in a box whose left middle is at a point.
 func (k Key) draw(c draw.Canvas, x, y vg.Length) {
@@ -92,7 +88,7 @@ func (k Key) draw(c draw.Canvas, x, y vg.Length) {
 		stroke(c, line(k.colour(), 1.4, dashes(k.Index)), pt(x, y), pt(x+keyWidth, y))
 	case SeriesKey:
 		stroke(c, line(k.colour(), 1.4, dashes(k.Index)), pt(x, y), pt(x+keyWidth, y))
-		median(c, k.colour(), k.Colour, pt(x+keyWidth/2, y))
+		median(c, k.colour(), k.Glyph, pt(x+keyWidth/2, y))
 	case GlyphKey:
 		c.DrawGlyphNoClip(draw.GlyphStyle{Color: k.colour().colour(), Radius: 3, Shape: glyphOf(k.Index)}, pt(x+keyWidth/2, y))
 	case BarKey:
@@ -109,7 +105,7 @@ func (k Key) draw(c draw.Canvas, x, y vg.Length) {
 	case FirstKey:
 		firstToken(c, x+keyWidth/2, y-h-1, y+h)
 	case SpanKey:
-		SpanKind(k.Index).draw(c, vg.Rectangle{Min: pt(x, y-h), Max: pt(x+keyWidth, y+h)})
+		SpanKind(k.Index).draw(c, false, vg.Rectangle{Min: pt(x, y-h), Max: pt(x+keyWidth, y+h)})
 	}
 }
 

@@ -92,7 +92,16 @@ func (f *Field) draw(c draw.Canvas) {
 		p.draw(&d)
 	}
 	name(&d, pairs)
-	note := fmt.Sprintf("n %d", len(pairs))
+	faded := 0
+	for _, p := range pairs {
+		if p.Faded {
+			faded++
+		}
+	}
+	note := fmt.Sprintf("n %d", len(pairs)-faded)
+	if faded > 0 {
+		note += fmt.Sprintf(", %d INVALID", faded)
+	}
 	if hidden := len(f.Pairs) - len(pairs); hidden > 0 {
 		note += fmt.Sprintf(", %d without a value", hidden)
 	}
@@ -109,7 +118,7 @@ func identity(f *frame) {
 
 func (p *Pair) colour() rgb {
 	if p.Faded {
-		return colourOf(Colours - 1)
+		return colourOf(Grey)
 	}
 	return colourOf(p.Colour)
 }
@@ -135,6 +144,8 @@ func (p *Pair) off() float64 { return math.Exp(math.Abs(math.Log(p.Y.V / p.X.V))
 func name(f *frame, pairs []Pair) {
 	far := slices.DeleteFunc(slices.Clone(pairs), func(p Pair) bool { return p.off() <= 1+band || p.Label == "" })
 	slices.SortStableFunc(far, func(a, b Pair) int { return cmp.Compare(b.off(), a.off()) })
+	said := map[string]bool{}
+	far = slices.DeleteFunc(far, func(p Pair) bool { again := said[p.Label]; said[p.Label] = true; return again })
 	var taken []vg.Rectangle
 	for _, p := range pairs {
 		at := pt(f.X(p.X.V), f.Y(p.Y.V))

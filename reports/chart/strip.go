@@ -117,12 +117,12 @@ func stripKeys(limits []float64, rows []Strip) []Key {
 			dots, boxes = dots || len(s.Values) > 0 && len(s.Values) <= stripDots, boxes || len(s.Values) > stripDots
 		}
 	}
-	keys := []Key{{Text: "median, 95 % interval", Colour: Colours - 1, Kind: MedianKey}}
+	keys := []Key{{Text: "median, 95 % interval", Colour: Grey, Kind: MedianKey}}
 	if dots {
-		keys = append(keys, Key{Text: "one request", Colour: Colours - 1, Kind: DotKey})
+		keys = append(keys, Key{Text: "one request", Colour: Grey, Kind: DotKey})
 	}
 	if boxes {
-		keys = append(keys, Key{Text: "5th, 25th, 75th, 95th percentile", Colour: Colours - 1, Kind: BoxKey})
+		keys = append(keys, Key{Text: "5th, 25th, 75th, 95th percentile", Colour: Grey, Kind: BoxKey})
 	}
 	for _, l := range limits {
 		if l > 0 {
@@ -162,7 +162,7 @@ func countText(n int) string {
 func (r *Strip) draw(f *frame, smp Sample, y vg.Length) {
 	col := colourOf(r.Colour)
 	if r.Faded {
-		col = colourOf(Colours - 1)
+		col = colourOf(Grey)
 	}
 	if n := len(smp.Values); n > stripDots {
 		at := func(p float64) vg.Length { return f.X(smp.Values[min(int(p*float64(n)), n-1)]) }

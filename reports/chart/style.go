@@ -40,7 +40,8 @@ const (
 )
 
 // palette is that of Okabe and Ito without black and yellow, which do not show
-// on both white and dark paper; grey is the seventh.
+// on both white and dark paper; the last is grey, which is for what is not to be
+// trusted and for keys that stand for any series.
 var palette = [...]rgb{0x0072B2, 0xD55E00, 0x009E73, 0xCC79A7, 0x56B4E9, 0xE69F00, 0x7F7F7F}
 
 type cssColour struct {
@@ -57,10 +58,24 @@ func cssColours() []cssColour {
 }
 
 // Colours is how many colours there are before they repeat.
-const Colours = len(palette)
+const Colours = len(palette) - 1
 
-// colourOf is the colour of the i-th series.
-func colourOf(i int) rgb { return palette[i%len(palette)] }
+// Numbers of the colours that no series has.
+const (
+	Ink  = -1
+	Grey = -2
+)
+
+// colourOf is the colour of the i-th series, or one of Ink and Grey.
+func colourOf(i int) rgb {
+	switch {
+	case i == Grey:
+		return palette[Colours]
+	case i < 0:
+		return ink
+	}
+	return palette[i%Colours]
+}
 
 // dashes tell lines apart without colour: solid, dashed, dotted, dash-dotted.
 func dashes(i int) []vg.Length {
@@ -70,8 +85,8 @@ func dashes(i int) []vg.Length {
 // glyphOf is the glyph of the i-th series; when colours begin again, each meets
 // another glyph.
 func glyphOf(i int) draw.GlyphDrawer {
-	glyphs := [Colours]draw.GlyphDrawer{draw.CircleGlyph{}, draw.BoxGlyph{}, draw.PyramidGlyph{}, diamond{}, inverted{}, draw.RingGlyph{}, draw.SquareGlyph{}}
-	return glyphs[(i+i/Colours)%Colours]
+	glyphs := [...]draw.GlyphDrawer{draw.CircleGlyph{}, draw.BoxGlyph{}, draw.PyramidGlyph{}, diamond{}, inverted{}, draw.RingGlyph{}, draw.SquareGlyph{}}
+	return glyphs[i%len(glyphs)]
 }
 
 // inverted is a triangle on its tip.

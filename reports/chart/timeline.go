@@ -36,6 +36,7 @@ type Track struct {
 	Title string
 	Lanes []Lane
 	First float64 // of the first token; NaN = none
+	Faded bool    // not to be trusted
 }
 
 const (
@@ -134,7 +135,7 @@ func (t *Track) draw(c draw.Canvas, f *frame, left vg.Length, top vg.Length) {
 		y := top - vg.Length(i)*laneRow - laneRow/2
 		level(c, tickText, draw.XRight, pt(c.Min.X+left-4, y), tickText.cut(l.Label, left-4))
 		for _, s := range merged(l.Spans, f.X) {
-			s.Kind.draw(f.Canvas, vg.Rectangle{Min: pt(f.X(s.From), y-laneHalf), Max: pt(f.X(s.To), y+laneHalf)})
+			s.Kind.draw(f.Canvas, t.Faded, vg.Rectangle{Min: pt(f.X(s.From), y-laneHalf), Max: pt(f.X(s.To), y+laneHalf)})
 		}
 	}
 	if t.First >= 0 {
@@ -172,18 +173,24 @@ func merged(spans []TimeSpan, x func(float64) vg.Length) (out []TimeSpan) {
 
 // draw shows a span: compute is a full bar, a batch has level lines, a transfer rising ones, a
 // queue is an outline, a wait is a thin line.
-func (k SpanKind) draw(c draw.Canvas, r vg.Rectangle) {
+func (k SpanKind) draw(c draw.Canvas, faded bool, r vg.Rectangle) {
+	col := func(i int) rgb {
+		if faded {
+			return colourOf(Grey)
+		}
+		return palette[i]
+	}
 	if r.Max.X-r.Min.X < 0.4 {
 		r.Max.X = r.Min.X + 0.4
 	}
 	mid := (r.Min.Y + r.Max.Y) / 2
 	switch k {
 	case ComputeSpan:
-		hatched(c, palette[0], 0, r)
+		hatched(c, col(0), 0, r)
 	case BatchSpan:
-		hatched(c, palette[4], 3, r)
+		hatched(c, col(4), 3, r)
 	case TransferSpan:
-		hatched(c, palette[1], 1, r)
+		hatched(c, col(1), 1, r)
 	case QueueSpan:
 		fill(c, paper.colour(), pt(r.Min.X, r.Min.Y+1), pt(r.Max.X, r.Max.Y-1))
 		sty := line(palette[6], 0.9, nil)
