@@ -157,3 +157,38 @@ func TestOverloaded(t *testing.T) {
 	require.NoError(t, r.JSON(&js))
 	require.Equal(t, 1, strings.Count(js.String(), `"overloaded": true`))
 }
+
+// The report says what was asked, and that a toy is one.
+func TestSetting(t *testing.T) {
+	f := newField(t, 0.99)
+	f.add("local", "measured", 0, func(c *record.Cell) { c.Model = "mei-nano" }, 10*ms, 10*ms, 10*ms)
+	r := Build(f.data)
+	require.Equal(t, []Fact{
+		{"question", "Where should it run?"},
+		{"model", "mei-nano (0.87 M parameters, made for this benchmark: not a product LLM)"},
+		{"site", "desk"},
+		{"robot", "3 requests a run, 5 users, 2 requests per second; TTFT ≤ 100 ms for 99 % of requests"},
+	}, r.Setting)
+	page, markdown, text := formats(t, r)
+	for name, out := range map[string]string{"page": page, "markdown": markdown, "text": text} {
+		require.Contains(t, out, "Where should it run?", name)
+		require.Contains(t, out, "not a product", name)
+	}
+	checkHTML(t, page)
+	var js bytes.Buffer
+	require.NoError(t, r.JSON(&js))
+	require.Contains(t, js.String(), `"question"`)
+}
+
+func TestQuestion(t *testing.T) {
+	for _, tc := range []struct{ name, suite, want string }{
+		{"plain", "name: x\nquestion: Where, and why?  # a comment\nmatrix: {}\n", "Where, and why?"},
+		{"quoted", "question: \"Which: a?\"\n", "Which: a?"},
+		{"folded", "question: >-\n  Which of\n  these?\nmatrix:\n  app: [a]\n", "Which of these?"},
+		{"continued", "question: Which of\n  these?\nmatrix:\n  app: [a]\n", "Which of these?"},
+		{"none", "name: x\nby:\n  question: no\n", ""},
+		{"empty", "", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) { require.Equal(t, tc.want, question(tc.suite)) })
+	}
+}

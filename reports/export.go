@@ -95,10 +95,11 @@ func (r *Report) JSON(w io.Writer) error {
 		Format     string    `json:"format"`
 		Title      string    `json:"title"`
 		Comparable bool      `json:"comparable"`
+		Setting    []Fact    `json:"setting"`
 		Answers    []string  `json:"answers"`
 		Warnings   []string  `json:"warnings"`
 		Cells      []cellRow `json:"cells"`
-	}{"meibench.report/v1", r.Title, r.Comparable, r.Answers, r.Warnings, rows})
+	}{"meibench.report/v1", r.Title, r.Comparable, r.Setting, r.Answers, r.Warnings, rows})
 }
 
 // CSV writes the summary as a table: one line per cell, SI base units, an empty

@@ -70,6 +70,13 @@ func (r *Report) Markdown(w io.Writer) error {
 	if !r.Comparable {
 		b.WriteString("**NOT COMPARABLE: a quick run.**\n\n")
 	}
+	if len(r.Setting) > 0 {
+		b.WriteString("## Setting\n\n| | |\n|---|---|\n")
+		for _, f := range r.Setting {
+			fmt.Fprintf(&b, "| %s | %s |\n", md(f.Name), md(f.Value))
+		}
+		b.WriteString("\n## Answers\n\n")
+	}
 	for _, a := range r.Answers {
 		fmt.Fprintf(&b, "- %s\n", md(a))
 	}

@@ -19,8 +19,10 @@
 package reports
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"meibench/harness/record"
@@ -30,6 +32,7 @@ import (
 type Report struct {
 	Title       string
 	Comparable  bool     // false for quick runs
+	Setting     []Fact   // what was asked, of what, under which load and limits
 	Answers     []string // plain sentences: which placement met the limits, by what numbers
 	Warnings    []string // what makes the numbers doubtful
 	Tables      []Table
@@ -48,7 +51,10 @@ type RunFacts struct {
 }
 
 // Fact is a line of a run's manifest.
-type Fact struct{ Name, Value string }
+type Fact struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
 
 // Definition says what a metric in the tables means.
 type Definition struct{ Name, Unit, Doc string }
@@ -61,6 +67,7 @@ func Build(d *Data) *Report {
 		r.Comparable = r.Comparable && !run.Manifest.Quick
 		r.Runs = append(r.Runs, runFacts(&run))
 	}
+	r.Setting = b.setting()
 	r.Answers, r.Warnings = b.answers(), b.warnings()
 	r.Tables = []Table{b.latency(), b.outcome()}
 	if t := b.agreement(); t != nil {
@@ -79,6 +86,124 @@ func (r *Report) Invalid() (n int) {
 		}
 	}
 	return n
+}
+
+// setting says why the run was made and under which terms, as far as the run
+// folder tells.
+func (b *builder) setting() (out []Fact) {
+	var questions, models, sites []string
+	for i := range b.Runs {
+		if q := question(b.Runs[i].Manifest.Suite); q != "" {
+			questions = appendNew(questions, q)
+		}
+	}
+	for _, g := range b.Groups {
+		if g.Cell.Model != "" {
+			models = appendNew(models, modelText(g.Cell.Model))
+		}
+		if g.Cell.Site != "" {
+			sites = appendNew(sites, g.Cell.Site)
+		}
+	}
+	for _, f := range []struct {
+		name   string
+		values []string
+	}{{"question", questions}, {"model", models}, {"site", sites}} {
+		if len(f.values) > 0 {
+			out = append(out, Fact{f.name, strings.Join(f.values, "; ")})
+		}
+	}
+	for _, app := range b.apps {
+		var terms []string
+		for _, g := range b.of[app] {
+			terms = appendNew(terms, b.load(g)+"; "+b.bar(g))
+		}
+		if n := len(terms); n > mostTerms {
+			terms = append(terms[:mostTerms], fmt.Sprintf("and %d other loads or limits", n-mostTerms))
+		}
+		out = append(out, Fact{cmp.Or(app, "(no application)"), strings.Join(terms, " | ")})
+	}
+	return out
+}
+
+const mostTerms = 3 // loads and limits of one application that the setting spells out
+
+// question is that of a suite's text: the value of a key at the left margin with
+// the indented lines below it, in plain, quoted or block style. It is shown and
+// decides nothing, so that a full reader of YAML is not needed.
+func question(suite string) string {
+	var words []string
+	inside := false
+	for line := range strings.Lines(suite[:min(len(suite), 1<<20)]) {
+		value, ok := strings.CutPrefix(line, "question:")
+		switch {
+		case ok:
+			inside = true
+		case inside && strings.HasPrefix(line, " "):
+			value = line
+		case inside:
+			inside = strings.TrimSpace(line) == ""
+			continue
+		default:
+			continue
+		}
+		value, _, _ = strings.Cut(value, " #")
+		words = append(words, strings.Fields(value)...)
+	}
+	if len(words) > 0 && strings.Trim(words[0], ">|-+") == "" { // of a block
+		words = words[1:]
+	}
+	text := strings.Join(words, " ")
+	for _, quote := range []string{"'", `"`} {
+		if len(text) > 1 && strings.HasPrefix(text, quote) && strings.HasSuffix(text, quote) {
+			text = text[1 : len(text)-1]
+		}
+	}
+	return clean(text, mostText)
+}
+
+// modelText keeps readers from taking a toy for a product.
+func modelText(name string) string {
+	if name == "mei-nano" || strings.HasPrefix(name, "mei-nano:") {
+		return name + " (0.87 M parameters, made for this benchmark: not a product LLM)"
+	}
+	return name
+}
+
+// load is how many requests a group had and how fast they came.
+func (b *builder) load(g *Group) string {
+	parts := []string{plural(g.N/max(len(g.Cells), 1), "request", "requests") + " a run"}
+	if c := b.spelled[g.Cell.Contract]; c != nil {
+		if users, ok := numberAt(c.Workload, "spec", "users"); ok && users >= 1 {
+			parts = append(parts, plural(int(users), "user", "users"))
+		}
+		if rate, ok := numberAt(c.Workload, "spec", "rate"); ok && rate > 0 {
+			parts = append(parts, strconv.FormatFloat(rate, 'g', 4, 64)+" requests per second")
+		}
+		if s, ok := dig(c.Workload, "spec", "scenario").(string); ok && s != "" {
+			parts = append(parts, "scenario "+clean(s, mostName))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// bar is what a group's requests have to meet, and how many of them.
+func (b *builder) bar(g *Group) string {
+	text := limitText(&g.Cell)
+	if need, known := b.need(g); known && limited([]*Group{g}) {
+		text += " for " + percent(need) + " of requests"
+	}
+	return text
+}
+
+func numberAt(v any, path ...string) (float64, bool) {
+	switch n := dig(v, path...).(type) {
+	case float64:
+		return n, true
+	case int:
+		return float64(n), true
+	}
+	return 0, false
 }
 
 // title names the suites of the report.

@@ -16,6 +16,9 @@ func (r *Report) Text(w io.Writer, width int) error {
 	if !r.Comparable {
 		b.WriteString("NOT COMPARABLE: a quick run\n")
 	}
+	if line := r.settingLine(); line != "" {
+		wrap(&b, line, width, "  ")
+	}
 	if len(r.Tables) >= 2 {
 		b.WriteByte('\n')
 		grid := join(&r.Tables[0], &r.Tables[1])
@@ -44,6 +47,18 @@ func (r *Report) Text(w io.Writer, width int) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// settingLine is the setting without the applications, whose limits head their
+// rows.
+func (r *Report) settingLine() string {
+	var parts []string
+	for _, f := range r.Setting {
+		if slices.Contains([]string{"question", "model", "site"}, f.Name) {
+			parts = append(parts, f.Name+": "+f.Value)
+		}
+	}
+	return strings.Join(parts, " · ")
 }
 
 // wrap prints a paragraph with later lines indented.
