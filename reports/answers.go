@@ -372,7 +372,7 @@ func (b *builder) warnings() (out []string) {
 	}
 	if n := len(b.flags); n > 0 {
 		out = append(out, fmt.Sprintf("INVALID: %s of %d, left out of the answers and medians above:", plural(n, "cell", "cells"), len(b.Groups)))
-		out = append(out, b.notes...)
+		out = append(out, b.reasons...)
 	}
 	out = append(out, b.failures()...)
 	for _, run := range b.Runs {
@@ -380,19 +380,16 @@ func (b *builder) warnings() (out []string) {
 			out = appendNew(out, runName(&run)+": "+clean(w, mostText))
 		}
 	}
-	said := map[string]int{}
-	var order []string
+	var texts []tally
 	for _, g := range b.Groups {
 		for i := range g.Cells {
 			for _, w := range g.Cells[i].Warnings {
-				if said[w]++; said[w] == 1 {
-					order = append(order, w)
-				}
+				texts = merge(texts, tally{w, 1, false})
 			}
 		}
 	}
-	for _, w := range order {
-		out = append(out, fmt.Sprintf("%s (%s)", w, plural(said[w], "run of a cell", "runs of cells")))
+	for _, w := range texts {
+		out = append(out, fmt.Sprintf("%s (%s)", w.text(), plural(w.n, "run of a cell", "runs of cells")))
 	}
 	return append(out, b.contracts()...)
 }
@@ -404,24 +401,28 @@ func runName(r *Run) string {
 	return "run " + r.Label
 }
 
-// failures counts requests that did not end well and quotes a few errors.
+// failures counts requests that did not end well and quotes the errors.
 func (b *builder) failures() []string {
 	n, bad := 0, 0
-	var errs []string
+	var errs []tally
 	for _, g := range b.Groups {
 		n, bad = n+g.N, bad+g.N-g.Outcomes[record.OK]
 		for _, e := range g.Errors {
-			errs = appendNew(errs, e)
+			errs = merge(errs, e)
 		}
 	}
 	if bad == 0 {
 		return nil
 	}
-	text := fmt.Sprintf("%d of %s did not end well and count as misses.", bad, plural(n, "request", "requests"))
-	if len(errs) > 0 {
-		text += " Errors seen: " + strings.Join(errs[:min(len(errs), mostErrors)], " | ")
+	out := []string{fmt.Sprintf("%d of %s did not end well and count as misses.", bad, plural(n, "request", "requests"))}
+	slices.SortStableFunc(errs, func(x, y tally) int { return cmp.Compare(y.n, x.n) })
+	for _, e := range errs[:min(len(errs), mostErrors)] {
+		out = append(out, fmt.Sprintf("%s: %d×", e.text(), e.n))
 	}
-	return []string{text}
+	if left := len(errs) - mostErrors; left > 0 {
+		out = append(out, plural(left, "other kind of error", "other kinds of errors")+".")
+	}
+	return out
 }
 
 // contracts warns where rows of one application may not be compared because the

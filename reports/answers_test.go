@@ -192,3 +192,46 @@ func TestQuestion(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) { require.Equal(t, tc.want, question(tc.suite)) })
 	}
 }
+
+func TestRoundTimes(t *testing.T) {
+	for _, tc := range []struct{ in, want string }{
+		{"p99 19.602148ms: want <= 1ms", "p99 19.6 ms: want <= 1 ms"},
+		{"1m3.512s of 250µs", "63.5 s of 0.25 ms"},
+		{"2 requests, 10.5 %, 3km", "2 requests, 10.5 %, 3km"},
+	} {
+		require.Equal(t, tc.want, roundTimes(tc.in))
+	}
+}
+
+// A reason is given once, however many tables carry its mark.
+func TestReasonsOnce(t *testing.T) {
+	f := newField(t, 0)
+	late := func(c *record.Cell) { c.Valid, c.Invalid = false, []string{"released late, p99 19.602148ms"} }
+	f.add("local", "measured", 0, late, 10*ms)
+	f.add("local", "modelled", 0, nil, 10*ms)
+	f.add("split", "measured", 0, nil, 10*ms)
+	f.add("split", "modelled", 0, nil, 10*ms)
+	r := Build(f.data)
+	_, markdown, text := formats(t, r)
+	require.Equal(t, 1, strings.Count(markdown, "released late, p99 19.6 ms"))
+	require.Equal(t, 1, strings.Count(text, "released late,"))
+	rows := r.Tables[1].Groups[0].Rows
+	require.Equal(t, "", rows[1].Values[9].Text, "vs meas. of a pair with an INVALID cell")
+	require.Equal(t, "0", rows[3].Values[9].Text)
+}
+
+func TestErrorsAreCounted(t *testing.T) {
+	d := NewData()
+	run := d.AddRun("", "", results.Manifest{})
+	var rs []*record.Request
+	for i := range 36 {
+		r := request(i, ms, ms)
+		r.Outcome, r.Err = record.Failed, "device a1: needs "+strings.Repeat("9", 1+i%5)+" MiB"
+		if i == 35 {
+			r.Err = "link down"
+		}
+		rs = append(rs, r)
+	}
+	require.NoError(t, d.Add(run, cell(0, "robot", "local", "measured"), seq(rs...)))
+	require.Equal(t, []string{"36 of 36 requests did not end well and count as misses.", "device a1: needs … MiB: 35×", "link down: 1×"}, Build(d).Warnings)
+}

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,7 +50,7 @@ type Group struct {
 	Up, Down float64 // bytes, of all requests
 	Energy   [record.NumParts]PartEnergy
 	Quality  Score
-	Errors   []string // a few distinct ones
+	Errors   []tally // a few kinds
 
 	ended   []ending                                   // requests of the first repeat that ended well, by ID
 	fetch   func(id int, each func(record.Span)) error // streams the spans of one of them
@@ -116,7 +117,8 @@ type Sample struct {
 
 const (
 	mostSpans  = 1 << 17 // of a sample
-	mostErrors = 3       // distinct error texts kept per group
+	mostErrors = 3       // kinds of errors that warnings quote
+	mostKinds  = 16      // kinds of errors kept per group
 	mostName   = 80      // runes of a name that reports print
 	mostText   = 300     // runes of a reason or an error
 )
@@ -232,9 +234,9 @@ func (g *Group) add(c *record.Cell, r *record.Request) {
 		g.Quality.N++
 		g.Quality.Sum += r.Quality
 	}
-	if r.Err != "" && len(g.Errors) < mostErrors {
-		if e := clean(r.Err, mostText); !slices.Contains(g.Errors, e) {
-			g.Errors = append(g.Errors, e)
+	if r.Err != "" {
+		if errs := merge(g.Errors, tally{clean(r.Err, mostText), 1, false}); len(errs) <= mostKinds {
+			g.Errors = errs
 		}
 	}
 	if r.Outcome == record.OK {
@@ -355,7 +357,7 @@ func (g *Group) invalid() (why []string) {
 				reasons = []string{"no reason recorded"}
 			}
 			for _, r := range reasons {
-				if !slices.Contains(why, r) {
+				if r = roundTimes(r); !slices.Contains(why, r) {
 					why = append(why, r)
 				}
 			}
@@ -369,6 +371,56 @@ func (g *Group) invalid() (why []string) {
 func (g *Group) overloaded() bool {
 	return slices.ContainsFunc(g.Cells, func(c record.Cell) bool {
 		return slices.ContainsFunc(c.Warnings, func(w string) bool { return strings.HasPrefix(w, "overloaded:") })
+	})
+}
+
+// tally counts texts that are the same but for their numbers.
+type tally struct {
+	first  string
+	n      int
+	differ bool // in their numbers
+}
+
+var numbersIn = regexp.MustCompile(`\b[0-9]+(?:[.][0-9]+)*`)
+
+// merge counts a text with those of its kind.
+func merge(list []tally, t tally) []tally {
+	key := numbersIn.ReplaceAllString(t.first, "…")
+	for i := range list {
+		if list[i].first == t.first || numbersIn.ReplaceAllString(list[i].first, "…") == key {
+			list[i].n += t.n
+			list[i].differ = list[i].differ || t.differ || list[i].first != t.first
+			return list
+		}
+	}
+	return append(list, t)
+}
+
+// text is the text that all have in common.
+func (t *tally) text() string {
+	if t.differ {
+		return numbersIn.ReplaceAllString(t.first, "…")
+	}
+	return t.first
+}
+
+var durations = regexp.MustCompile(`\b(?:[0-9]+h)?(?:[0-9]+m)?[0-9]+(?:[.][0-9]+)?(?:ns|µs|ms|s)\b`)
+
+// roundTimes gives durations inside a text three digits and a space before the
+// unit: "19.602148ms" becomes "19.6 ms".
+func roundTimes(text string) string {
+	return durations.ReplaceAllStringFunc(text, func(s string) string {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			return s
+		}
+		sc := choose(timeScales(), []float64{d.Seconds()})
+		v := d.Seconds() / sc.by
+		if d == 0 {
+			return "0 s"
+		}
+		unit := math.Pow10(int(math.Floor(math.Log10(v))) - 2)
+		return strconv.FormatFloat(math.Round(v/unit)*unit, 'g', 6, 64) + " " + sc.unit
 	})
 }
 

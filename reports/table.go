@@ -85,9 +85,9 @@ func percentage(s Stat) Value {
 // builder makes the tables of a view.
 type builder struct {
 	*view
-	sums  map[*Group]*summary
-	flags map[*Group]string
-	notes []string // what the flags refer to
+	sums    map[*Group]*summary
+	flags   map[*Group]string
+	reasons []string // what the flags refer to
 }
 
 func newBuilder(v *view) *builder {
@@ -100,7 +100,7 @@ func newBuilder(v *view) *builder {
 		}
 		if number[why] == 0 {
 			number[why] = len(number) + 1
-			b.notes = append(b.notes, fmt.Sprintf("!%d INVALID: %s", number[why], why))
+			b.reasons = append(b.reasons, fmt.Sprintf("!%d INVALID: %s", number[why], why))
 		}
 		b.flags[g] = fmt.Sprintf("!%d", number[why])
 	}
@@ -220,7 +220,7 @@ func (b *builder) latency() Table {
 	if t.has(markOverload) {
 		t.Notes = append(t.Notes, overloadNote)
 	}
-	t.Notes = append(append(t.Notes, b.inference()...), b.notes...)
+	t.Notes = append(append(t.Notes, b.inference()...), b.flagNote()...)
 	return t
 }
 
@@ -279,6 +279,9 @@ func (b *builder) outcome() Table {
 		energy := stat(s.energy, joules.by)
 		energy.Mark = sourceMark(s.energySource)
 		gapText := Value{Text: "", Sort: s.gap.median()}
+		if b.flags[g] != "" || b.flags[b.twin[g]] != "" {
+			gapText.Sort = math.NaN()
+		}
 		if !math.IsNaN(gapText.Sort) {
 			gapText.Text = number(100*gapText.Sort, 0)
 		}
@@ -296,8 +299,16 @@ func (b *builder) outcome() Table {
 	if slices.ContainsFunc(b.Groups, func(g *Group) bool { return !math.IsNaN(b.sums[g].gap.median()) }) {
 		t.Notes = append(t.Notes, "vs meas.: median of the relative errors of TTFT p50, TPOT p50 and E2E p50 against the measured cell.")
 	}
-	t.Notes = append(t.Notes, b.notes...)
+	t.Notes = append(t.Notes, b.flagNote()...)
 	return t
+}
+
+// flagNote points to where the reasons are, once.
+func (b *builder) flagNote() []string {
+	if len(b.reasons) == 0 {
+		return nil
+	}
+	return []string{"! INVALID: the warnings say why, by number."}
 }
 
 func sourceMark(source uint8) string {
@@ -351,7 +362,7 @@ func (b *builder) agreement() *Table {
 	if len(t.Groups) == 0 {
 		return nil
 	}
-	t.Notes = append(b.agreementNotes(), b.notes...)
+	t.Notes = append(b.agreementNotes(), b.flagNote()...)
 	return &t
 }
 
