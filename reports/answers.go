@@ -9,6 +9,7 @@ import (
 
 	"meibench/hardware"
 	"meibench/harness/record"
+	"meibench/harness/results"
 )
 
 const mostListed = 6 // placements named in one sentence
@@ -426,20 +427,36 @@ func (b *builder) failures() []string {
 }
 
 // contracts warns where rows of one application may not be compared because the
-// contract of their cells differs in one mode.
+// contract of their cells differs in one mode. The users and requests of a
+// suite's own axes are what it compares.
 func (b *builder) contracts() (out []string) {
 	for _, app := range b.apps {
-		seen := map[string][]string{}
-		for _, g := range b.of[app] {
-			if g.Cell.Contract != "" {
-				seen[g.Cell.Mode] = appendNew(seen[g.Cell.Mode], g.Cell.Contract)
-			}
-		}
 		for _, m := range modes {
-			if len(seen[m]) > 1 {
-				out = append(out, fmt.Sprintf("%s, %s: cells have %d different contracts (workload, model, limits …); compare only those that share one.", app, m, len(seen[m])))
+			var kinds []*Group // one per kind of contract
+			for _, g := range b.of[app] {
+				if g.Cell.Mode == m && g.Cell.Contract != "" && !slices.ContainsFunc(kinds, func(k *Group) bool { return b.comparable(k, g) }) {
+					kinds = append(kinds, g)
+				}
+			}
+			if len(kinds) > 1 {
+				out = append(out, fmt.Sprintf("%s, %s: cells have %d different contracts (workload, model, limits …); compare only those that share one.", app, m, len(kinds)))
 			}
 		}
 	}
 	return out
+}
+
+// comparable reports whether two groups have one contract but for the axes of
+// their suite.
+func (b *builder) comparable(x, y *Group) bool {
+	if x.Cell.Contract == y.Cell.Contract {
+		return true
+	}
+	cx, cy := b.spelled[x.Cell.Contract], b.spelled[y.Cell.Contract]
+	if cx == nil || cy == nil || x.Cell.Suite != y.Cell.Suite || b.Runs[x.Run].Manifest.SuiteHash != b.Runs[y.Run].Manifest.SuiteHash {
+		return false
+	}
+	return !slices.ContainsFunc(results.Diff(*cx, *cy), func(d results.Difference) bool {
+		return d.Field != "workload.spec.users" && d.Field != "workload.spec.requests"
+	})
 }

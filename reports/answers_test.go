@@ -235,3 +235,62 @@ func TestErrorsAreCounted(t *testing.T) {
 	require.NoError(t, d.Add(run, cell(0, "robot", "local", "measured"), seq(rs...)))
 	require.Equal(t, []string{"36 of 36 requests did not end well and count as misses.", "device a1: needs … MiB: 35×", "link down: 1×"}, Build(d).Warnings)
 }
+
+// An axis of users is what a suite compares; another rate is another contract.
+func TestContractsOfAxes(t *testing.T) {
+	for _, tc := range []struct {
+		name, key string
+		warns     bool
+	}{{"users", "users", false}, {"requests", "requests", false}, {"rate", "rate", true}} {
+		t.Run(tc.name, func(t *testing.T) {
+			d := NewData()
+			var contracts []results.Contract
+			for _, v := range []float64{1, 8} {
+				contracts = append(contracts, results.Contract{Mode: "modelled", Workload: map[string]any{"spec": map[string]any{tc.key: v}}})
+			}
+			d.AddRun("", "", results.Manifest{Contracts: contracts})
+			for i := range contracts {
+				c := cell(i, "robot", "local", "modelled")
+				c.Name += "/" + tc.key + "=" + strings.Repeat("8", i+1)
+				var err error
+				c.Contract, err = contracts[i].Hash()
+				require.NoError(t, err)
+				require.NoError(t, d.Add(0, c, seq(request(0, ms, ms))))
+			}
+			require.Equal(t, tc.warns, strings.Contains(strings.Join(Build(d).Warnings, " "), "2 different contracts"))
+		})
+	}
+}
+
+// A column that would need five digits or leading zeros gives each value a unit.
+func TestUnitsPerValue(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		values []float64 // seconds
+		unit   string
+		want   []string
+	}{
+		{"one unit", []float64{0.1, 0.4, 2}, "ms", []string{"100", "400", "2000"}},
+		{"too long", []float64{0.0801, 0.4, 136}, "", []string{"80.1 ms", "400 ms", "136 s"}},
+		{"too small", []float64{0.0801, 4, 9}, "", []string{"80.1 ms", "4.00 s", "9.00 s"}},
+		{"nothing", []float64{0, 1}, "s", []string{"0", "1.00"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			m := measureOf(timeScales(), tc.values)
+			require.Equal(t, tc.unit, m.unit)
+			for i, v := range tc.values {
+				require.Equal(t, tc.want[i], m.stat(bare(v)).Text)
+			}
+		})
+	}
+	require.Equal(t, "100", percentage(share(400, 400, 1)).Text)
+	require.Equal(t, "[99.0, 100]", percentage(share(400, 400, 1)).Detail)
+	require.Equal(t, "99.75", percentage(share(399, 400, 1)).Text)
+}
+
+// An axis that goes beyond ten seconds is in seconds.
+func TestAxisUnit(t *testing.T) {
+	f := newField(t, 0)
+	f.add("local", "measured", 0, nil, 10*ms, 20*ms, 20*ms, 40*time.Second)
+	require.Contains(t, string(Build(f.data).Figures[0].Picture.SVG()), "TTFT (s, log scale)")
+}

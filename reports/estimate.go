@@ -143,6 +143,45 @@ func choose(scales []scale, values []float64) scale {
 	return scales[len(scales)-1]
 }
 
+// measure is how a column prints: all values in one unit, or each in its own
+// where one unit would give five digits before the point or zeros after it.
+type measure struct {
+	scale
+	own []scale // units of single values; nil = one unit
+}
+
+func measureOf(scales []scale, values ...[]float64) measure {
+	all := slices.Concat(values...)
+	m := measure{scale: choose(scales, all)}
+	for _, v := range all {
+		if v /= m.by; v >= 9999.5 && !math.IsInf(v, 0) || v > 0 && v < 0.0995 {
+			return measure{scale: scale{by: 1}, own: scales}
+		}
+	}
+	return m
+}
+
+// stat prints an estimate in the column's unit, or in its own.
+func (m measure) stat(s Stat) Value {
+	if m.own == nil || math.IsNaN(s.V) {
+		return stat(s, m.by)
+	}
+	sc := choose(m.own, []float64{s.V})
+	v := stat(s, sc.by)
+	if s.V != 0 {
+		v.Text += " " + sc.unit
+	}
+	return v
+}
+
+// per is the unit of a rate of the measure, "" where each value has its own.
+func (m measure) per(what string) string {
+	if m.own != nil {
+		return what
+	}
+	return m.unit + what
+}
+
 // dash stands for a value that nobody knows.
 const dash = "–"
 

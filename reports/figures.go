@@ -174,6 +174,17 @@ func (b *builder) timeUnit(gs []*Group, of func(*summary) Stat) scale {
 	return choose(timeScales(), vs)
 }
 
+// axisUnit is that of an axis of requests' times: seconds where it goes beyond
+// ten of them.
+func (b *builder) axisUnit(gs []*Group, m timing) scale {
+	for _, g := range gs {
+		if vs := m.values(g); len(vs) > 0 && vs[len(vs)-1] > 10 {
+			return timeScales()[0]
+		}
+	}
+	return b.timeUnit(gs, m.median)
+}
+
 // scaled divides by a unit.
 func scaled(vs []float64, by float64) []float64 {
 	out := make([]float64, len(vs))
@@ -216,7 +227,7 @@ func (b *builder) cdf(app, slug string) Figure {
 	var alt []string
 	all := timings()
 	for _, m := range []timing{all[0], all[2]} {
-		unit := b.timeUnit(gs, m.median)
+		unit := b.axisUnit(gs, m)
 		p := chart.Panel{Axis: m.name + " (" + unit.unit + ", log scale)"}
 		if l := commonLimit(gs, m.limit); l > 0 {
 			p.Limit, p.Said = l.Seconds()/unit.by, "limit "+given(l)
@@ -314,7 +325,7 @@ func (b *builder) strips(app, slug string) Figure {
 		alt = append(alt, fmt.Sprintf("%s %s: TTFT %s, TPOT %s, E2E %s", b.label[g], g.Cell.Mode, seconds(s.ttft50.V), seconds(s.tpot50.V), seconds(s.e2e50.V)))
 	}
 	for _, m := range timings() {
-		unit := b.timeUnit(gs, m.median)
+		unit := b.axisUnit(gs, m)
 		axes = append(axes, m.name+" ("+unit.unit+", log)")
 		limits = append(limits, commonLimit(gs, m.limit).Seconds()/unit.by)
 		for i, g := range gs {

@@ -79,6 +79,10 @@ func percentage(s Stat) Value {
 	if s.Hi-s.Lo > 0.02 {
 		v.Text, v.Detail = number(100*s.V, 0), "["+number(100*s.Lo, 0)+", "+number(100*s.Hi, 0)+"]"
 	}
+	if s.V == 1 { // exactly
+		v.Text = "100"
+	}
+	v.Detail = strings.Replace(v.Detail, ", 100.0]", ", 100]", 1)
 	return v
 }
 
@@ -200,9 +204,9 @@ const overloadNote = markOverload + " overloaded: latencies grow with the length
 const maxNote = markMax + " the largest of its sample: too few requests for this quantile."
 
 func (b *builder) latency() Table {
-	ttft := choose(timeScales(), b.all(func(s *summary) Stat { return s.ttft50 }))
-	tpot := choose(timeScales(), b.all(func(s *summary) Stat { return s.tpot50 }))
-	e2e := choose(timeScales(), b.all(func(s *summary) Stat { return s.e2e50 }))
+	ttft := measureOf(timeScales(), b.all(func(s *summary) Stat { return s.ttft50 }), b.all(func(s *summary) Stat { return s.ttft95 }))
+	tpot := measureOf(timeScales(), b.all(func(s *summary) Stat { return s.tpot50 }))
+	e2e := measureOf(timeScales(), b.all(func(s *summary) Stat { return s.e2e50 }), b.all(func(s *summary) Stat { return s.e2e95 }), b.all(func(s *summary) Stat { return s.e2e99 }))
 	t := Table{Name: "latency", Title: "Latency",
 		Caption: "Times from the intended start of a request, over the n requests that ended well. " + intervalNote,
 		Columns: []Column{{Head: "placement", Left: true}, {Head: "mode", Left: true}, {Head: "n", keepDetail: 45},
@@ -211,8 +215,7 @@ func (b *builder) latency() Table {
 			{Head: "E2E p50", Unit: e2e.unit, keepDetail: 39}, {Head: "E2E p95", Unit: e2e.unit, keep: 75, keepDetail: 10},
 			{Head: "E2E p99", Unit: e2e.unit, keep: 40, keepDetail: 1}}}
 	b.rows(&t, func(g *Group, s *summary) []Value {
-		return []Value{requests(g), stat(s.ttft50, ttft.by), stat(s.ttft95, ttft.by), stat(s.tpot50, tpot.by),
-			stat(s.e2e50, e2e.by), stat(s.e2e95, e2e.by), stat(s.e2e99, e2e.by)}
+		return []Value{requests(g), ttft.stat(s.ttft50), ttft.stat(s.ttft95), tpot.stat(s.tpot50), e2e.stat(s.e2e50), e2e.stat(s.e2e95), e2e.stat(s.e2e99)}
 	})
 	if t.has(markMax) {
 		t.Notes = append(t.Notes, maxNote)
@@ -265,18 +268,18 @@ func (t *Table) has(mark string) bool {
 }
 
 func (b *builder) outcome() Table {
-	up := choose(byteScales(), b.all(func(s *summary) Stat { return s.up }))
-	down := choose(byteScales(), b.all(func(s *summary) Stat { return s.down }))
-	joules := choose(energyScales(), b.all(func(s *summary) Stat { return s.energy }))
+	up := measureOf(byteScales(), b.all(func(s *summary) Stat { return s.up }))
+	down := measureOf(byteScales(), b.all(func(s *summary) Stat { return s.down }))
+	joules := measureOf(energyScales(), b.all(func(s *summary) Stat { return s.energy }))
 	t := Table{Name: "outcome", Title: "Goodput, traffic, energy and quality",
 		Caption: "Within limits: the share of all requests that ended well inside every limit; failures are misses. Goodput: those requests per second of offered time.",
 		Columns: []Column{{Head: "placement", Left: true}, {Head: "mode", Left: true}, {Head: "failed", keep: 95, keepDetail: 3},
 			{Head: "within", Unit: "%", keepDetail: 38}, {Head: "goodput", Unit: "req/s", keep: 60, keepDetail: 2},
-			{Head: "up", Unit: up.unit + "/req", keep: 55}, {Head: "down", Unit: down.unit + "/req", keep: 54},
-			{Head: "energy", Unit: joules.unit + "/req", keep: 65}, {Head: "quality", keep: 60, keepDetail: 15},
+			{Head: "up", Unit: up.per("/req"), keep: 55}, {Head: "down", Unit: down.per("/req"), keep: 54},
+			{Head: "energy", Unit: joules.per("/req"), keep: 65}, {Head: "quality", keep: 60, keepDetail: 15},
 			{Head: "vs meas.", Unit: "%", keep: 64}}}
 	b.rows(&t, func(g *Group, s *summary) []Value {
-		energy := stat(s.energy, joules.by)
+		energy := joules.stat(s.energy)
 		energy.Mark = sourceMark(s.energySource)
 		gapText := Value{Text: "", Sort: s.gap.median()}
 		if b.flags[g] != "" || b.flags[b.twin[g]] != "" {
@@ -285,7 +288,7 @@ func (b *builder) outcome() Table {
 		if !math.IsNaN(gapText.Sort) {
 			gapText.Text = number(100*gapText.Sort, 0)
 		}
-		return []Value{failed(g), percentage(s.within), stat(s.goodput, 1), stat(s.up, up.by), stat(s.down, down.by), energy, stat(s.quality, 1), gapText}
+		return []Value{failed(g), percentage(s.within), stat(s.goodput, 1), up.stat(s.up), down.stat(s.down), energy, stat(s.quality, 1), gapText}
 	})
 	if t.has(markOverload) {
 		t.Notes = append(t.Notes, overloadNote)
@@ -340,9 +343,9 @@ func failed(g *Group) Value {
 // agreement compares medians with measured ones; nil if there is nothing to
 // compare.
 func (b *builder) agreement() *Table {
-	ttft := choose(timeScales(), b.all(func(s *summary) Stat { return s.ttft50 }))
-	tpot := choose(timeScales(), b.all(func(s *summary) Stat { return s.tpot50 }))
-	e2e := choose(timeScales(), b.all(func(s *summary) Stat { return s.e2e50 }))
+	ttft := measureOf(timeScales(), b.all(func(s *summary) Stat { return s.ttft50 }))
+	tpot := measureOf(timeScales(), b.all(func(s *summary) Stat { return s.tpot50 }))
+	e2e := measureOf(timeScales(), b.all(func(s *summary) Stat { return s.e2e50 }))
 	t := Table{Name: "agreement", Title: "Emulated and modelled against measured",
 		Caption: "Medians of both and the relative error: positive where the emulation or the model is slower than the measurement.",
 		Columns: []Column{{Head: "placement", Left: true}, {Head: "mode", Left: true},
@@ -355,9 +358,9 @@ func (b *builder) agreement() *Table {
 			return nil
 		}
 		m := b.sums[twin]
-		plain := func(s Stat, by float64) Value { v := stat(s, by); v.Detail = ""; return v }
-		return []Value{plain(s.ttft50, ttft.by), plain(m.ttft50, ttft.by), signed(s.gap.ttft), plain(s.tpot50, tpot.by), plain(m.tpot50, tpot.by), signed(s.gap.tpot),
-			plain(s.e2e50, e2e.by), plain(m.e2e50, e2e.by), signed(s.gap.e2e)}
+		plain := func(of measure, s Stat) Value { v := of.stat(s); v.Detail = ""; return v }
+		return []Value{plain(ttft, s.ttft50), plain(ttft, m.ttft50), signed(s.gap.ttft), plain(tpot, s.tpot50), plain(tpot, m.tpot50), signed(s.gap.tpot),
+			plain(e2e, s.e2e50), plain(e2e, m.e2e50), signed(s.gap.e2e)}
 	})
 	if len(t.Groups) == 0 {
 		return nil
