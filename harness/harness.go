@@ -23,6 +23,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"meibench/harness/record"
@@ -103,7 +104,11 @@ func Run(ctx context.Context, lab *Lab, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, run.Close()) }()
+	defer func() {
+		if cerr := run.Close(); cerr != nil && (err == nil || !strings.Contains(err.Error(), cerr.Error())) {
+			err = errors.Join(err, cerr)
+		}
+	}()
 	for _, w := range run.Manifest().Warnings {
 		o.Progress.Note("warning: %s", w)
 	}
@@ -116,6 +121,9 @@ func Run(ctx context.Context, lab *Lab, o Options) (err error) {
 		}
 		o.Progress.Cell(i, len(arms), a.title(), a.cell.Requests)
 		if err := lab.runArm(ctx, run, a, o.Progress); err != nil {
+			if strings.Contains(err.Error(), "--resume") { // it says so itself
+				return fmt.Errorf("%s: %w", a.title(), err)
+			}
 			return fmt.Errorf("%s: %w (what is recorded is safe; go on with --resume --out %s)", a.title(), err, o.Out)
 		}
 	}

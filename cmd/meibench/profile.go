@@ -19,8 +19,11 @@ import (
 const quickBudget = 3 * time.Second
 
 // measureHost makes the quick profile that a run uses when it is given none.
-func measureHost(m *harness.Model) (*profiles.DeviceSheet, error) {
-	_, sheet, err := profileHost(context.Background(), []*harness.Model{m}, quickBudget, true, func(string) {})
+func (a *app) measureHost(m *harness.Model) (*profiles.DeviceSheet, error) {
+	rep, sheet, err := profileHost(context.Background(), []*harness.Model{m}, quickBudget, true, func(string) {})
+	if err == nil && m.Weights != nil && len(rep.Fits) == 0 && !a.quiet {
+		fmt.Fprintln(a.err, "warning:", rep.Limits.Warnings[len(rep.Limits.Warnings)-1])
+	}
 	return sheet, err
 }
 
@@ -48,7 +51,13 @@ func profileHost(ctx context.Context, list []*harness.Model, budget time.Duratio
 		say("operations of " + m.Spec.Name)
 		fit, evidence, err := probe.FitModel(ctx, kernel.Loaded{Spec: m.Spec, Weights: m.Weights, End: -1}, probe.Plan{Threads: threads, Budget: budget, Seed: 1})
 		if err != nil {
-			return nil, nil, err
+			if ctx.Err() != nil {
+				return nil, nil, err
+			}
+			// A machine that is never left alone can still run; its modelled cells
+			// then rest on the prior of its class, and say so.
+			limits.Warnings = append(limits.Warnings, fmt.Sprintf("%v; modelled cells of %s rest on the prior of this machine's class", err, m.Spec.Name))
+			continue
 		}
 		rep.Fits = append(rep.Fits, probe.FittedModel{Fit: fit, Evidence: evidence})
 		h.Fits = append(h.Fits, fit)

@@ -122,7 +122,7 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 	if f.resume && f.out == "" {
 		return withCode(exitUsage, errors.New("--resume needs --out, the folder to go on with"))
 	}
-	lab, err := f.lab()
+	lab, err := f.lab(a)
 	if err != nil {
 		return withCode(exitUsage, err)
 	}
@@ -268,8 +268,8 @@ func (f *runFlags) suites(args []string) ([]*suites.Suite, error) {
 	return list, nil
 }
 
-func (f *runFlags) lab() (*harness.Lab, error) {
-	lab := &harness.Lab{Measure: measureHost}
+func (f *runFlags) lab(a *app) (*harness.Lab, error) {
+	lab := &harness.Lab{Measure: a.measureHost}
 	if f.profile == "" {
 		return lab, nil
 	}

@@ -88,7 +88,7 @@ func Create(dir string, m Manifest) (*Run, error) { return create(realDisk{}, di
 
 func create(d disk, dir string, m Manifest) (*Run, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, diskError("make the run folder", dir, err)
+		return nil, fmt.Errorf("make the run folder: %w: choose another --out", err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, ManifestFile)); err == nil {
 		return nil, fmt.Errorf("create run %s: the folder already holds a run: go on with it by --resume, or choose another --out", dir)
