@@ -157,7 +157,26 @@ func (v *view) several() map[string][2]bool {
 		}
 		out[g.Cell.App] = differs
 	}
+	for app, differs := range out { // each on its own
+		out[app] = [2]bool{differs[0], differs[1] && !v.settled(app)}
+	}
 	return out
+}
+
+// settled reports whether the sites of an application tell its models, so that
+// labels need not.
+func (v *view) settled(app string) bool {
+	model := map[string]string{}
+	for _, g := range v.Groups {
+		if g.Cell.App != app {
+			continue
+		}
+		if m, ok := model[g.Cell.Site]; ok && m != g.Cell.Model {
+			return false
+		}
+		model[g.Cell.Site] = g.Cell.Model
+	}
+	return len(model) > 1
 }
 
 // name is the pipeline, then what differs between groups, then the axes of the

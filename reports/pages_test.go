@@ -272,6 +272,8 @@ func TestLabels(t *testing.T) {
 		{"one", []func(*record.Cell){func(*record.Cell) {}}, []string{"split"}},
 		{"an axis of the suite", []func(*record.Cell){func(c *record.Cell) { c.Name += "/cut=1" }, func(c *record.Cell) { c.Name += "/cut=2" }}, []string{"split cut=1", "split cut=2"}},
 		{"sites", []func(*record.Cell){func(c *record.Cell) { c.Site = "a" }, func(c *record.Cell) { c.Site = "b" }}, []string{"split a", "split b"}},
+		{"sites that tell models", []func(*record.Cell){func(c *record.Cell) { c.Site, c.Model = "a", "m" }, func(c *record.Cell) { c.Site, c.Model = "b", "n" }}, []string{"split a", "split b"}},
+		{"models", []func(*record.Cell){func(c *record.Cell) { c.Model = "m" }, func(c *record.Cell) { c.Model = "n" }}, []string{"split m", "split n"}},
 		{"parameters", []func(*record.Cell){func(c *record.Cell) { c.Params = map[string]float64{"k": 1} }, func(c *record.Cell) { c.Params = map[string]float64{"k": 2} }}, []string{"split k=1", "split k=2"}},
 		{"only the name", []func(*record.Cell){func(c *record.Cell) { c.Name = "first" }, func(c *record.Cell) { c.Name = "second" }}, []string{"split first", "split second"}},
 	} {
