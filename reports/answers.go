@@ -208,6 +208,7 @@ func (b *builder) times(g *Group) string {
 
 // fastest names placements by E2E where there are no limits to meet.
 func (b *builder) fastest(gs []*Group) string {
+	gs = slices.Clone(gs) // whose order is that of the verdict
 	slices.SortStableFunc(gs, func(x, y *Group) int { return compareKnown(b.sums[x].e2e50.V, b.sums[y].e2e50.V) })
 	text := fmt.Sprintf("it has no limits; %s was fastest with %s", b.label[gs[0]], b.times(gs[0]))
 	var others []string
