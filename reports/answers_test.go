@@ -149,6 +149,8 @@ func TestOverloaded(t *testing.T) {
 	require.Equal(t, "†", rows[1].Values[0].Mark)
 	require.Empty(t, rows[1].Values[3].Detail, "no interval")
 	require.Contains(t, r.Tables[0].Notes, overloadNote)
+	require.Contains(t, figure(t, r, "latency-robot").Caption, overloadNote)
+	require.Contains(t, string(figure(t, r, "latency-robot").Picture.SVG()), "offload †")
 	page, markdown, text := formats(t, r)
 	for name, out := range map[string]string{"page": page, "markdown": markdown, "text": text} {
 		require.Contains(t, strings.ReplaceAll(out, `<span class="mark">`, ""), "offload†", name)

@@ -302,7 +302,7 @@ func altText(what string, clauses []string) string {
 
 func (b *builder) strips(app, slug string) Figure {
 	gs := b.of[app]
-	rest := ""
+	rest, marked := "", ""
 	if len(gs) > mostRows {
 		var labels []string
 		for _, g := range gs {
@@ -320,6 +320,10 @@ func (b *builder) strips(app, slug string) Figure {
 		if row.Faded {
 			row.Label += " !"
 		}
+		if g.overloaded() {
+			row.Label += " " + markOverload
+			marked = " " + overloadNote
+		}
 		rows = append(rows, row)
 		s := b.sums[g]
 		alt = append(alt, fmt.Sprintf("%s %s: TTFT %s, TPOT %s, E2E %s", b.label[g], g.Cell.Mode, seconds(s.ttft50.V), seconds(s.tpot50.V), seconds(s.e2e50.V)))
@@ -334,7 +338,7 @@ func (b *builder) strips(app, slug string) Figure {
 		}
 	}
 	return Figure{Name: "latency-" + slug, Title: app + ": latency by placement and mode",
-		Caption: "Glyph and thick bar are the median with its 95 % interval; dots are requests (above 60 of them a box from the 25th to the 75th percentile with whiskers to the 5th and 95th); dashed lines are limits; “!” and grey mark INVALID cells." + rest,
+		Caption: "Glyph and thick bar are the median with its 95 % interval; dots are requests (above 60 of them a box from the 25th to the 75th percentile with whiskers to the 5th and 95th); dashed lines are limits; “!” and grey mark INVALID cells." + rest + marked,
 		Alt:     altText("Medians by placement and mode for "+app, alt),
 		Picture: chart.Strips(heads(app, gs), axes, limits, rows)}
 }
