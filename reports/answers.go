@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"meibench/hardware"
@@ -147,7 +148,7 @@ func (b *builder) outcomes(gs []*Group) string {
 		if b.passes(g) {
 			pass = append(pass, b.label[g])
 		} else {
-			miss = append(miss, fmt.Sprintf("%s (%s)", b.label[g], percent(b.sums[g].within.V)))
+			miss = append(miss, fmt.Sprintf("%s (%s)", b.label[g], missText(b.sums[g].within.V, need)))
 		}
 		if w := b.sums[g].within; w.Lo < need && w.Hi >= need {
 			close = append(close, b.label[g])
@@ -166,6 +167,15 @@ func (b *builder) outcomes(gs []*Group) string {
 		out += "; so few requests do not settle it for " + list(close)
 	}
 	return out + "."
+}
+
+// missText prints a share that is below what is needed so that it reads as such:
+// 98.97 %, not 99.0 %.
+func missText(v, need float64) string {
+	if 100*need-100*v >= 0.05 {
+		return percent(v)
+	}
+	return strconv.FormatFloat(math.Floor(v*1e4)/100, 'f', 2, 64) + " %"
 }
 
 func verb(of []string, one, many string) string {

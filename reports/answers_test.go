@@ -132,6 +132,11 @@ func TestPercentileOfLimits(t *testing.T) {
 	require.Contains(t, Build(f.data).Answers[0], "The limits want 99 % of requests inside them: offload passes, local (97.2 %) misses")
 }
 
+func TestMissText(t *testing.T) {
+	require.Equal(t, "98.97 %", missText(0.9897, 0.99))
+	require.Equal(t, "97.2 %", missText(0.9722, 0.99))
+}
+
 // A growing queue has no latency to be near to.
 func TestOverloaded(t *testing.T) {
 	var ttft []time.Duration
