@@ -173,6 +173,30 @@ func TestConformanceEqualsModelled(t *testing.T) {
 	}
 }
 
+// Two requests a second on a phone that needs seconds for each is overload; a
+// short run in which many are under way when the last arrives is not.
+func TestOverloadIsSaid(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		app  string
+		set  []suites.Set
+		want int
+	}{
+		{"a queue that grows", "assistant", []suites.Set{{Key: "users", Values: []any{1.0}}, {Key: "rate", Values: []any{2.0}}, {Key: "requests", Values: []any{60.0}}}, 1},
+		{"many at once, none behind another", "driving", []suites.Set{{Key: "users", Values: []any{40.0}}, {Key: "requests", Values: []any{40.0}}}, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := parse(t, fieldSuite, tc.set...)
+			require.NoError(t, s.Narrow(map[string][]string{"app": {tc.app}, "pipeline": {"local"}}))
+			cell := rehearse(t, &Lab{}, s.Cells[0], func(*record.Request) {})
+			require.Len(t, cell.Warnings, tc.want)
+			if tc.want > 0 {
+				require.Contains(t, cell.Warnings[0], "overloaded:")
+			}
+		})
+	}
+}
+
 func TestTraceReplay(t *testing.T) {
 	dir := t.TempDir()
 	path, err := filepath.Abs("../workloads/traces/testdata/azure.csv")
