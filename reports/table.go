@@ -213,7 +213,7 @@ func (b *builder) latency() Table {
 			{Head: "TTFT p50", Unit: ttft.unit, keepDetail: 58}, {Head: "TTFT p95", Unit: ttft.unit, keep: 70, keepDetail: 12},
 			{Head: "TPOT p50", Unit: tpot.unit, keep: 80, keepDetail: 11},
 			{Head: "E2E p50", Unit: e2e.unit, keepDetail: 39}, {Head: "E2E p95", Unit: e2e.unit, keep: 75, keepDetail: 10},
-			{Head: "E2E p99", Unit: e2e.unit, keep: 40, keepDetail: 1}}}
+			{Head: "E2E p99", Unit: e2e.unit, keep: 60, keepDetail: 1}}}
 	b.rows(&t, func(g *Group, s *summary) []Value {
 		return []Value{requests(g), ttft.stat(s.ttft50), ttft.stat(s.ttft95), tpot.stat(s.tpot50), e2e.stat(s.e2e50), e2e.stat(s.e2e95), e2e.stat(s.e2e99)}
 	})
