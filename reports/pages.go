@@ -246,10 +246,16 @@ func relative(from, to string) (string, error) {
 // bold.
 func leadOf(s string) struct{ Lead, Rest string } {
 	if at := strings.Index(s, ": "); at > 0 {
-		return struct{ Lead, Rest string }{s[:at+1], s[at+1:]}
+		return struct{ Lead, Rest string }{s[:at+1], keepUnits(s[at+1:])}
 	}
-	return struct{ Lead, Rest string }{"", s}
+	return struct{ Lead, Rest string }{"", keepUnits(s)}
 }
+
+// quantity is a number and the sign or unit after it.
+var quantity = regexp.MustCompile(`(\d) (%|[mµn]?[sJ]\b)`)
+
+// keepUnits keeps a unit on the line of its number.
+func keepUnits(s string) string { return quantity.ReplaceAllString(s, "$1\u00a0$2") }
 
 // sortKey is what a column is sorted by, "" for what sorts last.
 func sortKey(v Value) string {
