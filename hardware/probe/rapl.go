@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -46,7 +47,8 @@ func NewMeter(system fs.FS) (*Meter, error) {
 	slices.Sort(dirs)
 	m := &Meter{system: system}
 	for _, dir := range dirs {
-		z := zone{dir: dir, name: text(system, path.Join(dir, "name"))}
+		name, _ := fs.ReadFile(system, path.Join(dir, "name")) // without one it is no zone
+		z := zone{dir: dir, name: strings.TrimSpace(string(name))}
 		if !zoneName.MatchString(z.name) {
 			continue
 		}

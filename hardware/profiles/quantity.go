@@ -7,28 +7,25 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"meibench/internal/sourced"
 )
 
 // Kind tells how a number came to be known.
-type Kind string
+type Kind = sourced.Kind
 
 // The four kinds of number. Assumed covers everything that nobody read in a
 // source: general knowledge, estimates, arithmetic on estimates.
 const (
-	Spec     Kind = "spec"     // read in a specification or a configuration file
-	Measured Kind = "measured" // measured, or computed from measured rows
-	Paper    Kind = "paper"    // stated in a publication
-	Assumed  Kind = "assumed"  // not read in any source; marked in every report
+	Spec     = sourced.Spec
+	Measured = sourced.Measured
+	Paper    = sourced.Paper
+	Assumed  = sourced.Assumed
 )
 
 // Quantity is one number from outside: its value in an SI base unit, where it
 // comes from and how far to trust it.
-type Quantity struct {
-	Value  float64 `yaml:"value" json:"value"`
-	Unit   string  `yaml:"unit" json:"unit"`
-	Source string  `yaml:"source" json:"source"`
-	Kind   Kind    `yaml:"kind" json:"kind"`
-}
+type Quantity = sourced.Number
 
 // Quantiles is a distribution by its 5, 50 and 95 % quantiles.
 type Quantiles struct {

@@ -106,6 +106,15 @@ func (f Facts) More() map[string]string {
 	return m
 }
 
+// Processor names the processor for people: its model, or the board's name where
+// an Arm core has only codes.
+func (f Facts) Processor() string {
+	if strings.HasPrefix(f.CPU, armCodes) && f.Machine != "" || f.CPU == "" {
+		return f.Machine
+	}
+	return f.CPU
+}
+
 // fromGoRun reports whether the program was built by go run or go test, which
 // stamp no commit but run in the source's own folder.
 func fromGoRun(exe string) bool {
@@ -182,6 +191,9 @@ func (t tree) governor() string {
 	return strings.Join(slices.Compact(all), ",")
 }
 
+// armCodes begins the name of a processor that has only codes.
+const armCodes = "implementer "
+
 // cpuModel reads /proc/cpuinfo: x86 has a name, Arm has codes (MIDR_EL1).
 func cpuModel(cpuinfo string) string {
 	if name := field(cpuinfo, "model name"); name != "" {
@@ -191,7 +203,7 @@ func cpuModel(cpuinfo string) string {
 	if implementer == "" {
 		return ""
 	}
-	return fmt.Sprintf("implementer %s part %s variant %s revision %s", implementer, part, field(cpuinfo, "CPU variant"), field(cpuinfo, "CPU revision"))
+	return fmt.Sprintf(armCodes+"%s part %s variant %s revision %s", implementer, part, field(cpuinfo, "CPU variant"), field(cpuinfo, "CPU revision"))
 }
 
 // field is the value of the first line "key : value".
@@ -211,7 +223,7 @@ func bytesOf(text string) units.Bytes {
 		end = len(text)
 	}
 	n, err := strconv.ParseInt(text[:end], 10, 64)
-	if err != nil {
+	if err != nil || n > 1<<40 { // hostile: times GiB it would overflow
 		return 0
 	}
 	switch strings.TrimSpace(text[end:]) {

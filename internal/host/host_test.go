@@ -67,6 +67,9 @@ func TestArmBoard(t *testing.T) {
 	}), nil)
 	require.Equal(t, "Raspberry Pi 5 Model B Rev 1.0", f.Machine)
 	require.Equal(t, "implementer 0x41 part 0xd0b variant 0x4 revision 1", f.CPU)
+	require.Equal(t, "Raspberry Pi 5 Model B Rev 1.0", f.Processor(), "codes say nothing to people")
+	f.Machine = ""
+	require.Equal(t, f.CPU, f.Processor(), "codes are better than nothing")
 	require.False(t, f.Virtual)
 }
 
@@ -101,7 +104,7 @@ func TestCommitOfAWorkTree(t *testing.T) {
 }
 
 func TestSizes(t *testing.T) {
-	for text, want := range map[string]units.Bytes{"32K": 32 * units.KiB, "8M": 8 * units.MiB, "1G": units.GiB, "3 kB": 3 * units.KiB, "7": 7, "": 0, "x": 0} {
+	for text, want := range map[string]units.Bytes{"32K": 32 * units.KiB, "8M": 8 * units.MiB, "1G": units.GiB, "3 kB": 3 * units.KiB, "7": 7, "9000000000000000000G": 0, "": 0, "x": 0} {
 		require.Equal(t, want, bytesOf(text), text)
 	}
 }

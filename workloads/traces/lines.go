@@ -71,6 +71,22 @@ func newLines(r io.Reader, file string, maxBytes int64) (*lines, error) {
 	return &lines{file: file, r: br, left: maxBytes, max: maxBytes}, nil
 }
 
+// each calls read at every line that is not blank.
+func (l *lines) each(read func() error) error {
+	for {
+		more, err := l.next()
+		if err != nil || !more {
+			return err
+		}
+		if len(bytes.TrimSpace(l.text)) == 0 {
+			continue
+		}
+		if err := read(); err != nil {
+			return err
+		}
+	}
+}
+
 // next moves to the next line, without its line ending; false at the end.
 func (l *lines) next() (bool, error) {
 	l.buf = l.buf[:0]

@@ -1,7 +1,6 @@
 package traces
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"io"
@@ -78,20 +77,8 @@ func Read(r io.Reader, name string, opt Options) (*Trace, error) {
 	}
 	t := &Trace{Name: name, Factor: 1}
 	rd := reading{l: l, t: t, opt: opt}
-	for {
-		more, err := l.next()
-		if err != nil {
-			return nil, err
-		}
-		if !more {
-			break
-		}
-		if len(bytes.TrimSpace(l.text)) == 0 {
-			continue
-		}
-		if err := rd.line(); err != nil {
-			return nil, err
-		}
+	if err := l.each(rd.line); err != nil {
+		return nil, err
 	}
 	return rd.finish()
 }

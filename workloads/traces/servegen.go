@@ -1,7 +1,6 @@
 package traces
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -79,20 +78,8 @@ func ReadRates(r io.Reader, name, workload string) (*Rates, error) {
 		return nil, err
 	}
 	rd := rateReading{l: l, out: &Rates{Name: name, Workload: workload}, clients: numbering{}}
-	for {
-		more, err := l.next()
-		if err != nil {
-			return nil, err
-		}
-		if !more {
-			break
-		}
-		if len(bytes.TrimSpace(l.text)) == 0 {
-			continue
-		}
-		if err := rd.line(); err != nil {
-			return nil, err
-		}
+	if err := l.each(rd.line); err != nil {
+		return nil, err
 	}
 	return rd.finish()
 }
