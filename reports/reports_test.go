@@ -122,6 +122,34 @@ func TestTextFitsTheWidth(t *testing.T) {
 	}
 }
 
+func TestTailsOutliveIntervals(t *testing.T) {
+	r := Build(small(t))
+	dropped := 0
+	for width := 80; width <= 200; width++ {
+		var text bytes.Buffer
+		require.NoError(t, r.Text(&text, width))
+		_, note, _ := strings.Cut(strings.Join(strings.Fields(text.String()), " "), "not shown at this width: ")
+		note, _, _ = strings.Cut(note, ". ")
+		columns, details, _ := strings.Cut(note, "intervals and details of")
+		if strings.Contains(columns, "E2E p99") {
+			dropped++
+			require.Contains(t, details, "TTFT p50", "width %d", width)
+		}
+	}
+	require.NotZero(t, dropped, "no width was narrow enough to ask")
+}
+
+func TestUnitsStayWithTheirNumbers(t *testing.T) {
+	const nb = "\u00a0"
+	for in, want := range map[string]string{
+		"97.2 % of 16 requests":                     "97.2" + nb + "% of 16 requests",
+		"TTFT p50 0.63 ms [0.52, 0.80] and 9.22 mJ": "TTFT p50 0.63" + nb + "ms [0.52, 0.80] and 9.22" + nb + "mJ",
+		"1694 of 2000 and 2 so few":                 "1694 of 2000 and 2 so few",
+	} {
+		require.Equal(t, want, keepUnits(in))
+	}
+}
+
 func TestDigits(t *testing.T) {
 	nan := math.NaN()
 	for _, tc := range []struct {
