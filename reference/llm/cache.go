@@ -20,7 +20,7 @@ type Cache struct {
 
 // NewCache makes an empty cache for layers [lo, hi) and up to capacity tokens. All memory is taken here.
 func (c Config) NewCache(lo, hi, capacity int) (*Cache, error) {
-	c = c.withDefaults()
+	c = c.WithDefaults()
 	if lo < 0 || hi < lo || hi > c.Layers {
 		return nil, fmt.Errorf("new cache: layers [%d, %d), want a span inside [0, %d)", lo, hi, c.Layers)
 	}

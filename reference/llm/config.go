@@ -28,8 +28,8 @@ type Config struct {
 	Tied     bool    // the head uses the embedding matrix
 }
 
-// withDefaults fills in the fields whose zero value stands for something else.
-func (c Config) withDefaults() Config {
+// WithDefaults fills in the fields whose zero value stands for something else.
+func (c Config) WithDefaults() Config {
 	if c.HeadDim == 0 && c.Heads > 0 {
 		c.HeadDim = c.Dim / c.Heads
 	}

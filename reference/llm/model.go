@@ -181,7 +181,7 @@ func (m *Model) WeightBytes(lo, hi int) units.Bytes {
 // New makes an F32 model with random weights: normal with deviation 0.02, matrices that add to the residual stream
 // scaled by 1/√(2L) (GPT-2's initialisation), norms one, biases zero. Each tensor has its own stream of luck.
 func New(c Config, seed uint64) (*Model, error) {
-	c = c.withDefaults()
+	c = c.WithDefaults()
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("new model: %w", err)
 	}

@@ -9,15 +9,15 @@ import (
 	"sync"
 
 	"meibench/reference/gguf"
-	"meibench/reference/llm"
 	"meibench/reference/models"
 	"meibench/reference/quant"
 	"meibench/reference/token"
+	"meibench/reference/train"
 	"meibench/workloads/tasks"
 )
 
 // writeModel writes the model with matrices in F16 and its tokenizer.
-func writeModel(o options, r recipe, p *llm.Trainable, tok *token.Tokenizer) error {
+func writeModel(o options, r recipe, p *train.Params, tok *token.Tokenizer) error {
 	half, err := p.Model.As(quant.F16)
 	if err != nil {
 		return err

@@ -15,8 +15,8 @@ import (
 	"runtime"
 	"time"
 
-	"meibench/reference/llm"
 	"meibench/reference/token"
+	"meibench/reference/train"
 )
 
 func main() {
@@ -54,10 +54,10 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	return train(r, o)
+	return fit(r, o)
 }
 
-func train(r recipe, o options) error {
+func fit(r recipe, o options) error {
 	meta, err := token.Train(vocabularyTexts(r.Seed), vocabulary, vocabularyPre)
 	if err != nil {
 		return err
@@ -71,7 +71,7 @@ func train(r recipe, o options) error {
 	if err != nil {
 		return err
 	}
-	l, err := llm.NewLearner(s.params, o.threads)
+	l, err := train.NewLearner(s.params, o.threads)
 	if err != nil {
 		return err
 	}
@@ -85,8 +85,8 @@ func train(r recipe, o options) error {
 }
 
 // steps trains until the recipe, or -steps, is done.
-func steps(r recipe, o options, s *state, l *llm.Learner, tok *token.Tokenizer) error {
-	ready := make(chan []llm.Batch, 4) // the next steps' text is made while this one is computed
+func steps(r recipe, o options, s *state, l *train.Learner, tok *token.Tokenizer) error {
+	ready := make(chan []train.Batch, 4) // the next steps' text is made while this one is computed
 	stop := make(chan struct{})
 	defer close(stop)
 	go func() {

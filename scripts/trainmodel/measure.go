@@ -5,8 +5,8 @@ import (
 	"io"
 	"math"
 
-	"meibench/reference/llm"
 	"meibench/reference/token"
+	"meibench/reference/train"
 	"meibench/workloads/tasks"
 )
 
@@ -69,9 +69,9 @@ func newScore(t tasks.Task, d tasks.Difficulty, instances []tasks.Instance) scor
 }
 
 // measure counts exact matches of greedy decoding, by forcing the reference.
-func measure(l *llm.Learner, tok *token.Tokenizer, n int) (scores []score) {
+func measure(l *train.Learner, tok *token.Tokenizer, n int) (scores []score) {
 	cases(watchSeed, n, func(t tasks.Task, d tasks.Difficulty, instances []tasks.Instance) {
-		batches := make([]llm.Batch, (len(instances)+batchSize-1)/batchSize)
+		batches := make([]train.Batch, (len(instances)+batchSize-1)/batchSize)
 		for i, in := range instances {
 			ids, prompt := sequence(tok, in)
 			batches[i/batchSize].Add(ids, prompt, 0)

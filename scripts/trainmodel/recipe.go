@@ -9,6 +9,7 @@ import (
 	"meibench/internal/rng"
 	"meibench/reference/llm"
 	"meibench/reference/token"
+	"meibench/reference/train"
 	"meibench/workloads/tasks"
 )
 
@@ -33,9 +34,9 @@ type recipe struct {
 // or shorter on its way.
 func (r recipe) rate(step int) float64 {
 	if step < max(r.WarmUp, r.Hold) {
-		return llm.Cosine(min(step, r.WarmUp), r.WarmUp, r.Steps, r.Peak, r.Floor)
+		return train.Cosine(min(step, r.WarmUp), r.WarmUp, r.Steps, r.Peak, r.Floor)
 	}
-	return llm.Cosine(step-r.Hold, 0, r.Steps-r.Hold, r.Peak, r.Floor)
+	return train.Cosine(step-r.Hold, 0, r.Steps-r.Hold, r.Peak, r.Floor)
 }
 
 const (
@@ -91,10 +92,10 @@ func sequence(tok *token.Tokenizer, in tasks.Instance) (ids []int32, prompt int)
 // stream yields the batches of each step from the given one on. What a step
 // trains on depends on the seed and the step only, so a resumed run sees what
 // an unbroken one would have seen.
-func (r recipe) stream(tok *token.Tokenizer, from int) iter.Seq[[]llm.Batch] {
-	return func(yield func([]llm.Batch) bool) {
+func (r recipe) stream(tok *token.Tokenizer, from int) iter.Seq[[]train.Batch] {
+	return func(yield func([]train.Batch) bool) {
 		for step := from; step < r.Steps; step++ {
-			batches := make([]llm.Batch, (r.Sequences+batchSize-1)/batchSize)
+			batches := make([]train.Batch, (r.Sequences+batchSize-1)/batchSize)
 			for i := range r.Sequences {
 				n := step*r.Sequences + i
 				ids, prompt := sequence(tok, r.instance(n))

@@ -7,21 +7,21 @@ import (
 	"io/fs"
 	"os"
 
-	"meibench/reference/llm"
+	"meibench/reference/train"
 )
 
 // state is what a run needs to go on.
 type state struct {
 	recipe recipe // a checkpoint of another is refused
-	params *llm.Trainable
-	opt    *llm.AdamW
+	params *train.Params
+	opt    *train.AdamW
 }
 
 // saved is a state in a file.
 type saved struct {
 	Recipe recipe
 	Flat   []float32
-	Opt    llm.AdamW
+	Opt    train.AdamW
 }
 
 func (o options) checkpointFile() string {
@@ -33,12 +33,12 @@ func (o options) checkpointFile() string {
 
 // resume loads the checkpoint if there is one, else starts afresh.
 func resume(r recipe, o options) (*state, error) {
-	p, err := llm.NewTrainable(r.Shape)
+	p, err := train.New(r.Shape)
 	if err != nil {
 		return nil, err
 	}
 	p.Init(r.Seed)
-	s := &state{recipe: r, params: p, opt: llm.NewAdamW(p)}
+	s := &state{recipe: r, params: p, opt: train.NewAdamW(p)}
 	s.opt.Decay = r.Decay
 	f, err := os.Open(o.checkpointFile())
 	if errors.Is(err, fs.ErrNotExist) {

@@ -10,6 +10,7 @@ import (
 
 	"meibench/reference/llm"
 	"meibench/reference/token"
+	"meibench/reference/train"
 	"meibench/workloads/tasks"
 )
 
@@ -100,7 +101,7 @@ func trainSmall(t *testing.T, o options) []float32 {
 	r.Shape.Vocab = tok.Len()
 	s, err := resume(r, o)
 	require.NoError(t, err)
-	l, err := llm.NewLearner(s.params, o.threads)
+	l, err := train.NewLearner(s.params, o.threads)
 	require.NoError(t, err)
 	o.every = 1e18
 	require.NoError(t, steps(r, o, s, l, tok))

@@ -1,4 +1,4 @@
-package llm
+package train
 
 import (
 	"math"
@@ -15,18 +15,18 @@ const lanes = 4
 // One goroutine may use it at a time. Training is float32 throughout, with
 // float64 only inside sums of norms and losses.
 type Learner struct {
-	Params  *Trainable
+	Params  *Params
 	threads int
 	tapes   []*tape
-	grads   []*Trainable
+	grads   []*Params
 }
 
 // NewLearner wraps parameters, which it does not copy. threads is at least 1; more
 // than four are of no use.
-func NewLearner(p *Trainable, threads int) (*Learner, error) {
+func NewLearner(p *Params, threads int) (*Learner, error) {
 	l := &Learner{Params: p, threads: min(max(1, threads), lanes)}
 	for range lanes {
-		g, err := NewTrainable(p.Model.Config)
+		g, err := New(p.Model.Config)
 		if err != nil {
 			return nil, err
 		}
@@ -53,7 +53,7 @@ func (l *Learner) each(batches []Batch, do func(lane, i int)) {
 // Gradient returns the mean loss over the weights of all batches (nats per
 // token) and its gradient, which stays valid until the next call. Batches of
 // a few hundred tokens fit the caches best.
-func (l *Learner) Gradient(batches []Batch) (loss float64, grad *Trainable) {
+func (l *Learner) Gradient(batches []Batch) (loss float64, grad *Params) {
 	scale := float32(1 / totalWeight(batches))
 	sums := make([]float64, len(batches))
 	for _, g := range l.grads {
@@ -126,19 +126,19 @@ type AdamW struct {
 	Beta1, Beta2, Eps float64
 	Decay             float64
 	Clip              float64   // largest norm of the gradient; 0 is no limit
-	M, V              []float32 // moments, in the order of Trainable.Flat
+	M, V              []float32 // moments, in the order of Params.Flat
 	Steps             int       // taken so far
 }
 
 // NewAdamW returns the usual settings for small transformers: 0.9, 0.98, 1e-8,
 // decay 0.1, clip 1.
-func NewAdamW(p *Trainable) *AdamW {
+func NewAdamW(p *Params) *AdamW {
 	return &AdamW{Beta1: 0.9, Beta2: 0.98, Eps: 1e-8, Decay: 0.1, Clip: 1, M: make([]float32, len(p.Flat)), V: make([]float32, len(p.Flat))}
 }
 
 // Step moves p against grad at the given learning rate and returns the norm of
 // the gradient before clipping.
-func (o *AdamW) Step(p, grad *Trainable, rate float64) (norm float64) {
+func (o *AdamW) Step(p, grad *Params, rate float64) (norm float64) {
 	for _, g := range grad.Flat {
 		norm += float64(g) * float64(g)
 	}

@@ -1,6 +1,10 @@
-package llm
+package train
 
-import "math"
+import (
+	"math"
+
+	"meibench/reference/llm"
+)
 
 // A naive model in float64, written from the formulae: the oracle of training.
 
@@ -86,7 +90,7 @@ func naiveRope(x []float64, T, H, D int, base float64) {
 	}
 }
 
-func naiveLoss(s Config, flat []float64, batches []Batch) float64 {
+func naiveLoss(s llm.Config, flat []float64, batches []Batch) float64 {
 	sum, total := 0.0, 0.0
 	for _, b := range batches {
 		at := 0
@@ -104,7 +108,7 @@ func naiveLoss(s Config, flat []float64, batches []Batch) float64 {
 	return sum / total
 }
 
-func naiveModel(s Config, flat []float64, ids []int32) []float64 {
+func naiveModel(s llm.Config, flat []float64, ids []int32) []float64 {
 	take := func(n int) []float64 {
 		v := flat[:n]
 		flat = flat[n:]

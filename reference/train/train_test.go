@@ -1,4 +1,4 @@
-package llm
+package train
 
 import (
 	"math"
@@ -7,10 +7,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meibench/internal/rng"
+	"meibench/reference/llm"
 	"meibench/reference/tensor"
 )
 
-var tinyTrain = Config{Arch: Llama, Vocab: 11, Dim: 12, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 4, FFN: 10, Context: 16, RopeBase: 100, Eps: 1e-5, Tied: true}
+var tinyTrain = llm.Config{Arch: llm.Llama, Vocab: 11, Dim: 12, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 4, FFN: 10, Context: 16, RopeBase: 100, Eps: 1e-5, Tied: true}
 
 // normals are normal with unit deviation.
 func normals(name string, n int) []float32 {
@@ -132,7 +133,7 @@ func TestModelGradient(t *testing.T) {
 	for _, tied := range []bool{true, false} {
 		c := tinyTrain
 		c.Tied = tied
-		w, err := NewTrainable(c)
+		w, err := New(c)
 		require.NoError(t, err)
 		w.Init(3)
 		l, err := NewLearner(w, 2)
@@ -146,7 +147,7 @@ func TestModelGradient(t *testing.T) {
 func TestThreadsDoNotChangeBits(t *testing.T) {
 	var want []float32
 	for threads := 1; threads <= 5; threads++ {
-		w, err := NewTrainable(tinyTrain)
+		w, err := New(tinyTrain)
 		require.NoError(t, err)
 		w.Init(3)
 		l, err := NewLearner(w, threads)
@@ -169,7 +170,7 @@ func TestThreadsDoNotChangeBits(t *testing.T) {
 
 // A model this small can learn three sequences by heart.
 func TestLearns(t *testing.T) {
-	w, err := NewTrainable(tinyTrain)
+	w, err := New(tinyTrain)
 	require.NoError(t, err)
 	w.Init(1)
 	l, err := NewLearner(w, 1)
@@ -192,9 +193,9 @@ func TestLearns(t *testing.T) {
 // √27 = 5.196 > clip 1, so g = 0.57735. After bias correction m = g and v = g²,
 // so the step is rate·g/(g+eps) = rate; decay takes rate·0.1 of the matrix.
 func TestAdamW(t *testing.T) {
-	w, err := NewTrainable(Config{Arch: Llama, Vocab: 1, Dim: 1, Layers: 1, Heads: 1, KVHeads: 1, HeadDim: 2, FFN: 1, Context: 1, RopeBase: 10, Eps: 1e-5, Tied: true})
+	w, err := New(llm.Config{Arch: llm.Llama, Vocab: 1, Dim: 1, Layers: 1, Heads: 1, KVHeads: 1, HeadDim: 2, FFN: 1, Context: 1, RopeBase: 10, Eps: 1e-5, Tied: true})
 	require.NoError(t, err)
-	g, err := NewTrainable(w.Model.Config)
+	g, err := New(w.Model.Config)
 	require.NoError(t, err)
 	w.Model.Embed.F32[0], w.Model.Norm[0], w.Model.Blocks[0].Up.F32[0] = 2, 2, 0
 	g.Model.Embed.F32[0], g.Model.Norm[0], g.Model.Blocks[0].Up.F32[0] = 3, 3, 3
@@ -216,9 +217,9 @@ func TestTrainable(t *testing.T) {
 	for _, tied := range []bool{true, false} {
 		c := tinyTrain
 		c.Tied = tied
-		m, err := New(c, 1)
+		m, err := llm.New(c, 1)
 		require.NoError(t, err)
-		p, err := m.Trainable()
+		p, err := From(m)
 		require.NoError(t, err)
 		at := 0
 		params, err := m.Params()
@@ -233,14 +234,14 @@ func TestTrainable(t *testing.T) {
 		require.NotEqual(t, float32(7), m.Embed.F32[0], "of a copy")
 	}
 	bad := tinyTrain
-	bad.Arch = Qwen2
-	_, err := NewTrainable(bad)
+	bad.Arch = llm.Qwen2
+	_, err := New(bad)
 	require.ErrorContains(t, err, `architecture "qwen2" has no backward pass here`)
 }
 
 func BenchmarkGradient(b *testing.B) {
-	s := Config{Arch: Llama, Vocab: 1024, Dim: 128, Layers: 4, Heads: 4, KVHeads: 2, FFN: 352, Context: 256, Tied: true}
-	w, _ := NewTrainable(s)
+	s := llm.Config{Arch: llm.Llama, Vocab: 1024, Dim: 128, Layers: 4, Heads: 4, KVHeads: 2, FFN: 352, Context: 256, Tied: true}
+	w, _ := New(s)
 	w.Init(1)
 	l, _ := NewLearner(w, 2)
 	batches := make([]Batch, 8)

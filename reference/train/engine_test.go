@@ -1,16 +1,18 @@
-package llm
+package train
 
 import (
 	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"meibench/reference/llm"
 )
 
 // Training and inference are two programs for one function: logits of the
 // tape equal those of Forward bit for bit.
 func TestTapeEqualsForward(t *testing.T) {
-	p, err := NewTrainable(tinyTrain)
+	p, err := New(tinyTrain)
 	require.NoError(t, err)
 	p.Init(5)
 	tp := newTape(tinyTrain)
@@ -24,14 +26,14 @@ func TestTapeEqualsForward(t *testing.T) {
 	defer w.Close()
 	cache, err := tinyTrain.NewCache(0, tinyTrain.Layers, 8)
 	require.NoError(t, err)
-	seqs := []Seq{{IDs: ids[:5], Cache: cache, Want: AllLogits}}
+	seqs := []llm.Seq{{IDs: ids[:5], Cache: cache, Want: llm.AllLogits}}
 	require.NoError(t, w.Forward(0, tinyTrain.Layers, seqs))
 	require.Equal(t, seqs[0].Out, tp.logits[:5*tinyTrain.Vocab])
 }
 
 // A model learns one sequence: begin (0), prompt 5 6, answer 7, end (1).
 func ExampleLearner() {
-	p, _ := NewTrainable(Config{Arch: Llama, Vocab: 8, Dim: 16, Layers: 1, Heads: 2, KVHeads: 1, FFN: 16, Context: 8, Tied: true})
+	p, _ := New(llm.Config{Arch: llm.Llama, Vocab: 8, Dim: 16, Layers: 1, Heads: 2, KVHeads: 1, FFN: 16, Context: 8, Tied: true})
 	p.Init(1)
 	l, _ := NewLearner(p, 1)
 	opt := NewAdamW(p)

@@ -1,33 +1,52 @@
-package llm
+// Package train fits models of package llm: losses and gradients of a batch, AdamW, and what a training loop needs
+// around them.
+//
+//	p, _ := train.New(shape)        // or train.From(model), to go on from one
+//	p.Init(seed)
+//	l, _ := train.NewLearner(p, threads)
+//	loss, grad := l.Gradient(batches)
+//	opt.Step(p, grad, rate)
+//
+// The one idea: parameters and gradients are one vector each ([Params.Flat]), whose views are a model that package
+// llm can run. So an optimiser, a norm or an average over clients is a loop over floats, and a model in training is
+// evaluated by the code that will serve it; the tests demand equal logits bit for bit.
+//
+// A step has the same bits on any number of threads: batches go to a fixed number of lanes, whose sums are added in
+// order. Arithmetic is float32, with float64 inside the sums of norms and losses only.
+//
+// What it does not do: architectures other than llama, and any graph but the decoder's: backward passes are written
+// by hand, one per operation, and checked by central difference against a float64 model in the tests.
+package train
 
 import (
 	"fmt"
 	"math"
 
 	"meibench/internal/rng"
+	"meibench/reference/llm"
 	"meibench/reference/quant"
 )
 
-// Trainable is a whole F32 llama model whose tensors are views of one vector:
+// Params is a whole F32 llama model whose tensors are views of one vector:
 // parameters, or their gradient. An optimiser, a clipping norm or an average
 // over clients works on Flat; a forward pass works on Model.
-type Trainable struct {
-	Model *Model
+type Params struct {
+	Model *llm.Model
 	Flat  []float32 // all tensors in the order of Model.Weights
 }
 
-// NewTrainable returns zeros in the shape of c. Architectures with biases are
+// New returns zeros in the shape of c. Architectures with biases are
 // refused: their gradients are not written.
-func NewTrainable(c Config) (*Trainable, error) {
-	c = c.withDefaults()
+func New(c llm.Config) (*Params, error) {
+	c = c.WithDefaults()
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("new trainable model: %w", err)
 	}
-	if c.Arch != Llama {
-		return nil, fmt.Errorf("new trainable model: architecture %q has no backward pass here, want %q", c.Arch, Llama)
+	if c.Arch != llm.Llama {
+		return nil, fmt.Errorf("new trainable model: architecture %q has no backward pass here, want %q", c.Arch, llm.Llama)
 	}
-	m := &Model{Config: c, Hi: c.Layers, Blocks: make([]Block, c.Layers)}
-	t := &Trainable{m, make([]float32, c.TotalParams())}
+	m := &llm.Model{Config: c, Hi: c.Layers, Blocks: make([]llm.Block, c.Layers)}
+	t := &Params{m, make([]float32, c.TotalParams())}
 	rest := t.Flat
 	for _, w := range m.Weights() {
 		data := rest[: w.N*w.K : w.N*w.K]
@@ -35,18 +54,18 @@ func NewTrainable(c Config) (*Trainable, error) {
 		if w.Vector != nil {
 			*w.Vector = data
 		} else {
-			*w.Matrix = Matrix{Type: quant.F32, N: w.N, K: w.K, F32: data}
+			*w.Matrix = llm.Matrix{Type: quant.F32, N: w.N, K: w.K, F32: data}
 		}
 	}
 	return t, nil
 }
 
-// Trainable returns a copy of a whole model, decoded to F32, to be fine-tuned.
-func (m *Model) Trainable() (*Trainable, error) {
+// From returns a copy of a whole model, decoded to F32, to be fine-tuned.
+func From(m *llm.Model) (*Params, error) {
 	if m.RopeFactors != nil {
 		return nil, fmt.Errorf("make a model trainable: scaled positions have no backward pass here")
 	}
-	t, err := NewTrainable(m.Config)
+	t, err := New(m.Config)
 	if err != nil {
 		return nil, err
 	}
@@ -68,14 +87,22 @@ func (m *Model) Trainable() (*Trainable, error) {
 	return t, nil
 }
 
+// head is the matrix that turns hidden states into logits.
+func head(m *llm.Model) *llm.Matrix {
+	if m.Tied {
+		return &m.Embed
+	}
+	return &m.Head
+}
+
 // Init draws fresh parameters: norms are 1, matrices normal with deviation
 // 1/√K, those that write to the residual stream a further 10·√2L smaller,
 // embedding and head 0.05, so that at first the stream carries the tokens and
 // little else. Note: on look-up drills (one seed) a loss of 0.37 took 400 steps
 // so, and 600 with 1/√2L alone (Radford et al. 2019).
-func (t *Trainable) Init(seed uint64) {
+func (t *Params) Init(seed uint64) {
 	m := t.Model
-	residual := map[*Matrix]bool{}
+	residual := map[*llm.Matrix]bool{}
 	for i := range m.Blocks {
 		residual[&m.Blocks[i].Out], residual[&m.Blocks[i].Down] = true, true
 	}

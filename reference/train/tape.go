@@ -1,6 +1,9 @@
-package llm
+package train
 
-import "meibench/reference/tensor"
+import (
+	"meibench/reference/llm"
+	"meibench/reference/tensor"
+)
 
 // Batch is some sequences end to end, each with the tokens it should predict.
 type Batch struct {
@@ -38,7 +41,7 @@ type layerTape struct {
 
 // tape runs one batch forward and backward on one thread, with its own memory.
 type tape struct {
-	shape  Config
+	shape  llm.Config
 	attn   attention
 	pool   *tensor.Pool
 	rope   tensor.Rope
@@ -58,7 +61,7 @@ type tape struct {
 	sig                []float32 // (T, F)
 }
 
-func newTape(s Config) *tape {
+func newTape(s llm.Config) *tape {
 	t := &tape{shape: s, attn: attention{s.Heads, s.KVHeads, s.HeadDim}, pool: tensor.NewPool(1), layers: make([]layerTape, s.Layers)}
 	t.rope = tensor.Rope{D: s.HeadDim, Base: s.RopeBase, Style: tensor.RopeNorm}
 	t.rope.Reserve(s.Context)
@@ -108,7 +111,7 @@ func (t *tape) reserve(b *Batch) {
 }
 
 // forward runs the batch and leaves logits at the places with a loss.
-func (t *tape) forward(w *Model, b *Batch) {
+func (t *tape) forward(w *llm.Model, b *Batch) {
 	t.reserve(b)
 	s, T := t.shape, len(b.Tokens)
 	first := t.layers[0].x
@@ -126,10 +129,10 @@ func (t *tape) forward(w *Model, b *Batch) {
 	for r, i := range t.rows {
 		copy(t.picked[r*s.Dim:(r+1)*s.Dim], t.norm[i*s.Dim:])
 	}
-	t.pool.MatMul(t.logits, t.picked, w.head().F32, len(t.rows), s.Vocab, s.Dim)
+	t.pool.MatMul(t.logits, t.picked, head(w).F32, len(t.rows), s.Vocab, s.Dim)
 }
 
-func (t *tape) layerForward(l *layerTape, w *Block, next []float32, b *Batch) {
+func (t *tape) layerForward(l *layerTape, w *llm.Block, next []float32, b *Batch) {
 	s, T, p := t.shape, len(b.Tokens), t.pool
 	C, Q, KV, F := s.Dim, s.Heads*s.HeadDim, s.KVHeads*s.HeadDim, s.FFN
 	tensor.RMSNorm(l.norm1, l.x, w.AttnNorm, l.inv1, T, C, s.Eps)
@@ -175,11 +178,11 @@ func (t *tape) loss(b *Batch, scale float32) (sum float64) {
 }
 
 // backward adds the gradient of the loss to grad.
-func (t *tape) backward(grad, w *Model, b *Batch) {
+func (t *tape) backward(grad, w *llm.Model, b *Batch) {
 	s, T := t.shape, len(b.Tokens)
 	R := len(t.rows)
-	t.pool.MatMulGradW(grad.head().F32, t.logits, t.picked, R, s.Vocab, s.Dim)
-	t.pool.MatMulGradX(t.dpicked, t.logits, w.head().F32, R, s.Vocab, s.Dim, false)
+	t.pool.MatMulGradW(head(grad).F32, t.logits, t.picked, R, s.Vocab, s.Dim)
+	t.pool.MatMulGradX(t.dpicked, t.logits, head(w).F32, R, s.Vocab, s.Dim, false)
 	clear(t.dnorm)
 	for r, i := range t.rows {
 		copy(t.dnorm[i*s.Dim:(i+1)*s.Dim], t.dpicked[r*s.Dim:])
@@ -195,7 +198,7 @@ func (t *tape) backward(grad, w *Model, b *Batch) {
 }
 
 // layerBackward turns dx of the layer's output into dx of its input.
-func (t *tape) layerBackward(l *layerTape, g, w *Block, b *Batch) {
+func (t *tape) layerBackward(l *layerTape, g, w *llm.Block, b *Batch) {
 	s, T, p := t.shape, len(b.Tokens), t.pool
 	C, Q, KV, F := s.Dim, s.Heads*s.HeadDim, s.KVHeads*s.HeadDim, s.FFN
 	p.MatMulGradW(g.Down.F32, t.dx, l.inner, T, C, F)

@@ -1,4 +1,4 @@
-package llm
+package train
 
 import (
 	"math"
