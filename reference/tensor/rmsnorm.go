@@ -25,6 +25,29 @@ func RMSNorm(out, x, w, invRMS []float32, T, C int, eps float32) {
 	}
 }
 
+// LayerNorm writes (x - mean) / √(variance + eps) * w + b into out, row by row; out may be x.
+//
+//	out, x: (T, C); w, b: (C); eps > 0
+//
+// Sums in float64, stores float32. Panics if lengths disagree. Source: Ba et al. 2016, eq. 4.
+func LayerNorm(out, x, w, b []float32, T, C int, eps float32) {
+	for t := range T {
+		xt, ot := x[t*C:t*C+C], out[t*C:t*C+C]
+		var mean, variance float64
+		for _, v := range xt {
+			mean += float64(v)
+		}
+		mean /= float64(C)
+		for _, v := range xt {
+			variance += (float64(v) - mean) * (float64(v) - mean)
+		}
+		inv := 1 / math.Sqrt(variance/float64(C)+float64(eps))
+		for c, v := range xt {
+			ot[c] = float32((float64(v)-mean)*inv*float64(w[c]) + float64(b[c]))
+		}
+	}
+}
+
 // rmsNormV0 is the oracle, all in float64.
 func rmsNormV0(x, w []float32, T, C int, eps float32) []float64 {
 	out := make([]float64, T*C)

@@ -14,28 +14,41 @@ const (
 
 // Rope is a table of rotations for positions [0, n), grown on demand.
 //
-// Pair i at position p turns by p / base^(2i/D). Angles are computed in float64, then rounded once.
+// Pair i at position p turns by p / base^(2i/R), where R is the number of channels that turn. Angles are computed in float64, then rounded once.
 // Source: Su et al. 2021 (RoFormer), eq. 15.
 type Rope struct {
 	D       int     // channels per head, even
 	Base    float64 // 10000 unless a model says otherwise
 	Style   RopeStyle
-	Factors []float32 // (D/2) divisors of the angles, as in Llama 3.1; nil is all ones
+	Factors []float32 // (R/2) divisors of the angles, as in Llama 3.1; nil is all ones
+	Rotated int       // R, even: only the first R channels of a head turn; 0 is all of them
+	Scale   float32   // multiplies rotated channels, as YaRN wants; 0 is 1
 
-	cosSin []float32 // (n, D/2, 2)
+	cosSin []float32 // (n, R/2, 2)
+}
+
+// rotated is R, the number of channels that turn.
+func (r *Rope) rotated() int {
+	if r.Rotated > 0 {
+		return r.Rotated
+	}
+	return r.D
 }
 
 // Reserve makes the table cover positions [0, n), so that Apply below n allocates nothing.
 func (r *Rope) Reserve(n int) {
-	half := r.D / 2
+	half, scale := r.rotated()/2, 1.0
+	if r.Scale != 0 {
+		scale = float64(r.Scale)
+	}
 	for p := len(r.cosSin) / max(1, 2*half); p < n; p++ {
 		for i := range half {
-			angle := float64(p) * math.Pow(r.Base, -2*float64(i)/float64(r.D))
+			angle := float64(p) * math.Pow(r.Base, -2*float64(i)/float64(2*half))
 			if r.Factors != nil {
 				angle /= float64(r.Factors[i])
 			}
 			sin, cos := math.Sincos(angle)
-			r.cosSin = append(r.cosSin, float32(cos), float32(sin))
+			r.cosSin = append(r.cosSin, float32(scale*cos), float32(scale*sin))
 		}
 	}
 }
@@ -47,12 +60,12 @@ func (r *Rope) Reserve(n int) {
 // Within 2 ulp of max|pair| of the oracle. Reserve(past+T) first, else the table grows here.
 func (r *Rope) Apply(x []float32, T, H, past int) { r.rotate(x, T, H, past, 1) }
 
-// Unapply rotates backwards: the inverse of Apply, and its gradient.
+// Unapply rotates backwards: the gradient of Apply, and its inverse where Scale is 1.
 func (r *Rope) Unapply(x []float32, T, H, past int) { r.rotate(x, T, H, past, -1) }
 
 func (r *Rope) rotate(x []float32, T, H, past int, sign float32) {
 	r.Reserve(past + T)
-	half := r.D / 2
+	half := r.rotated() / 2
 	step, apart := 2, 1
 	if r.Style == RopeNeox {
 		step, apart = 1, half
