@@ -118,13 +118,14 @@ func Shape(name string, m *llm.Model) *hardware.Model {
 	spec := &hardware.Model{Name: name, Arch: string(c.Arch), Layers: c.Layers, Dim: c.Dim, Heads: c.Heads, KVHeads: c.KVHeads,
 		HeadDim: c.HeadDim, FFN: c.FFN, Vocab: c.Vocab, Tied: c.Tied, KVBytes: 4, BytesPerWeight: 4}
 	var bytes, weights float64
-	for i := range m.Blocks {
-		b := &m.Blocks[i]
-		for _, w := range []*llm.Matrix{&b.Q, &b.K, &b.V, &b.Out, &b.Gate, &b.Up, &b.Down} {
-			bytes += float64(w.Bytes())
+	for _, w := range m.Weights() {
+		if w.Matrix != nil && strings.HasPrefix(w.Name, "blk.") {
+			bytes += float64(w.Matrix.Bytes())
 			weights += float64(w.N) * float64(w.K)
 		}
-		spec.Quant = strings.ToLower(fmt.Sprint(b.Q.Type))
+	}
+	if m.Lo < m.Hi {
+		spec.Quant = strings.ToLower(fmt.Sprint(m.Blocks[m.Lo].Q.Type))
 	}
 	if weights > 0 {
 		spec.BytesPerWeight = bytes / weights

@@ -39,20 +39,26 @@ type Work struct {
 
 	pool    *tensor.Pool
 	ownPool bool
-	rope    tensor.Rope
+	global  tensor.Rope // of layers that see all positions
+	local   tensor.Rope // of layers with a window
 	job     rowJob
 	attn    []tensor.AttnSeq
 
 	// Rows of the call, one per new token of every sequence. The comments give row widths.
-	rows                       int
-	h, norm, tmp               []float32 // C
-	q, att                     []float32 // H·D
-	k, v                       []float32 // G·D
-	gate, up                   []float32 // F
-	logits                     []float32 // V, one row per token that wants them
-	pos                        []int     // position of each row in its sequence
-	layer                      *Block    // the layer that row functions work on
-	normWeight, normIn, normTo []float32 // arguments of the row function normRows
+	rows                 int
+	h, norm, tmp         []float32 // C
+	q, att               []float32 // H·D
+	k, v                 []float32 // G·D
+	gate, up             []float32 // F, or the largest F of an expert
+	logits               []float32 // V, one row per token that wants them
+	pos                  []int     // position of each row in its sequence
+	mix                  mixture
+	width                int // F of the network that activate works on
+	traits               traits
+	layer                *Block       // the layer that row functions work on
+	rope                 *tensor.Rope // that of the layer
+	normIn, normTo       []float32    // arguments of the row function normRows
+	normWeight, normBias []float32
 }
 
 // NewWork makes a workspace with the given number of threads. Close it to end them.
@@ -65,11 +71,9 @@ func (m *Model) NewWork(threads int) *Work {
 // NewWorkOn makes a workspace on a pool that the caller closes. Workspaces of one goroutine may share a pool, as
 // those of a draft model and its target do.
 func (m *Model) NewWorkOn(p *tensor.Pool) *Work {
-	style := tensor.RopeNorm
-	if m.Arch == Qwen2 {
-		style = tensor.RopeNeox
-	}
-	return &Work{Model: m, pool: p, rope: tensor.Rope{D: m.HeadDim, Base: m.RopeBase, Style: style, Factors: m.RopeFactors}}
+	w := &Work{Model: m, pool: p, traits: m.traits()}
+	w.global, w.local = m.ropes()
+	return w
 }
 
 // Close ends the threads that NewWork started.
@@ -190,18 +194,20 @@ func (w *Work) reserve(hi int, seqs []Seq) {
 		}
 		logits += seqs[i].logitRows(hi, m)
 	}
-	w.rope.Reserve(positions)
+	w.global.Reserve(positions)
+	w.local.Reserve(positions)
 	w.pool.ReserveAttention(positions)
 	for _, b := range []struct {
 		buf   *[]float32
 		width int
 	}{
 		{&w.h, m.Dim}, {&w.norm, m.Dim}, {&w.tmp, m.Dim}, {&w.q, m.QDim()}, {&w.att, m.QDim()},
-		{&w.k, m.KVDim()}, {&w.v, m.KVDim()}, {&w.gate, m.FFN}, {&w.up, m.FFN},
+		{&w.k, m.KVDim()}, {&w.v, m.KVDim()}, {&w.gate, m.widestFFN()}, {&w.up, m.widestFFN()},
 	} {
 		grow(b.buf, w.rows*b.width)
 	}
 	grow(&w.logits, logits*m.Vocab)
+	w.mix.reserve(m.Config, w.rows)
 	if cap(w.pos) < w.rows {
 		w.pos = make([]int, w.rows)
 	}
@@ -216,126 +222,4 @@ func grow(buf *[]float32, n int) {
 		*buf = make([]float32, n)
 	}
 	*buf = (*buf)[:n]
-}
-
-// input fills h with embeddings or with the hidden states given, and pos with positions.
-func (w *Work) input(seqs []Seq) {
-	C, row := w.Model.Dim, 0
-	for i := range seqs {
-		s := &seqs[i]
-		if s.IDs == nil {
-			copy(w.h[row*C:], s.Hidden)
-		}
-		for t := range s.tokens(C) {
-			if s.IDs != nil {
-				w.Model.Embed.ReadRow(w.h[row*C:(row+1)*C], int(s.IDs[t]), 0)
-			}
-			w.pos[row] = s.past() + t
-			row++
-		}
-	}
-}
-
-// block runs one layer over h.
-func (w *Work) block(l int, seqs []Seq) {
-	m, n := w.Model, w.rows
-	b := &m.Blocks[l]
-	w.layer = b
-	w.normalise(w.norm, w.h, b.AttnNorm)
-	b.Q.mul(w.pool, w.q, w.norm, n)
-	b.K.mul(w.pool, w.k, w.norm, n)
-	b.V.mul(w.pool, w.v, w.norm, n)
-	w.each(m.QDim(), (*Work).biasAndRotate)
-	row := 0
-	for i := range seqs {
-		s := &seqs[i]
-		T, past := s.tokens(m.Dim), s.past()
-		k, v := s.Cache.Rows(l, 0, past+T)
-		copy(k[past*m.KVDim():], w.k[row*m.KVDim():])
-		copy(v[past*m.KVDim():], w.v[row*m.KVDim():])
-		w.attn[i] = tensor.AttnSeq{Out: w.att[row*m.QDim():], Q: w.q[row*m.QDim():], K: k, V: v, T: T, Past: past}
-		row += T
-	}
-	w.pool.Attention(w.attn, m.Heads, m.KVHeads, m.HeadDim)
-	b.Out.mul(w.pool, w.tmp, w.att, n)
-	tensor.Add(w.h, w.tmp)
-	w.normalise(w.norm, w.h, b.FFNNorm)
-	b.Gate.mul(w.pool, w.gate, w.norm, n)
-	b.Up.mul(w.pool, w.up, w.norm, n)
-	w.each(m.FFN, (*Work).activate)
-	b.Down.mul(w.pool, w.tmp, w.gate, n)
-	tensor.Add(w.h, w.tmp)
-}
-
-// biasAndRotate finishes queries, keys and values of rows [lo, hi).
-func (w *Work) biasAndRotate(lo, hi int) {
-	m, b := w.Model, w.layer
-	Q, KV := m.QDim(), m.KVDim()
-	if b.QB != nil {
-		tensor.AddRow(w.q[lo*Q:hi*Q], b.QB, hi-lo)
-		tensor.AddRow(w.k[lo*KV:hi*KV], b.KB, hi-lo)
-		tensor.AddRow(w.v[lo*KV:hi*KV], b.VB, hi-lo)
-	}
-	for r := lo; r < hi; r++ {
-		w.rope.Apply(w.q[r*Q:(r+1)*Q], 1, m.Heads, w.pos[r])
-		w.rope.Apply(w.k[r*KV:(r+1)*KV], 1, m.KVHeads, w.pos[r])
-	}
-}
-
-// activate writes silu(gate)·up into gate for rows [lo, hi).
-func (w *Work) activate(lo, hi int) {
-	F := w.Model.FFN
-	tensor.SwiGLU(w.gate[lo*F:hi*F], w.gate[lo*F:hi*F], w.up[lo*F:hi*F])
-}
-
-func (w *Work) normalise(to, in, weight []float32) {
-	w.normTo, w.normIn, w.normWeight = to, in, weight
-	w.each(w.Model.Dim, (*Work).normRows)
-}
-
-func (w *Work) normRows(lo, hi int) {
-	C := w.Model.Dim
-	tensor.RMSNorm(w.normTo[lo*C:hi*C], w.normIn[lo*C:hi*C], w.normWeight, nil, hi-lo, C, w.Model.Eps)
-}
-
-// each calls f for shares of the rows, on all threads if there is enough to do. f is a method expression, not a
-// closure, so that nothing is allocated.
-func (w *Work) each(width int, f func(w *Work, lo, hi int)) {
-	if w.rows*width < 1<<14 {
-		f(w, 0, w.rows)
-		return
-	}
-	w.job = rowJob{w, f}
-	w.pool.Do(&w.job)
-}
-
-type rowJob struct {
-	w *Work
-	f func(w *Work, lo, hi int)
-}
-
-// Part is one thread's share of the rows.
-func (j *rowJob) Part(worker, workers int) {
-	if lo, hi := tensor.Share(j.w.rows, worker, workers); lo < hi {
-		j.f(j.w, lo, hi)
-	}
-}
-
-// output hands out hidden states, or gathers the rows that want logits and applies final norm and head to them.
-func (w *Work) output(hi int, seqs []Seq) {
-	m, C, V := w.Model, w.Model.Dim, w.Model.Vocab
-	row, n := 0, 0
-	for i := range seqs {
-		s := &seqs[i]
-		T, want := s.tokens(C), s.logitRows(hi, m)
-		s.Out = w.h[row*C : (row+T)*C]
-		if want > 0 {
-			tensor.RMSNorm(w.norm[n*C:], w.h[(row+T-want)*C:], m.Norm, nil, want, C, m.Eps)
-			s.Out = w.logits[n*V : (n+want)*V]
-		}
-		row, n = row+T, n+want
-	}
-	if n > 0 {
-		m.head().mul(w.pool, w.logits, w.norm, n)
-	}
 }

@@ -15,11 +15,32 @@ import (
 
 // configs are tiny, awkward on purpose (widths that are not multiples of a tile) and cover what the formats allow.
 func configs() map[string]Config {
-	return map[string]Config{
-		"llama":      {Arch: Llama, Layers: 4, Dim: 64, Heads: 4, KVHeads: 2, FFN: 96, Vocab: 70, Context: 256},
-		"llama tied": {Arch: Llama, Layers: 3, Dim: 36, Heads: 3, KVHeads: 3, FFN: 50, Vocab: 41, Context: 256, Tied: true, RopeBase: 500},
-		"qwen2":      {Arch: Qwen2, Layers: 3, Dim: 64, Heads: 4, KVHeads: 1, HeadDim: 24, FFN: 80, Vocab: 67, Context: 256, Eps: 1e-6},
+	list := map[string]Config{
+		"llama":         {Arch: Llama, Layers: 4, Dim: 64, Heads: 4, KVHeads: 2, FFN: 96, Vocab: 70},
+		"llama tied":    {Arch: Llama, Layers: 3, Dim: 36, Heads: 3, KVHeads: 3, FFN: 50, Vocab: 41, Tied: true, RopeBase: 500},
+		"llama window":  {Arch: Llama, Layers: 2, Dim: 32, Heads: 4, KVHeads: 2, FFN: 40, Vocab: 41, Window: 9},
+		"llama linear":  {Arch: Llama, Layers: 2, Dim: 32, Heads: 2, KVHeads: 1, FFN: 40, Vocab: 41, Rope: RopeScaling{Kind: ScaleLinear, Factor: 4}},
+		"llama yarn":    {Arch: Llama, Layers: 2, Dim: 64, Heads: 2, KVHeads: 1, FFN: 40, Vocab: 41, Rope: RopeScaling{Kind: ScaleYaRN, Factor: 8, OrigContext: 64}},
+		"llama experts": {Arch: Llama, Layers: 2, Dim: 48, Heads: 4, KVHeads: 2, FFN: 56, Vocab: 45, Experts: 5, ExpertsUsed: 2},
+		"qwen2":         {Arch: Qwen2, Layers: 3, Dim: 64, Heads: 4, KVHeads: 1, HeadDim: 24, FFN: 80, Vocab: 67, Eps: 1e-6},
+		"qwen2moe": {Arch: Qwen2MoE, Layers: 2, Dim: 40, Heads: 4, KVHeads: 2, HeadDim: 10, FFN: 72, Vocab: 43, Experts: 6, ExpertsUsed: 3,
+			ExpertFFN: 24, SharedFFN: 33},
+		"qwen3":    {Arch: Qwen3, Layers: 3, Dim: 48, Heads: 4, KVHeads: 2, HeadDim: 20, FFN: 72, Vocab: 53, Eps: 1e-6, RopeBase: 1e6, Tied: true},
+		"qwen3moe": {Arch: Qwen3MoE, Layers: 2, Dim: 32, Heads: 4, KVHeads: 2, HeadDim: 12, FFN: 72, Vocab: 43, Experts: 8, ExpertsUsed: 3, ExpertFFN: 20},
+		"gemma":    {Arch: Gemma, Layers: 2, Dim: 32, Heads: 2, KVHeads: 1, HeadDim: 24, FFN: 56, Vocab: 61, Tied: true, Eps: 1e-6},
+		"gemma2": {Arch: Gemma2, Layers: 4, Dim: 36, Heads: 4, KVHeads: 2, HeadDim: 14, FFN: 44, Vocab: 61, Tied: true, Window: 7,
+			AttnSoftcap: 5, FinalSoftcap: 3},
+		"gemma3": {Arch: Gemma3, Layers: 7, Dim: 36, Heads: 4, KVHeads: 1, HeadDim: 14, FFN: 44, Vocab: 61, Tied: true, Window: 6, RopeBase: 1e6,
+			Rope: RopeScaling{Kind: ScaleLinear, Factor: 8}},
+		"phi2":          {Arch: Phi2, Layers: 3, Dim: 40, Heads: 4, KVHeads: 4, FFN: 64, Vocab: 51, RopeDim: 4},
+		"phi3":          {Arch: Phi3, Layers: 3, Dim: 48, Heads: 4, KVHeads: 2, FFN: 64, Vocab: 51, RopeDim: 8, Window: 20},
+		"phi3 longrope": {Arch: Phi3, Layers: 2, Dim: 48, Heads: 4, KVHeads: 4, FFN: 64, Vocab: 51, Rope: RopeScaling{Kind: ScaleLongRoPE, OrigContext: 50, Attention: 1.19}},
 	}
+	for name, c := range list {
+		c.Context = 300
+		list[name] = c
+	}
+	return list
 }
 
 // model makes weights large enough for attention to prefer some positions and biases that matter.
@@ -36,6 +57,11 @@ func model(t testing.TB, c Config) *Model {
 			} else {
 				p.Data[i] += float32(r.NormFloat64() * 0.3)
 			}
+		}
+	}
+	if m.Rope.Kind == ScaleLongRoPE {
+		for i := range m.RopeDim / 2 {
+			m.RopeFactors, m.RopeLong = append(m.RopeFactors, 1+float32(i)/8), append(m.RopeLong, 2+3*float32(i))
 		}
 	}
 	return m
@@ -94,13 +120,13 @@ func requireClose(t *testing.T, want [][]float64, got []float32, rel float64) {
 func TestForwardAgainstOracle(t *testing.T) {
 	eachConfig(t, func(t *testing.T, m *Model) {
 		ids := tokens(70, m.Vocab) // more than one block of attention
-		want := oracle{m}.logits(ids, m.Layers)
+		want := oracle{m: m}.logits(ids, m.Layers)
 		requireClose(t, want, all(t, work(t, m, 1), ids), 1e-4)
-		m.RopeFactors = make([]float32, m.HeadDim/2)
+		m.RopeLong, m.RopeFactors = nil, make([]float32, m.RopeDim/2)
 		for i := range m.RopeFactors {
-			m.RopeFactors[i] = 1 + float32(i)
+			m.RopeFactors[i] = 1.5 + float32(i)
 		}
-		scaled := oracle{m}.logits(ids, m.Layers)
+		scaled := oracle{m: m}.logits(ids, m.Layers)
 		require.NotEqual(t, want, scaled)
 		requireClose(t, scaled, all(t, work(t, m, 1), ids), 1e-4)
 	})
@@ -109,7 +135,7 @@ func TestForwardAgainstOracle(t *testing.T) {
 func TestEveryKernelAndThreadCount(t *testing.T) {
 	m := model(t, configs()["qwen2"])
 	ids := tokens(60, m.Vocab)
-	want := oracle{m}.logits(ids, m.Layers)
+	want := oracle{m: m}.logits(ids, m.Layers)
 	for _, kernel := range tensor.Kernels() {
 		var first []float32
 		for _, threads := range []int{1, 2, 3} {
@@ -170,7 +196,7 @@ func TestEarlyExit(t *testing.T) {
 	ids := tokens(7, m.Vocab)
 	s := []Seq{{IDs: ids, Cache: cache(t, m, 0, 2), Want: AllLogits}}
 	require.NoError(t, work(t, m, 1).Forward(0, 2, s))
-	requireClose(t, oracle{m}.logits(ids, 2), s[0].Out, 1e-4)
+	requireClose(t, oracle{m: m}.logits(ids, 2), s[0].Out, 1e-4)
 }
 
 // TestBatchChunksAndDecode: three ways to cut the same work, one result.
@@ -271,8 +297,8 @@ func TestForwardRefuses(t *testing.T) {
 			require.Zero(t, full.Len())
 		})
 	}
-	_, err := m.NewCache(0, 4, 257)
-	require.ErrorContains(t, err, "context of 256")
+	_, err := m.NewCache(0, 4, 301)
+	require.ErrorContains(t, err, "context of 300")
 	_, err = m.NewCache(2, 5, 1)
 	require.ErrorContains(t, err, "span inside [0, 4)")
 }
@@ -301,7 +327,7 @@ func TestQuantisedWeights(t *testing.T) {
 	m, err := New(Config{Arch: Qwen2, Layers: 2, Dim: 64, Heads: 4, KVHeads: 2, FFN: 96, Vocab: 64, Context: 256}, 42)
 	require.NoError(t, err)
 	ids := tokens(17, m.Vocab)
-	original := oracle{m}.logits(ids, m.Layers)
+	original := oracle{m: m}.logits(ids, m.Layers)
 	for _, tc := range []struct {
 		typ   quant.Type
 		rel   float64 // of the largest logit; roughly 2^-bits of the format times the depth of the model
@@ -314,7 +340,7 @@ func TestQuantisedWeights(t *testing.T) {
 			require.NoError(t, err)
 			got := all(t, work(t, q, 1), ids)
 			require.Equal(t, all(t, work(t, decoded, 2), ids), got, "bit for bit")
-			requireClose(t, oracle{q}.logits(ids, m.Layers), got, 1e-4)
+			requireClose(t, oracle{m: q}.logits(ids, m.Layers), got, 1e-4)
 			requireClose(t, original, got, tc.rel)
 			require.EqualValues(t, 64*64/32*tc.bytes, q.Blocks[0].Q.Bytes())
 			require.NotEqual(t, all(t, work(t, m, 1), ids), got, "the format must matter")
@@ -362,6 +388,15 @@ func TestNewIsReproducible(t *testing.T) {
 		{"architecture", func(c *Config) { c.Arch = "mamba" }, `"mamba" is not supported`},
 		{"heads", func(c *Config) { c.KVHeads = 3 }, "cannot share 3"},
 		{"odd head", func(c *Config) { c.HeadDim = 7 }, "even"},
+		{"rotation wider than a head", func(c *Config) { c.RopeDim = 26 }, "RopeDim is 26, want 2 to 24"},
+		{"negative window", func(c *Config) { c.Window = -1 }, "Window is -1"},
+		{"cap", func(c *Config) { c.AttnSoftcap = float32(math.NaN()) }, "capped at NaN"},
+		{"experts of a dense model", func(c *Config) { c.Experts, c.ExpertsUsed = 4, 2 }, "qwen2 has no mixture"},
+		{"mixture without experts", func(c *Config) { c.Arch = Qwen3MoE }, "qwen3moe is a mixture of experts, but Experts is 0"},
+		{"more experts used than there are", func(c *Config) { c.Arch, c.Experts, c.ExpertsUsed = Llama, 4, 5 }, "uses 5 of 4 experts"},
+		{"too many experts", func(c *Config) { c.Arch, c.Experts, c.ExpertsUsed = Llama, 1<<15, 5 }, "32768 experts in each of 3 layers, want 1 to 65536 in all"},
+		{"scaling", func(c *Config) { c.Rope.Kind = "ntk" }, `scaled by "ntk", want one of "none", "linear", "yarn", "longrope"`},
+		{"scaling factor", func(c *Config) { c.Rope = RopeScaling{Kind: ScaleYaRN, Factor: 0.5} }, "factor of 0.5"},
 		{"no layers", func(c *Config) { c.Layers = 0 }, "Layers is 0"},
 		{"no context", func(c *Config) { c.Context = 0 }, "Context is 0"},
 		{"eps", func(c *Config) { c.Eps = 2 }, "Eps is 2"},
@@ -388,6 +423,11 @@ func TestAccounting(t *testing.T) {
 		}
 		require.Equal(t, total, m.TotalParams(), name)
 		require.EqualValues(t, 4*total, m.WeightBytes(0, m.Layers), name)
+		seen := map[string]bool{}
+		for _, p := range params {
+			require.False(t, seen[p.Name], "%s: two parameters are called %s", name, p.Name)
+			seen[p.Name] = true
+		}
 		split := m.WeightBytes(0, 1) + m.WeightBytes(1, m.Layers)
 		if c.Tied { // both ends need the embedding
 			split -= m.Embed.Bytes()
@@ -399,6 +439,10 @@ func TestAccounting(t *testing.T) {
 	c := Config{Arch: Llama, Layers: 1, Dim: 2, Heads: 1, KVHeads: 1, HeadDim: 2, FFN: 3, Vocab: 5, Context: 9}
 	require.EqualValues(t, 2*3*34+2*12*4, c.FLOPs(0, 1, 3, 2))
 	require.EqualValues(t, 2*3*2*5, c.HeadFLOPs(3))
+	c.Window = 4 // of 3, 4 and 5 positions the last is one too many
+	require.EqualValues(t, 2*3*34+2*11*4, c.FLOPs(0, 1, 3, 2))
+	c.Window, c.Experts, c.ExpertsUsed = 0, 4, 2 // a router of 2·4 and two networks of 3·6 in place of one
+	require.EqualValues(t, 2*3*(34+8+18)+2*12*4, c.FLOPs(0, 1, 3, 2))
 	require.EqualValues(t, 16, c.KVBytesPerToken(0, 1))
 	require.EqualValues(t, 24, c.HiddenBytes(3))
 }

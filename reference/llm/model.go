@@ -14,19 +14,24 @@
 //
 // # A model
 //
-// [Open] and [Read] load GGUF files of architectures llama and qwen2, whole or one span; [New] makes random weights;
-// [Model.Write] writes a file that other engines load. Weights stay in the format of the file and are decoded as they
-// are used; [Model.As] converts. A model in F32 exposes every weight as a float32 slice ([Model.Params]), which is
-// what training changes in place. A Model is read-only during Forward, so many goroutines may share one; a [Work] and
+// [Open] and [Read] load GGUF files of the architectures that [Architectures] lists, whole or one span; [New] makes random
+// weights; [Model.Write] writes a file that other engines load. Weights stay in the format of the file and are decoded
+// as they are used; [Model.As] converts. A model in F32 exposes every weight as a float32 slice ([Model.Params]), which
+// is what training changes in place. A Model is read-only during Forward, so many goroutines may share one; a [Work] and
 // a Cache belong to one goroutine at a time.
 //
-// What it does not do: other architectures, mixtures of experts, YaRN and linear position scaling, sliding windows.
-// Those are refused by name when a file is opened. Tokenizers are package token's.
+// Architectures differ in a handful of traits (which norm, which activation, a window, experts ...), kept in one table;
+// the layer itself is one function that asks the traits.
+//
+// What it does not do: encoders, recurrent layers, latent attention, experts chosen by group or by sigmoid. Those are
+// refused by name when a file is opened, as is a tensor that the architecture has no use for. Tokenizers are package
+// token's.
 package llm
 
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"meibench/internal/rng"
@@ -64,15 +69,34 @@ func (m *Matrix) mul(p *tensor.Pool, out, x []float32, T int) {
 	}
 }
 
-// Block is one transformer layer: x += Wo·attention(norm x), then x += Down·(silu(Gate·norm x) * Up·norm x).
+// Block is one transformer layer: x += Wo·attention(norm x), then x += Down·(silu(Gate·norm x) * Up·norm x). Fields that an
+// architecture does not have are empty; see Config and the table of architectures for what it does with them.
 type Block struct {
-	AttnNorm   []float32 // (C)
-	Q, K, V    Matrix    // (H·D, C), (G·D, C), (G·D, C)
-	QB, KB, VB []float32 // biases (H·D), (G·D), (G·D); nil for llama
-	Out        Matrix    // (C, H·D)
-	FFNNorm    []float32 // (C)
-	Gate, Up   Matrix    // (F, C)
-	Down       Matrix    // (C, F)
+	AttnNorm, AttnNormB []float32 // (C)
+	Q, K, V             Matrix    // (H·D, C), (G·D, C), (G·D, C)
+	QB, KB, VB          []float32 // biases (H·D), (G·D), (G·D)
+	QNorm, KNorm        []float32 // (D)
+	Out                 Matrix    // (C, H·D)
+	OutB                []float32 // (C)
+	PostAttnNorm        []float32 // (C)
+
+	FFNNorm     []float32 // (C)
+	FFN                   // of width F
+	UpB         []float32 // (F)
+	DownB       []float32 // (C)
+	PostFFNNorm []float32 // (C)
+
+	// A mixture has these in place of FFN.
+	Router     Matrix // (Experts, C)
+	Experts    []FFN  // of width ExpertFFN
+	Shared     FFN    // of width SharedFFN
+	SharedGate Matrix // (1, C)
+}
+
+// FFN is one feed-forward network: that of a layer, or one expert of a mixture.
+type FFN struct {
+	Gate, Up Matrix // (F, C)
+	Down     Matrix // (C, F)
 }
 
 // Model is a configuration and the weights of layers [Lo, Hi).
@@ -81,9 +105,11 @@ type Model struct {
 	Lo, Hi      int       // the span that is loaded; embedding only with layer 0, norm and head only with layer L-1
 	Embed       Matrix    // (V, C)
 	Blocks      []Block   // L entries, zero outside the span
-	Norm        []float32 // (C)
+	Norm, NormB []float32 // (C)
 	Head        Matrix    // (V, C); zero if Tied
-	RopeFactors []float32 // (D/2) divisors of the rotation angles, or nil
+	HeadB       []float32 // (V), or nil
+	RopeFactors []float32 // (RopeDim/2) divisors of the rotation angles, or nil
+	RopeLong    []float32 // those used in their place when Context is beyond Rope.OrigContext, or nil
 }
 
 // head is the matrix that turns hidden states into logits.
@@ -92,49 +118,6 @@ func (m *Model) head() *Matrix {
 		return &m.Embed
 	}
 	return &m.Head
-}
-
-// Weight is one tensor of a model, under its GGUF name: a matrix, or a vector (norms and biases).
-type Weight struct {
-	Name   string
-	Matrix *Matrix
-	Vector *[]float32
-	N, K   int // shape; a vector has N = 1
-}
-
-// Weights lists the tensors that the loaded span has, or must have once it is loaded, in file order.
-func (m *Model) Weights() []Weight {
-	c := m.Config
-	var list []Weight
-	matrix := func(name string, w *Matrix, n, k int) { list = append(list, Weight{name + ".weight", w, nil, n, k}) }
-	vector := func(name string, w *[]float32, n int) { list = append(list, Weight{name, nil, w, 1, n}) }
-	if m.Lo == 0 || (c.Tied && m.Hi == c.Layers) {
-		matrix("token_embd", &m.Embed, c.Vocab, c.Dim)
-	}
-	for i := m.Lo; i < m.Hi; i++ {
-		l, blk := &m.Blocks[i], fmt.Sprintf("blk.%d.", i)
-		vector(blk+"attn_norm.weight", &l.AttnNorm, c.Dim)
-		matrix(blk+"attn_q", &l.Q, c.QDim(), c.Dim)
-		matrix(blk+"attn_k", &l.K, c.KVDim(), c.Dim)
-		matrix(blk+"attn_v", &l.V, c.KVDim(), c.Dim)
-		if c.QKVBias() {
-			vector(blk+"attn_q.bias", &l.QB, c.QDim())
-			vector(blk+"attn_k.bias", &l.KB, c.KVDim())
-			vector(blk+"attn_v.bias", &l.VB, c.KVDim())
-		}
-		matrix(blk+"attn_output", &l.Out, c.Dim, c.QDim())
-		vector(blk+"ffn_norm.weight", &l.FFNNorm, c.Dim)
-		matrix(blk+"ffn_gate", &l.Gate, c.FFN, c.Dim)
-		matrix(blk+"ffn_up", &l.Up, c.FFN, c.Dim)
-		matrix(blk+"ffn_down", &l.Down, c.Dim, c.FFN)
-	}
-	if m.Hi == c.Layers {
-		vector("output_norm.weight", &m.Norm, c.Dim)
-		if !c.Tied {
-			matrix("output", &m.Head, c.Vocab, c.Dim)
-		}
-	}
-	return list
 }
 
 // Param is one tensor of an F32 model: writing to Data changes the model.
@@ -149,14 +132,14 @@ type Param struct {
 func (m *Model) Params() ([]Param, error) {
 	var list []Param
 	for _, w := range m.Weights() {
-		p := Param{w.Name, w.N, w.K, nil}
+		p := Param{w.Label(), w.N, w.K, nil}
 		switch {
 		case w.Vector != nil:
 			p.Data = *w.Vector
 		case w.Matrix.F32 != nil:
 			p.Data = w.Matrix.F32
 		default:
-			return nil, fmt.Errorf("list parameters: %s is %v, want F32: convert the model with As(quant.F32)", w.Name, w.Matrix.Type)
+			return nil, fmt.Errorf("list parameters: %s is %v, want F32: convert the model with As(quant.F32)", w.Label(), w.Matrix.Type)
 		}
 		list = append(list, p)
 	}
@@ -166,7 +149,8 @@ func (m *Model) Params() ([]Param, error) {
 // WeightBytes is the resident size of layers [lo, hi), plus embedding, norm and head where they are loaded and the
 // span touches them.
 func (m *Model) WeightBytes(lo, hi int) units.Bytes {
-	part := Model{Config: m.Config, Lo: lo, Hi: hi, Embed: m.Embed, Blocks: m.Blocks, Norm: m.Norm, Head: m.Head}
+	part := *m
+	part.Lo, part.Hi = lo, hi
 	var n units.Bytes
 	for _, w := range part.Weights() {
 		if w.Vector != nil {
@@ -198,12 +182,10 @@ func New(c Config, seed uint64) (*Model, error) {
 			continue
 		}
 		deviation := 0.02
-		for i := m.Lo; i < m.Hi; i++ {
-			if w.Matrix == &m.Blocks[i].Out || w.Matrix == &m.Blocks[i].Down {
-				deviation = 0.02 / math.Sqrt(float64(2*c.Layers))
-			}
+		if strings.Contains(w.Name, "attn_output") || strings.Contains(w.Name, "ffn_down") {
+			deviation = 0.02 / math.Sqrt(float64(2*c.Layers))
 		}
-		r := rng.Stream(seed, "llm.New", w.Name)
+		r := rng.Stream(seed, "llm.New", w.Label())
 		for i := range data {
 			data[i] = float32(deviation * rng.Normal(r))
 		}
@@ -212,20 +194,24 @@ func New(c Config, seed uint64) (*Model, error) {
 	return m, nil
 }
 
-// As returns a copy with every matrix in type t; vectors are copied as they are. It fails if rows are not a whole
+// As returns a copy with every matrix in type t; vectors are copied as they are, and routers of experts are F32. It fails if rows are not a whole
 // number of blocks of t, or if a weight is out of range.
 func (m *Model) As(t quant.Type) (*Model, error) {
 	out := &Model{Config: m.Config, Lo: m.Lo, Hi: m.Hi, Blocks: make([]Block, len(m.Blocks))}
-	out.RopeFactors = append([]float32(nil), m.RopeFactors...)
+	out.RopeFactors, out.RopeLong = slices.Clone(m.RopeFactors), slices.Clone(m.RopeLong)
 	from := m.Weights()
 	for i, w := range out.Weights() {
 		if w.Vector != nil {
 			*w.Vector = append([]float32(nil), *from[i].Vector...)
 			continue
 		}
-		converted, err := from[i].Matrix.as(t)
+		to := t
+		if w.routes() {
+			to = quant.F32
+		}
+		converted, err := from[i].Matrix.as(to)
 		if err != nil {
-			return nil, fmt.Errorf("convert %s to %v: %w", w.Name, t, err)
+			return nil, fmt.Errorf("convert %s to %v: %w", w.Label(), t, err)
 		}
 		*w.Matrix = converted
 	}

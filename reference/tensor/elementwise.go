@@ -10,6 +10,21 @@ func Add(out, x []float32) {
 	}
 }
 
+// AddScaled adds scale·x to out, element by element. Products are rounded before they are added. Panics if x is longer.
+func AddScaled(out, x []float32, scale float32) {
+	out = out[:len(x)]
+	for i, v := range x {
+		out[i] += float32(v * scale)
+	}
+}
+
+// Scale multiplies every element by c.
+func Scale(x []float32, c float32) {
+	for i := range x {
+		x[i] *= c
+	}
+}
+
 // AddRow adds one row to each of T rows: a bias.
 //
 //	out: (T, C), row: (C)

@@ -42,8 +42,9 @@ func New(c llm.Config) (*Params, error) {
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("new trainable model: %w", err)
 	}
-	if c.Arch != llm.Llama {
-		return nil, fmt.Errorf("new trainable model: architecture %q has no backward pass here, want %q", c.Arch, llm.Llama)
+	if c.Arch != llm.Llama || !c.Plain() {
+		return nil, fmt.Errorf("new trainable model: architecture %q has no backward pass here, want %q without windows, caps, experts or scaled positions",
+			c.Arch, llm.Llama)
 	}
 	m := &llm.Model{Config: c, Hi: c.Layers, Blocks: make([]llm.Block, c.Layers)}
 	t := &Params{m, make([]float32, c.TotalParams())}

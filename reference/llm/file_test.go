@@ -30,7 +30,7 @@ func load(raw []byte, o ReadOptions) (*Model, error) {
 
 func TestWriteReadSameLogits(t *testing.T) {
 	eachConfig(t, func(t *testing.T, m *Model) {
-		m.RopeFactors = slices.Repeat([]float32{1.5}, m.HeadDim/2)
+		m.RopeFactors = slices.Repeat([]float32{1.5}, m.RopeDim/2)
 		raw := write(t, m, gguf.KV{Key: "general.name", Value: "tiny"})
 		got, err := load(raw, ReadOptions{})
 		require.NoError(t, err)
@@ -146,18 +146,22 @@ func TestReadRefuses(t *testing.T) {
 		change func(*[]gguf.KV, *[]gguf.TensorData)
 		want   string
 	}{
-		{"architecture", set("general.architecture", "mamba"), `"mamba" is not supported, want "llama" or "qwen2"`},
+		{"architecture", set("general.architecture", "mamba"), `"mamba" is not supported, want one of gemma, gemma2, gemma3, llama, phi2`},
 		{"no architecture", set("general.architecture", nil), "general.architecture"},
 		{"architecture of another type", set("general.architecture", uint32(3)), "want string"},
 		{"no layer count", set("llama.block_count", nil), "llama.block_count"},
 		{"more layers than tensors", set("llama.block_count", uint32(5)), "blk.4."},
 		{"absurd layer count", set("llama.block_count", uint64(1<<40)), "not a plausible size"},
-		{"large layer count", set("llama.block_count", uint32(1<<12+1)), "Layers is"},
+		{"large layer count", set("llama.block_count", uint32(1<<12+1)), "4097, but the file has 39 tensors in all"},
 		{"zero heads", set("llama.attention.head_count", uint32(0)), "Heads is 0"},
-		{"experts", set("llama.expert_count", uint32(8)), "8 experts"},
-		{"partial rotation", set("llama.rope.dimension_count", uint32(8)), "rotates 8 of 16"},
+		{"experts without their number in use", set("llama.expert_count", uint32(8)), "llama.expert_used_count"},
+		{"rotation of nothing", set("llama.rope.dimension_count", uint32(0)), "a model without rotation"},
+		{"rotation wider than a head", set("llama.rope.dimension_count", uint32(18)), "RopeDim is 18, want 2 to 16"},
+		{"a bias that llama has not", func(_ *[]gguf.KV, tensors *[]gguf.TensorData) {
+			*tensors = append(*tensors, gguf.TensorData{Name: "blk.0.attn_q.bias", Type: quant.F32, Dims: []int{64}, Data: gguf.Bytes(make([]byte, 256))})
+		}, `"blk.0.attn_q.bias", which llama does not use here`},
 		{"uneven values", set("llama.attention.value_length", uint32(8)), "8 value channels"},
-		{"position scaling", set("llama.rope.scaling.type", "yarn"), `by "yarn"`},
+		{"position scaling", set("llama.rope.scaling.type", "ntk"), `by "ntk"`},
 		{"width", set("llama.embedding_length", uint32(65)), "shape is"},
 		{"no epsilon", set("llama.attention.layer_norm_rms_epsilon", nil), "epsilon"},
 		{"weight type", change("blk.1.attn_q.weight", func(t *gguf.TensorData) {

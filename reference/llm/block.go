@@ -1,0 +1,208 @@
+package llm
+
+import (
+	"math"
+
+	"meibench/reference/tensor"
+)
+
+// input fills h with embeddings or with the hidden states given, and pos with positions.
+func (w *Work) input(seqs []Seq) {
+	C, row := w.Model.Dim, 0
+	for i := range seqs {
+		s := &seqs[i]
+		if s.IDs == nil {
+			copy(w.h[row*C:], s.Hidden)
+		}
+		for t := range s.tokens(C) {
+			if s.IDs != nil {
+				h := w.h[row*C : (row+1)*C]
+				w.Model.Embed.ReadRow(h, int(s.IDs[t]), 0)
+				if w.traits.embedScale {
+					tensor.Scale(h, float32(math.Sqrt(float64(C))))
+				}
+			}
+			w.pos[row] = s.past() + t
+			row++
+		}
+	}
+}
+
+// block runs one layer over h.
+func (w *Work) block(l int, seqs []Seq) {
+	m, b := w.Model, &w.Model.Blocks[l]
+	w.layer, w.rope = b, &w.global
+	if m.windowOf(l) > 0 {
+		w.rope = &w.local
+	}
+	w.normalise(w.norm, w.h, b.AttnNorm, b.AttnNormB)
+	w.attention(l, seqs)
+	w.join(b.PostAttnNorm)
+	if !w.traits.parallel {
+		w.normalise(w.norm, w.h, b.FFNNorm, nil)
+	}
+	if m.Experts > 0 {
+		w.mixture()
+	} else {
+		w.feedForward(&b.FFN, w.tmp, w.norm, w.rows)
+	}
+	w.join(b.PostFFNNorm)
+}
+
+// join adds tmp, normalised if the architecture says so, to the residual stream.
+func (w *Work) join(norm []float32) {
+	if w.traits.postNorms {
+		w.normalise(w.tmp, w.tmp, norm, nil)
+	}
+	tensor.Add(w.h, w.tmp)
+}
+
+// attention turns norm into tmp and appends keys and values to the caches.
+func (w *Work) attention(l int, seqs []Seq) {
+	m, b, n := w.Model, w.layer, w.rows
+	b.Q.mul(w.pool, w.q, w.norm, n)
+	b.K.mul(w.pool, w.k, w.norm, n)
+	b.V.mul(w.pool, w.v, w.norm, n)
+	w.each(n, m.QDim(), (*Work).finishQKV)
+	row := 0
+	for i := range seqs {
+		s := &seqs[i]
+		T, past := s.tokens(m.Dim), s.past()
+		k, v := s.Cache.Rows(l, 0, past+T)
+		copy(k[past*m.KVDim():], w.k[row*m.KVDim():])
+		copy(v[past*m.KVDim():], w.v[row*m.KVDim():])
+		w.attn[i] = tensor.AttnSeq{Out: w.att[row*m.QDim():], Q: w.q[row*m.QDim():], K: k, V: v, T: T, Past: past,
+			Window: m.windowOf(l), Scale: m.attentionScale(), Softcap: m.AttnSoftcap}
+		row += T
+	}
+	w.pool.Attention(w.attn, m.Heads, m.KVHeads, m.HeadDim)
+	b.Out.mul(w.pool, w.tmp, w.att, n)
+	if b.OutB != nil {
+		tensor.AddRow(w.tmp, b.OutB, n)
+	}
+}
+
+// finishQKV adds biases to queries, keys and values of rows [lo, hi), normalises heads and rotates them.
+func (w *Work) finishQKV(lo, hi int) {
+	m, b := w.Model, w.layer
+	Q, KV, D := m.QDim(), m.KVDim(), m.HeadDim
+	q, k := w.q[lo*Q:hi*Q], w.k[lo*KV:hi*KV]
+	if b.QB != nil {
+		tensor.AddRow(q, b.QB, hi-lo)
+		tensor.AddRow(k, b.KB, hi-lo)
+		tensor.AddRow(w.v[lo*KV:hi*KV], b.VB, hi-lo)
+	}
+	if b.QNorm != nil {
+		tensor.RMSNorm(q, q, b.QNorm, nil, (hi-lo)*m.Heads, D, m.Eps)
+		tensor.RMSNorm(k, k, b.KNorm, nil, (hi-lo)*m.KVHeads, D, m.Eps)
+	}
+	for r := lo; r < hi; r++ {
+		w.rope.Apply(w.q[r*Q:(r+1)*Q], 1, m.Heads, w.pos[r])
+		w.rope.Apply(w.k[r*KV:(r+1)*KV], 1, m.KVHeads, w.pos[r])
+	}
+}
+
+// feedForward runs one feed-forward network on T rows of x. out, x: (T, C)
+func (w *Work) feedForward(f *FFN, out, x []float32, T int) {
+	b := w.layer
+	w.width = f.Up.N
+	f.Up.mul(w.pool, w.up, x, T)
+	if b.UpB != nil {
+		tensor.AddRow(w.up, b.UpB, T)
+	}
+	if w.traits.feed != plainGELU {
+		f.Gate.mul(w.pool, w.gate, x, T)
+	}
+	w.each(T, w.width, (*Work).activate)
+	f.Down.mul(w.pool, out, w.gate, T)
+	if b.DownB != nil {
+		tensor.AddRow(out, b.DownB, T)
+	}
+}
+
+// activate writes the activation of rows [lo, hi) into gate.
+func (w *Work) activate(lo, hi int) {
+	F := w.width
+	gate, up := w.gate[lo*F:hi*F], w.up[lo*F:hi*F]
+	switch w.traits.feed {
+	case gatedSiLU:
+		tensor.SwiGLU(gate, gate, up)
+	case gatedGELU:
+		tensor.GeGLU(gate, gate, up)
+	case plainGELU:
+		tensor.GeGLU(gate, up, nil)
+	}
+}
+
+func (w *Work) normalise(to, in, weight, bias []float32) {
+	w.normTo, w.normIn, w.normWeight, w.normBias = to, in, weight, bias
+	w.each(w.rows, w.Model.Dim, (*Work).normRows)
+}
+
+func (w *Work) normRows(lo, hi int) {
+	C := w.Model.Dim
+	w.normRowsOf(w.normTo[lo*C:hi*C], w.normIn[lo*C:hi*C], w.normWeight, w.normBias, hi-lo)
+}
+
+func (w *Work) normRowsOf(to, in, weight, bias []float32, T int) {
+	if w.traits.layerNorm {
+		tensor.LayerNorm(to, in, weight, bias, T, w.Model.Dim, w.Model.Eps)
+	} else {
+		tensor.RMSNorm(to, in, weight, nil, T, w.Model.Dim, w.Model.Eps)
+	}
+}
+
+// finishLogits adds the bias of the head and caps the logits of rows [lo, hi).
+func (w *Work) finishLogits(lo, hi int) {
+	m, V := w.Model, w.Model.Vocab
+	if m.HeadB != nil {
+		tensor.AddRow(w.logits[lo*V:hi*V], m.HeadB, hi-lo)
+	}
+	if m.FinalSoftcap > 0 {
+		tensor.Softcap(w.logits[lo*V:hi*V], m.FinalSoftcap)
+	}
+}
+
+// each calls f for shares of n rows, on all threads if there is enough to do. f is a method expression, not a closure,
+// so that nothing is allocated.
+func (w *Work) each(n, width int, f func(w *Work, lo, hi int)) {
+	if n*width < 1<<14 {
+		f(w, 0, n)
+		return
+	}
+	w.job = rowJob{w, n, f}
+	w.pool.Do(&w.job)
+}
+
+type rowJob struct {
+	w *Work
+	n int
+	f func(w *Work, lo, hi int)
+}
+
+// Part is one thread's share of the rows.
+func (j *rowJob) Part(worker, workers int) {
+	if lo, hi := tensor.Share(j.n, worker, workers); lo < hi {
+		j.f(j.w, lo, hi)
+	}
+}
+
+// output hands out hidden states, or gathers the rows that want logits and applies final norm and head to them.
+func (w *Work) output(hi int, seqs []Seq) {
+	m, C, V := w.Model, w.Model.Dim, w.Model.Vocab
+	row, n := 0, 0
+	for i := range seqs {
+		s := &seqs[i]
+		T, want := s.tokens(C), s.logitRows(hi, m)
+		s.Out = w.h[row*C : (row+T)*C]
+		if want > 0 {
+			w.normRowsOf(w.norm[n*C:], w.h[(row+T-want)*C:], m.Norm, m.NormB, want)
+			s.Out = w.logits[n*V : (n+want)*V]
+		}
+		row, n = row+T, n+want
+	}
+	if n > 0 {
+		m.head().mul(w.pool, w.logits, w.norm, n)
+		w.each(n, V, (*Work).finishLogits)
+	}
+}

@@ -1,0 +1,203 @@
+package llm
+
+import (
+	"fmt"
+	"strings"
+)
+
+// gateOfShared is a matrix of one row that files store as a vector.
+const gateOfShared = "ffn_gate_inp_shexp.weight"
+
+// Weight is a tensor of a model under its GGUF name, or part of one: neighbours of the same name are the rows of one
+// tensor, top to bottom. It is a matrix, or a vector (norms and biases).
+type Weight struct {
+	Name   string
+	Matrix *Matrix
+	Vector *[]float32
+	N, K   int  // shape; a vector has N = 1
+	Part   int  // 0, 1, 2 ... among the parts of one tensor
+	Expert bool // parts are the slices of a tensor of three dimensions
+}
+
+// Label is the name, and the part if it is not the first: unlike Name it is unique in a model.
+func (w Weight) Label() string {
+	if w.Part == 0 {
+		return w.Name
+	}
+	return fmt.Sprintf("%s[%d]", w.Name, w.Part)
+}
+
+// weightList collects weights in file order.
+type weightList struct {
+	list  []Weight
+	block string // prefix of the layer
+}
+
+func (l *weightList) add(w Weight) {
+	w.Name = l.block + w.Name
+	if n := len(l.list); n > 0 && l.list[n-1].Name == w.Name {
+		w.Part = l.list[n-1].Part + 1
+	}
+	l.list = append(l.list, w)
+}
+
+func (l *weightList) matrix(name string, w *Matrix, n, k int) {
+	l.add(Weight{Name: name + ".weight", Matrix: w, N: n, K: k})
+}
+
+func (l *weightList) vector(name string, w *[]float32, n int) {
+	l.add(Weight{Name: name, Vector: w, N: 1, K: n})
+}
+
+// norm is a weight and, for LayerNorm, a bias.
+func (l *weightList) norm(name string, c Config, w, bias *[]float32) {
+	l.vector(name+".weight", w, c.Dim)
+	if c.traits().layerNorm {
+		l.vector(name+".bias", bias, c.Dim)
+	}
+}
+
+// Weights lists the tensors that the loaded span has, or must have once it is loaded, in file order.
+func (m *Model) Weights() []Weight {
+	c := m.Config.WithDefaults()
+	var l weightList
+	if m.Lo == 0 || (c.Tied && m.Hi == c.Layers) {
+		l.matrix("token_embd", &m.Embed, c.Vocab, c.Dim)
+	}
+	for i := m.Lo; i < m.Hi; i++ {
+		l.block = fmt.Sprintf("blk.%d.", i)
+		l.attention(c, &m.Blocks[i])
+		l.feedForward(c, &m.Blocks[i])
+	}
+	l.block = ""
+	if m.Hi == c.Layers {
+		l.norm("output_norm", c, &m.Norm, &m.NormB)
+		if !c.Tied {
+			l.matrix("output", &m.Head, c.Vocab, c.Dim)
+		}
+		if c.traits().layerNorm {
+			l.vector("output.bias", &m.HeadB, c.Vocab)
+		}
+	}
+	return l.list
+}
+
+func (l *weightList) attention(c Config, b *Block) {
+	t := c.traits()
+	q, k, v := "attn_q", "attn_k", "attn_v"
+	if t.fused {
+		q, k, v = "attn_qkv", "attn_qkv", "attn_qkv"
+	}
+	l.norm("attn_norm", c, &b.AttnNorm, &b.AttnNormB)
+	l.matrix(q, &b.Q, c.QDim(), c.Dim)
+	l.matrix(k, &b.K, c.KVDim(), c.Dim)
+	l.matrix(v, &b.V, c.KVDim(), c.Dim)
+	if t.qkvBias {
+		l.vector(q+".bias", &b.QB, c.QDim())
+		l.vector(k+".bias", &b.KB, c.KVDim())
+		l.vector(v+".bias", &b.VB, c.KVDim())
+	}
+	if t.qkNorm {
+		l.vector("attn_q_norm.weight", &b.QNorm, c.HeadDim)
+		l.vector("attn_k_norm.weight", &b.KNorm, c.HeadDim)
+	}
+	l.matrix("attn_output", &b.Out, c.Dim, c.QDim())
+	if t.layerNorm {
+		l.vector("attn_output.bias", &b.OutB, c.Dim)
+	}
+	if t.postNorms {
+		l.vector("post_attention_norm.weight", &b.PostAttnNorm, c.Dim)
+	}
+}
+
+func (l *weightList) feedForward(c Config, b *Block) {
+	t := c.traits()
+	if !t.parallel {
+		l.vector("ffn_norm.weight", &b.FFNNorm, c.Dim)
+	}
+	switch {
+	case c.Experts > 0:
+		l.experts(c, b)
+	case t.feed == plainGELU:
+		l.matrix("ffn_up", &b.Up, c.FFN, c.Dim)
+		l.vector("ffn_up.bias", &b.UpB, c.FFN)
+		l.matrix("ffn_down", &b.Down, c.Dim, c.FFN)
+		l.vector("ffn_down.bias", &b.DownB, c.Dim)
+	default:
+		gate := "ffn_gate"
+		if t.fused {
+			gate = "ffn_up"
+		}
+		l.matrix(gate, &b.Gate, c.FFN, c.Dim)
+		l.matrix("ffn_up", &b.Up, c.FFN, c.Dim)
+		l.matrix("ffn_down", &b.Down, c.Dim, c.FFN)
+	}
+	if t.postNorms {
+		l.vector("post_ffw_norm.weight", &b.PostFFNNorm, c.Dim)
+	}
+}
+
+func (l *weightList) experts(c Config, b *Block) {
+	if len(b.Experts) != c.Experts {
+		b.Experts = make([]FFN, c.Experts)
+	}
+	l.matrix("ffn_gate_inp", &b.Router, c.Experts, c.Dim)
+	for _, part := range []struct {
+		name   string
+		matrix func(*FFN) *Matrix
+		n, k   int
+	}{
+		{"ffn_gate_exps.weight", func(e *FFN) *Matrix { return &e.Gate }, c.ExpertFFN, c.Dim},
+		{"ffn_up_exps.weight", func(e *FFN) *Matrix { return &e.Up }, c.ExpertFFN, c.Dim},
+		{"ffn_down_exps.weight", func(e *FFN) *Matrix { return &e.Down }, c.Dim, c.ExpertFFN},
+	} {
+		for i := range b.Experts {
+			l.add(Weight{Name: part.name, Matrix: part.matrix(&b.Experts[i]), N: part.n, K: part.k, Expert: true})
+		}
+	}
+	if c.SharedFFN > 0 {
+		l.matrix("ffn_gate_inp_shexp", &b.SharedGate, 1, c.Dim)
+		l.matrix("ffn_gate_shexp", &b.Shared.Gate, c.SharedFFN, c.Dim)
+		l.matrix("ffn_up_shexp", &b.Shared.Up, c.SharedFFN, c.Dim)
+		l.matrix("ffn_down_shexp", &b.Shared.Down, c.Dim, c.SharedFFN)
+	}
+}
+
+// routes reports whether the matrix decides which experts a token meets. Such matrices are small and stay in F32: an error
+// there is not noise but another expert.
+func (w Weight) routes() bool { return strings.Contains(w.Name, "ffn_gate_inp") }
+
+// tensors groups weights into the tensors that they are parts of.
+func tensors(list []Weight) [][]Weight {
+	var groups [][]Weight
+	for from := 0; from < len(list); {
+		to := from + 1
+		for to < len(list) && list[to].Part > 0 {
+			to++
+		}
+		groups = append(groups, list[from:to])
+		from = to
+	}
+	return groups
+}
+
+// shape is a tensor's dimensions in a file, innermost first.
+func shape(parts []Weight) []int {
+	first, rows := parts[0], 0
+	for _, w := range parts {
+		rows += w.N
+	}
+	switch {
+	case first.Vector != nil:
+		k := 0
+		for _, w := range parts {
+			k += w.K
+		}
+		return []int{k}
+	case first.Expert:
+		return []int{first.K, first.N, len(parts)}
+	case strings.HasSuffix(first.Name, gateOfShared):
+		return []int{first.K}
+	}
+	return []int{first.K, rows}
+}
