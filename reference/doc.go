@@ -4,7 +4,7 @@
 // It has no code of its own. Its sub-packages depend on the standard library and x/sys/cpu only:
 //
 //	reference/tensor   one operation per file: matrix product, RMSNorm, RoPE, softmax, attention
-//	reference/quant    number formats of weights: F16, BF16, Q8_0, Q4_0
+//	reference/quant    number formats of weights: F32, F16, BF16, the Q, K and IQ4 blocks, MXFP4
 //	reference/gguf     the GGUF file format, read and written
 //	reference/llm      a decoder-only transformer over all of these, runnable layer span by layer span
 //

@@ -130,7 +130,7 @@ func checkTensor(f *gguf.File, parts []Weight) (gguf.Tensor, error) {
 		return t, fmt.Errorf("shape is %v, want %v by the metadata", t.Dims, want)
 	}
 	if !t.Type.CanDecode() {
-		return t, fmt.Errorf("weights are %v, want one of %v: requantise the model", t.Type, quant.Supported())
+		return t, fmt.Errorf("weights are %v, want one of %v: requantise the model", t.Type, quant.Decodable())
 	}
 	return t, nil
 }

@@ -1,12 +1,19 @@
 package quant
 
-import "math"
+import (
+	"encoding/binary"
+	"math"
+)
 
 // F16ToF32 converts an IEEE 754 half, exactly, including subnormals, infinities and NaN.
 func F16ToF32(h uint16) float32 {
 	sign := uint32(h&0x8000) << 16
 	if h&0x7c00 == 0x7c00 { // infinity or NaN
-		return math.Float32frombits(sign | 0x7f800000 | uint32(h&0x3ff)<<13)
+		f := sign | 0x7f800000 | uint32(h&0x3ff)<<13
+		if h&0x3ff != 0 {
+			f |= 0x400000 // a quiet NaN, as the processor's own conversion makes it
+		}
+		return math.Float32frombits(f)
 	}
 	// Shifted into place the exponent is 112 too small, and a product with 2^112 corrects it. It is exact, and
 	// subnormal halves become subnormal floats of the same digits first, so they need no case of their own.
@@ -40,4 +47,50 @@ func F32ToBF16(f float32) uint16 {
 		return uint16(b>>16) | 0x40
 	}
 	return uint16((b + 0x7fff + b>>16&1) >> 16)
+}
+
+func decodeF32(dst []float32, src []byte) {
+	for i := range dst {
+		dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
+	}
+}
+
+func encodeF32(dst []byte, src []float32) {
+	for i, v := range src {
+		binary.LittleEndian.PutUint32(dst[4*i:], math.Float32bits(v))
+	}
+}
+
+func decodeF16(dst []float32, src []byte) {
+	for i := range dst {
+		dst[i] = F16ToF32(binary.LittleEndian.Uint16(src[2*i:]))
+	}
+}
+
+func encodeF16(dst []byte, src []float32) {
+	for i, v := range src {
+		binary.LittleEndian.PutUint16(dst[2*i:], F32ToF16(v))
+	}
+}
+
+func decodeBF16(dst []float32, src []byte) {
+	for i := range dst {
+		dst[i] = BF16ToF32(binary.LittleEndian.Uint16(src[2*i:]))
+	}
+}
+
+func encodeBF16(dst []byte, src []float32) {
+	for i, v := range src {
+		binary.LittleEndian.PutUint16(dst[2*i:], F32ToBF16(v))
+	}
+}
+
+// half reads a 16-bit scale.
+func half(src []byte) float32 { return F16ToF32(binary.LittleEndian.Uint16(src)) }
+
+// putHalf stores a number as a half and returns what it became.
+func putHalf(dst []byte, v float32) float32 {
+	h := F32ToF16(v)
+	binary.LittleEndian.PutUint16(dst, h)
+	return F16ToF32(h)
 }
