@@ -3,17 +3,17 @@
 //
 // The one idea: trust nothing, load nothing. [Read] checks every length against the bytes that are left before it
 // allocates, so a hostile file of n bytes costs memory in proportion to n and never a panic; tensor data stays in
-// the file until [File.ReadTensor] asks for it, so a node of a split model reads only its own layers.
+// the file until [File.View] or [File.ReadTensor] asks for it, so a node of a split model reads only its own layers.
 //
-// It reads versions 2 and 3, little endian, and writes version 3. What it does not do: decode weights (package
-// quant), interpret keys (package llm), memory-map, or read shards that are spread over several files.
+// [Open] maps a file on disk, or the several files that a large model comes in; [Read] takes any reader, such as an
+// embedded file. It reads versions 2 and 3, little endian, and writes version 3. What it does not do: decode weights
+// (package quant) or interpret keys (package llm).
 // Source: docs/gguf.md of ggml.
 package gguf
 
 import (
 	"errors"
 	"fmt"
-	"io"
 
 	"meibench/reference/quant"
 )
@@ -61,6 +61,7 @@ type Tensor struct {
 	Dims   []int
 	Offset int64 // from the start of the file
 	Bytes  int64
+	Part   int // which file of a model that is split over several, from 0
 }
 
 // Elements is the number of weights.
@@ -79,7 +80,7 @@ type File struct {
 	KV        []KV     // in file order, keys are unique
 	Tensors   []Tensor // in file order, names are unique
 
-	r       io.ReaderAt
+	parts   []part
 	keys    map[string]int
 	tensors map[string]int
 }
@@ -166,15 +167,4 @@ func (f *File) Tensor(name string) (Tensor, error) {
 		return Tensor{}, fmt.Errorf("gguf: tensor %q: %w", name, ErrMissing)
 	}
 	return f.Tensors[i], nil
-}
-
-// ReadTensor reads the encoded data of a tensor of this file into dst, of exactly t.Bytes bytes.
-func (f *File) ReadTensor(dst []byte, t Tensor) error {
-	if int64(len(dst)) != t.Bytes {
-		return fmt.Errorf("gguf: read tensor %q: %d bytes wanted, buffer has %d", t.Name, t.Bytes, len(dst))
-	}
-	if n, err := f.r.ReadAt(dst, t.Offset); n < len(dst) {
-		return fmt.Errorf("gguf: read tensor %q: %d bytes at offset %d: %w", t.Name, t.Bytes, t.Offset, err)
-	}
-	return nil
 }

@@ -30,8 +30,8 @@ func everyType() []KV {
 
 func twoTensors() []TensorData {
 	return []TensorData{
-		{"w", quant.Q8_0, []int{64, 3}, Bytes(bytes.Repeat([]byte{7}, 2*34*3))},
-		{"b", quant.F32, []int{5}, Bytes(bytes.Repeat([]byte{9}, 20))},
+		{Name: "w", Type: quant.Q8_0, Dims: []int{64, 3}, Data: Bytes(bytes.Repeat([]byte{7}, 2*34*3))},
+		{Name: "b", Type: quant.F32, Dims: []int{5}, Data: Bytes(bytes.Repeat([]byte{9}, 20))},
 	}
 }
 
@@ -97,7 +97,7 @@ func TestByHand(t *testing.T) {
 	f, err := read(b)
 	require.NoError(t, err)
 	require.Equal(t, []KV{{"k", uint32(42)}}, f.KV)
-	require.Equal(t, []Tensor{{"t", quant.F32, []int{2, 3}, int64(start), 24}}, f.Tensors)
+	require.Equal(t, []Tensor{{Name: "t", Type: quant.F32, Dims: []int{2, 3}, Offset: int64(start), Bytes: 24}}, f.Tensors)
 
 	b[4] = 2
 	_, err = read(b)
@@ -233,11 +233,11 @@ func TestWriteRefuses(t *testing.T) {
 		{"mixed nesting", []KV{{"k", []any{[]int32{1}, uint8(2)}}}, nil, "element 1"},
 		{"bad alignment", []KV{{"general.alignment", uint32(12)}}, nil, "power of two"},
 		{"same tensor", nil, []TensorData{w, w}, "unique"},
-		{"no dimensions", nil, []TensorData{{"x", quant.F32, nil, Bytes(nil)}}, "dimensions"},
-		{"zero dimension", nil, []TensorData{{"x", quant.F32, []int{0}, Bytes(nil)}}, "positive"},
-		{"part of a block", nil, []TensorData{{"x", quant.Q4_0, []int{31}, Bytes(nil)}}, "blocks of 32"},
-		{"wrong data size", nil, []TensorData{{"x", quant.F32, []int{2}, Bytes(nil)}}, "has 0 bytes, want 8"},
-		{"data fails", nil, []TensorData{{"x", quant.F32, []int{2}, func() ([]byte, error) { return nil, errors.New("disk on fire") }}}, "disk on fire"},
+		{"no dimensions", nil, []TensorData{{Name: "x", Type: quant.F32, Dims: nil, Data: Bytes(nil)}}, "dimensions"},
+		{"zero dimension", nil, []TensorData{{Name: "x", Type: quant.F32, Dims: []int{0}, Data: Bytes(nil)}}, "positive"},
+		{"part of a block", nil, []TensorData{{Name: "x", Type: quant.Q4_0, Dims: []int{31}, Data: Bytes(nil)}}, "blocks of 32"},
+		{"wrong data size", nil, []TensorData{{Name: "x", Type: quant.F32, Dims: []int{2}, Data: Bytes(nil)}}, "has 0 bytes, want 8"},
+		{"data fails", nil, []TensorData{{Name: "x", Type: quant.F32, Dims: []int{2}, Data: func() ([]byte, error) { return nil, errors.New("disk on fire") }}}, "disk on fire"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			require.ErrorContains(t, Write(&bytes.Buffer{}, tc.meta, tc.tensors), tc.want)
@@ -260,7 +260,7 @@ func FuzzRead(f *testing.F) {
 		for _, info := range file.Tensors {
 			data := make([]byte, info.Bytes)
 			require.NoError(t, file.ReadTensor(data, info))
-			tensors = append(tensors, TensorData{info.Name, info.Type, info.Dims, Bytes(data)})
+			tensors = append(tensors, TensorData{Name: info.Name, Type: info.Type, Dims: info.Dims, Data: Bytes(data)})
 		}
 		once := encode(t, file.KV, tensors)
 		again, err := read(once)
@@ -273,7 +273,7 @@ func FuzzRead(f *testing.F) {
 func Example() {
 	var b bytes.Buffer
 	row := make([]byte, 8)
-	err := Write(&b, []KV{{"general.name", "tiny"}}, []TensorData{{"w", quant.F32, []int{2}, Bytes(row)}})
+	err := Write(&b, []KV{{"general.name", "tiny"}}, []TensorData{{Name: "w", Type: quant.F32, Dims: []int{2}, Data: Bytes(row)}})
 	if err != nil {
 		panic(err)
 	}

@@ -3,6 +3,7 @@ package gguf
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -13,10 +14,22 @@ import (
 )
 
 // Read reads header, metadata and tensor table from a file of size bytes, and checks that all tensor data lies
-// inside it. Malformed input is a [*SyntaxError].
+// inside it. Malformed input is a [*SyntaxError]. One file of a model that is split over several is refused, for the
+// others can only be found by name: see [Open].
 func Read(r io.ReaderAt, size int64) (*File, error) {
+	f, err := readIndex(r, size)
+	if err != nil {
+		return nil, err
+	}
+	if n, err := f.splitCount(); err != nil || n > 1 {
+		return nil, fmt.Errorf("gguf: read one file of a model in %d files: open the first by its path instead (%w)", n, errors.Join(err, errors.ErrUnsupported))
+	}
+	return f, nil
+}
+
+func readIndex(r io.ReaderAt, size int64) (*File, error) {
 	d := &decoder{r: bufio.NewReaderSize(io.NewSectionReader(r, 0, size), 1<<16), size: size}
-	f := &File{r: r, keys: map[string]int{}, tensors: map[string]int{}}
+	f := &File{parts: []part{{r: r, size: size}}, keys: map[string]int{}, tensors: map[string]int{}}
 	d.run(f)
 	if d.err != nil {
 		return nil, d.err
@@ -33,6 +46,8 @@ type decoder struct {
 	key  string
 	err  error
 	buf  [8]byte
+
+	short [256]byte
 }
 
 func (d *decoder) fail(format string, args ...any) {
@@ -95,10 +110,17 @@ func (d *decoder) str(what string, most uint64) string {
 	if n > most {
 		d.fail("%s of %d bytes, at most %d are allowed", what, n, most)
 	}
-	if !d.room(what+" of length", n, 1) {
+	if d.err == nil && n > uint64(d.left()) {
+		d.room(what+" of length", n, 1)
+	}
+	if d.err != nil {
 		return ""
 	}
-	return string(d.bytes(n))
+	if n > uint64(len(d.short)) {
+		return string(d.bytes(n))
+	}
+	d.fill(d.short[:n]) // most strings are tokens: one allocation each
+	return string(d.short[:n])
 }
 
 func (d *decoder) run(f *File) {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 
 	"meibench/reference/quant"
 )
@@ -14,6 +15,9 @@ type TensorData struct {
 	Type quant.Type
 	Dims []int
 	Data func() ([]byte, error) // its encoded bytes, asked for once when their turn comes
+
+	// Stream writes the encoded bytes piece by piece, in place of Data, for tensors that memory should not hold whole.
+	Stream func(w io.Writer) error
 }
 
 // Bytes adapts a slice to TensorData.Data.
@@ -41,21 +45,55 @@ func Write(w io.Writer, meta []KV, tensors []TensorData) error {
 		return fmt.Errorf("gguf: write header: %w", err)
 	}
 	for i, t := range tensors {
-		data, err := t.Data()
-		if err == nil && len(data) != sizes[i] {
-			err = fmt.Errorf("has %d bytes, want %d for %v %v", len(data), sizes[i], t.Type, t.Dims)
-		}
+		err := t.write(w, sizes[i])
 		if err == nil {
-			_, err = w.Write(data)
-		}
-		if err == nil {
-			_, err = w.Write(appendPad(nil, len(data), align))
+			_, err = w.Write(appendPad(nil, sizes[i], align))
 		}
 		if err != nil {
 			return fmt.Errorf("gguf: write tensor %q: %w", t.Name, err)
 		}
 	}
 	return nil
+}
+
+// write writes the data of one tensor, which must have size bytes.
+func (t TensorData) write(w io.Writer, size int) error {
+	c := &counter{w: w, left: size}
+	if t.Stream != nil {
+		if err := t.Stream(c); err != nil {
+			return err
+		}
+	} else {
+		data, err := t.Data()
+		if err != nil {
+			return err
+		}
+		if len(data) != size {
+			return fmt.Errorf("has %d bytes, want %d for %v %v", len(data), size, t.Type, t.Dims)
+		}
+		if _, err := c.Write(data); err != nil {
+			return err
+		}
+	}
+	if c.left != 0 {
+		return fmt.Errorf("has %d bytes, want %d for %v %v", size-c.left, size, t.Type, t.Dims)
+	}
+	return nil
+}
+
+// counter passes on at most left bytes.
+type counter struct {
+	w    io.Writer
+	left int
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	if len(b) > c.left {
+		return 0, fmt.Errorf("has %d bytes more than its type and shape need", len(b)-c.left)
+	}
+	n, err := c.w.Write(b)
+	c.left -= n
+	return n, err
 }
 
 func writeAlignment(meta []KV) (int, error) {
@@ -110,6 +148,9 @@ func appendTable(b []byte, tensors []TensorData, align int) ([]byte, []int, erro
 				return nil, nil, fmt.Errorf("gguf: write: tensor %q: dimensions %v, want all positive", t.Name, t.Dims)
 			}
 			if i > 0 {
+				if size > math.MaxInt/2/d {
+					return nil, nil, fmt.Errorf("gguf: write tensor %q: %v %v is too large", t.Name, t.Type, t.Dims)
+				}
 				size *= d
 			}
 			b = le.AppendUint64(b, uint64(d))
