@@ -46,6 +46,13 @@ func checkAR(t *testing.T, prompt string) string {
 	} else if q := ask("how many in the (.*) row"); q != nil {
 		members := map[string]string{"top": "123", "middle": "456", "bottom": "789"}[q[1]]
 		return total(func(cell int, _ string) bool { return strings.Contains(members, fmt.Sprint(cell)) })
+	} else if q := ask("how many others in the row of the (.*)"); q != nil {
+		row := (byName[q[1]] - 1) / 3
+		return total(func(cell int, name string) bool { return name != q[1] && (cell-1)/3 == row })
+	} else if q := ask("what color is (right of|left of|above|below) the (.*)"); q != nil {
+		return strings.Fields(neighbour(q[1], byName[q[2]], byCell))[0]
+	} else if q := ask("what is (right of|left of|above|below) what is (right of|left of|above|below) the (.*)"); q != nil {
+		return neighbour(q[1], byName[neighbour(q[2], byName[q[3]], byCell)], byCell)
 	} else if q := ask("how many others have the color of the (.*)"); q != nil {
 		color := strings.Fields(q[1])[0]
 		return total(func(_ int, name string) bool { return name != q[1] && strings.HasPrefix(name, color+" ") })
@@ -115,43 +122,59 @@ func understand(t *testing.T, text string) [3]string {
 	return found[0]
 }
 
+// sharedKinds are the slots that "same ..." can point at.
+var sharedKinds = map[string][2]string{"alarm": {"day", ""}, "call": {"person", ""}, "heat": {"room", ""}, "light": {"room", ""}, "message": {"person", ""},
+	"play": {"", "room"}, "remind": {"", "day"}, "weather": {"", "day"}}
+
+// checkAssistant reads command by command; each is a list that the next is put
+// into, before or after the one said last.
 func checkAssistant(t *testing.T, prompt string) string {
 	text := strings.TrimSuffix(prompt, " =>")
-	text, dropLast := strings.CutSuffix(text, " , no forget the last")
-	text, dropFirst := strings.CutSuffix(text, " , no forget the first")
-	said, swap := strings.Split(text, " and then "), false
-	if len(said) == 1 {
-		said = strings.Split(text, " but before that ")
-		swap = len(said) == 2
-	}
-	var read []string
+	text, ordinal, forget := strings.Cut(text, " , no forget the ")
+	joints := regexp.MustCompile(` and then | but before that `)
+	words := joints.FindAllString(text, -1)
 	var before [3]string
-	for _, s := range said {
+	var list []string // what is to be done, in order
+	var last, gone string
+	for i, s := range joints.Split(text, -1) {
 		c := understand(t, s)
-		kinds := map[string][2]string{"alarm": {"day", ""}, "call": {"person", ""}, "heat": {"room", ""}, "light": {"room", ""}, "message": {"person", ""},
-			"play": {"", "room"}, "remind": {"", "day"}, "weather": {"", "day"}}
-		for i := range 2 {
-			if kind, ok := strings.CutPrefix(c[i+1], "same "); ok {
-				require.Equal(t, kind, kinds[c[0]][i])
+		for k := range 2 {
+			if kind, ok := strings.CutPrefix(c[k+1], "same "); ok {
+				require.Equal(t, kind, sharedKinds[c[0]][k])
 				for j := range 2 {
-					if kinds[before[0]][j] == kind {
-						c[i+1] = before[j+1]
+					if sharedKinds[before[0]][j] == kind {
+						c[k+1] = before[j+1]
 					}
 				}
 			}
 		}
-		before = c
-		read = append(read, strings.Join(c[:], " "))
+		now := strings.Join(c[:], " ")
+		if forget && map[string]int{"first": 0, "second": 1, "third": 2, "fourth": 3}[ordinal] == i {
+			gone = now
+		}
+		var longer []string
+		for _, done := range list {
+			switch {
+			case done != last:
+				longer = append(longer, done)
+			case words[i-1] == " and then ":
+				longer = append(longer, done, now)
+			default:
+				longer = append(longer, now, done)
+			}
+		}
+		if i == 0 {
+			longer = []string{now}
+		}
+		list, last, before = longer, now, c
 	}
-	switch {
-	case dropFirst:
-		return read[1]
-	case dropLast:
-		return read[0]
-	case swap:
-		read[0], read[1] = read[1], read[0]
+	var kept []string
+	for _, done := range list {
+		if done != gone {
+			kept = append(kept, done)
+		}
 	}
-	return strings.Join(read, " ; ")
+	return strings.Join(kept, " ; ")
 }
 
 // TestNEWS2 checks the generator's bands against worked examples: every edge of
@@ -188,23 +211,42 @@ func TestNEWS2(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			require.Equal(t, tc.want, answerNEWS2(tc.in))
-			require.Equal(t, tc.want, checkHealthcare(t, tc.in.String()+" =>"))
+			require.Equal(t, tc.want, checkHealthcare(t, tc.in.String()+" ; scores =>"))
 		})
 	}
 }
 
 // checkHealthcare states chart 1 a second time, as thresholds.
 func checkHealthcare(t *testing.T, prompt string) string {
+	text, question, found := strings.Cut(strings.TrimSuffix(prompt, " =>"), " ; ")
+	require.True(t, found, prompt)
+	switch question {
+	case "scores":
+		s, total, risk := checkReadings(t, text)
+		return fmt.Sprintf("%d %d %d %d %d %d %d total %d %s", s[0], s[1], s[2], s[3], s[4], s[5], s[6], total, risk)
+	case "total":
+		_, total, risk := checkReadings(t, text)
+		return fmt.Sprintf("total %d %s", total, risk)
+	}
+	require.Equal(t, "change", question)
+	before, now, found := strings.Cut(strings.TrimPrefix(text, "before "), " , now ")
+	require.True(t, found, prompt)
+	_, from, _ := checkReadings(t, before)
+	_, to, _ := checkReadings(t, now)
+	return fmt.Sprintf("from %d to %d %s", from, to, []string{"better", "same", "worse"}[1+sign(to-from)])
+}
+
+func checkReadings(t *testing.T, text string) (s []int, total int, risk string) {
 	var resp, sat, scale, blood, pulse int
 	var temp float64
 	var gas, mind string
-	n, err := fmt.Sscanf(prompt, "resp %d sat %d scale %d on %s blood %d pulse %d mind %s temp %f =>", &resp, &sat, &scale, &gas, &blood, &pulse, &mind, &temp)
+	n, err := fmt.Sscanf(text, "resp %d sat %d scale %d on %s blood %d pulse %d mind %s temp %f", &resp, &sat, &scale, &gas, &blood, &pulse, &mind, &temp)
 	require.NoError(t, err)
 	require.Equal(t, 8, n)
 	steps := func(v float64, edges ...float64) int { // index of the first edge v does not exceed
 		return sort.SearchFloat64s(edges, v)
 	}
-	s := []int{
+	s = []int{
 		[]int{3, 1, 0, 2, 3}[steps(float64(resp), 8, 11, 20, 24)],
 		[]int{3, 2, 1, 0}[steps(float64(sat), 91, 93, 95)],
 		map[string]int{"air": 0, "oxygen": 2}[gas],
@@ -222,14 +264,14 @@ func checkHealthcare(t *testing.T, prompt string) string {
 			s[1] = []int{3, 2, 1, 0, 1, 2, 3}[steps(float64(sat), 83, 85, 87, 92, 94, 96)]
 		}
 	}
-	total, any3 := 0, false
+	any3 := false
 	for _, v := range s {
 		total += v
 		any3 = any3 || v == 3
 	}
-	risk := []string{"low", "medium", "high"}[steps(float64(total), 4, 6)]
+	risk = []string{"low", "medium", "high"}[steps(float64(total), 4, 6)]
 	if any3 && risk == "low" {
 		risk = "lowmed"
 	}
-	return fmt.Sprintf("%d %d %d %d %d %d %d total %d %s", s[0], s[1], s[2], s[3], s[4], s[5], s[6], total, risk)
+	return s, total, risk
 }

@@ -3,6 +3,7 @@ package tasks
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 )
 
@@ -120,36 +121,66 @@ func (c command) refer(before command) bool {
 	return false
 }
 
-func generateAssistant(seed uint64, id int) Instance {
-	return generate("assistant", seed, id, func(r *rand.Rand, d Difficulty) draft {
-		first := drawCommand(r)
-		if d == Easy {
-			return draft{pick(r, openings) + first.say(r), first.meaning(), first.meaning()}
+// drawAssistant: one command (level 1), which corrects itself (2); two, three or
+// four commands with corrections, references, changes of order and now and then
+// one that is taken back (3, 4, 5). Nothing is asked: the command is the question.
+func drawAssistant(r *rand.Rand, level int) scene {
+	if level <= 2 {
+		c := drawCommand(r)
+		if level == 2 {
+			c.repair(r)
 		}
-		return twoCommands(r, first)
-	})
+		return told(pick(r, openings)+c.say(r), c.meaning())
+	}
+	return drawCommands(r, level-1)
 }
 
-// twoCommands joins two commands, in speaking order or reversed, with a
-// reference or a correction, and now and then takes one back.
-func twoCommands(r *rand.Rand, first command) draft {
-	second := drawCommand(r)
-	for second.name == first.name {
-		second = drawCommand(r)
+func told(text, meaning string) scene {
+	return scene{text, meaning, func(*rand.Rand) (string, string, bool) { return "", meaning, true }}
+}
+
+var ordinals = []string{"first", "second", "third", "fourth"}
+
+// drawCommands says n commands of different intents. "but before that" puts a
+// command before the one said last; what is taken back is counted as spoken.
+func drawCommands(r *rand.Rand, n int) scene {
+	var said []command
+	var order []int // indices of said, as they are to be done
+	text := pick(r, openings)
+	for i := range n {
+		c := drawCommand(r)
+		for contains(said, c.name) {
+			c = drawCommand(r)
+		}
+		referred := i > 0 && r.IntN(2) == 0 && c.refer(said[i-1])
+		if !referred && r.IntN(3) == 0 {
+			c.repair(r)
+		}
+		switch {
+		case i == 0:
+			order = []int{0}
+		case r.IntN(5) == 0:
+			text += " but before that "
+			at := slices.Index(order, i-1)
+			order = slices.Insert(order, at, i)
+		default:
+			text += " and then "
+			order = slices.Insert(order, slices.Index(order, i-1)+1, i)
+		}
+		said, text = append(said, c), text+c.say(r)
 	}
-	if !second.refer(first) || r.IntN(4) == 0 {
-		pick(r, []command{first, second}).repair(r)
+	if r.IntN(3) == 0 {
+		gone := r.IntN(n)
+		text += " , no forget the " + ordinals[gone]
+		order = slices.DeleteFunc(order, func(i int) bool { return i == gone })
 	}
-	one, two := first.say(r), second.say(r)
-	answer := first.meaning() + " ; " + second.meaning()
-	text := one + " and then " + two
-	switch r.IntN(6) {
-	case 0:
-		text, answer = one+" but before that "+two, second.meaning()+" ; "+first.meaning()
-	case 1:
-		text, answer = text+" , no forget the first", second.meaning()
-	case 2:
-		text, answer = text+" , no forget the last", first.meaning()
+	meanings := make([]string, len(order))
+	for i, o := range order {
+		meanings[i] = said[o].meaning()
 	}
-	return draft{pick(r, openings) + text, answer, answer}
+	return told(text, strings.Join(meanings, " ; "))
+}
+
+func contains(said []command, name string) bool {
+	return slices.ContainsFunc(said, func(c command) bool { return c.name == name })
 }

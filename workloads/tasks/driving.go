@@ -3,6 +3,7 @@ package tasks
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 )
 
@@ -25,47 +26,58 @@ type vehicle struct {
 func (v vehicle) exit() int      { return (v.arm + v.turn + 1) % 4 }
 func (v vehicle) String() string { return v.kind + " " + arms[v.arm] + " " + turns[v.turn] }
 
-// junction is one situation seen by the driver "me".
+// junction is one situation seen by the driver "me", the first of the vehicles.
 type junction struct {
-	me      vehicle
-	others  []vehicle
-	main    []int  // the two arms of the priority road, or none
-	light   string // "off", "green" or "red", as I see it
-	walkers int    // the arm people are crossing, or -1
+	vehicles []vehicle
+	main     []int  // the two arms of the priority road, or none
+	light    string // "", "green" or "red", as I see it
+	walkers  int    // the arm people are crossing, or -1
 }
 
-func generateDriving(seed uint64, id int) Instance {
-	return generate("driving", seed, id, func(r *rand.Rand, d Difficulty) draft {
-		j := drawJunction(r, d)
-		// Most situations need no waiting; two in three of those are drawn again, so that "go" alone scores little.
-		for j.decide() == "go" && r.IntN(3) > 0 {
-			j = drawJunction(r, d)
+// drawDriving: may a vehicle go, with one other (1) or two others (2) and a
+// straight priority road; with lights, people, sirens and bent priority roads
+// (3); the order of three vehicles (4) or four (5) that all want to cross.
+func drawDriving(r *rand.Rand, level int) scene {
+	j := drawJunction(r, level)
+	for level == 3 && j.light == "red" && r.IntN(3) > 0 {
+		j = drawJunction(r, level) // red is easy
+	}
+	text := j.String() + " , " + pick(r, skies)
+	return scene{text, j.content(), func(r *rand.Rand) (question, answer string, ok bool) {
+		if level >= 4 {
+			return "order", j.order(), true
 		}
-		return draft{j.String() + " , " + pick(r, skies), j.decide(), j.content()}
-	})
+		// Most vehicles need not wait; of those two in three are passed over, so that "go" alone scores little.
+		i := r.IntN(len(j.vehicles))
+		for try := 0; try < 2 && j.decide(i) == "go"; try++ {
+			i = r.IntN(len(j.vehicles))
+		}
+		if j.light != "" {
+			i = 0 // what the others see is not known
+		}
+		return "may " + j.name(i) + " go", j.decide(i), true
+	}}
 }
 
-// drawJunction: easy situations come from the south, meet one or two vehicles,
-// and have no lights, sirens or people; the priority road is straight.
-func drawJunction(r *rand.Rand, d Difficulty) junction {
-	j := junction{me: vehicle{"me", 2, r.IntN(3)}, light: "off", walkers: -1}
-	n := 1 + r.IntN(2)
-	if d == Hard {
-		j.me.arm, n = r.IntN(4), 2+r.IntN(2)
-		j.light = pick(r, []string{"off", "off", "off", "green", "green", "red"})
+func drawJunction(r *rand.Rand, level int) junction {
+	others := [Levels]int{1, 2, 3, 2, 3}[level-1]
+	j := junction{vehicles: []vehicle{{"me", r.IntN(4), r.IntN(3)}}, walkers: -1}
+	me := j.vehicles[0].arm
+	for _, i := range r.Perm(3)[:others] {
+		j.vehicles = append(j.vehicles, vehicle{pick(r, vehicles), (me + i + 1) % 4, r.IntN(3)})
+	}
+	if level >= 3 && r.IntN(4) == 0 {
+		j.vehicles[1+r.IntN(others)].kind = siren
+	}
+	if level == 3 {
+		j.light = pick(r, []string{"", "", "", "green", "green", "red"})
 		if r.IntN(3) == 0 {
 			j.walkers = r.IntN(4)
 		}
 	}
-	for _, i := range r.Perm(3)[:n] {
-		j.others = append(j.others, vehicle{pick(r, vehicles), (j.me.arm + i + 1) % 4, r.IntN(3)})
-	}
-	if d == Hard && r.IntN(4) == 0 {
-		j.others[r.IntN(n)].kind = siren
-	}
 	switch a := r.IntN(4); {
-	case r.IntN(3) == 0 || j.light != "off": // lights overrule signs: none drawn
-	case d == Easy:
+	case r.IntN(3) == 0 || j.light != "": // lights overrule signs: none drawn
+	case level <= 2:
 		j.main = []int{a % 2, a%2 + 2}
 	default:
 		b := (a + 1 + r.IntN(3)) % 4
@@ -74,29 +86,41 @@ func drawJunction(r *rand.Rand, d Difficulty) junction {
 	return j
 }
 
+// String names what there is; nothing is said of lights, people or a priority
+// road that are not there.
 func (j junction) String() string {
-	parts := []string{j.me.String()}
-	for _, o := range j.others {
-		parts = append(parts, o.String())
+	var parts []string
+	for _, v := range j.vehicles {
+		parts = append(parts, v.String())
 	}
-	road, people := "none", "none"
 	if len(j.main) == 2 {
-		road = arms[j.main[0]] + " " + arms[j.main[1]]
+		parts = append(parts, "main "+arms[j.main[0]]+" "+arms[j.main[1]])
+	}
+	if j.light != "" {
+		parts = append(parts, "light "+j.light)
 	}
 	if j.walkers >= 0 {
-		people = arms[j.walkers]
+		parts = append(parts, "walkers "+arms[j.walkers])
 	}
-	return strings.Join(append(parts, "main "+road, "light "+j.light, "walkers "+people), " , ")
+	return strings.Join(parts, " , ")
 }
 
 // content leaves out what does not matter: kinds other than a siren, the
 // weather, and the order in which the vehicles are listed.
 func (j junction) content() string {
 	at := make([]string, 4)
-	for _, o := range j.others {
-		at[o.arm] = fmt.Sprint(o.turn, o.kind == siren)
+	for _, v := range j.vehicles[1:] {
+		at[v.arm] = fmt.Sprint(v.turn, v.kind == siren)
 	}
-	return fmt.Sprint(j.me.arm, j.me.turn, at, j.main, j.light, j.walkers)
+	return fmt.Sprint(j.vehicles[0].arm, j.vehicles[0].turn, at, j.main, j.light, j.walkers)
+}
+
+// name is what a vehicle is called in questions and answers: "me", or its arm.
+func (j junction) name(i int) string {
+	if i == 0 {
+		return "me"
+	}
+	return arms[j.vehicles[i].arm]
 }
 
 // conflict reports whether two paths meet. Around the junction, clockwise, each
@@ -111,26 +135,27 @@ func conflict(a, b vehicle) bool {
 	return between(2*b.arm) != between(2*b.exit()+1)
 }
 
-// yields decides whether I give way to o. Rules after the Vienna Convention on
-// Road Traffic (1968), articles 6, 16, 18 and 34, in order: sirens first; with a
-// green light cross traffic is held; the priority road goes before the others;
-// whoever turns left lets oncoming traffic pass; else priority to the right.
-func (j junction) yields(o vehicle) bool {
-	opposite := (o.arm+2)%4 == j.me.arm
-	mine, theirs := j.ranks(j.me.arm), j.ranks(o.arm)
+// yields decides whether vehicle a gives way to b. Rules after the Vienna
+// Convention on Road Traffic (1968), articles 6, 16, 18 and 34, in order:
+// sirens first; with a green light cross traffic is held; the priority road goes
+// before the others; whoever turns left lets oncoming traffic pass; else
+// priority to the right.
+func (j junction) yields(a, b vehicle) bool {
+	opposite := (b.arm+2)%4 == a.arm
+	mine, theirs := j.ranks(a.arm), j.ranks(b.arm)
 	switch {
-	case !conflict(j.me, o):
+	case !conflict(a, b) || a.kind == siren:
 		return false
-	case o.kind == siren:
+	case b.kind == siren:
 		return true
 	case j.light == "green" && !opposite:
 		return false
 	case mine != theirs:
 		return theirs
 	case opposite:
-		return turns[j.me.turn] == "left"
+		return turns[a.turn] == "left"
 	default:
-		return o.arm == (j.me.arm+3)%4
+		return b.arm == (a.arm+3)%4
 	}
 }
 
@@ -138,26 +163,65 @@ func (j junction) ranks(arm int) bool {
 	return len(j.main) == 2 && (arm == j.main[0] || arm == j.main[1])
 }
 
-// decide answers "go", "stop" (red light), or "wait" with the arms whose
-// vehicles go first, clockwise from the north, then "walkers" if people cross
-// the arm I come from or leave by.
-func (j junction) decide() string {
+// around visits the vehicles clockwise from the north.
+func (j junction) around(visit func(i int, v vehicle)) {
+	for arm := range arms {
+		for i, v := range j.vehicles {
+			if v.arm == arm {
+				visit(i, v)
+			}
+		}
+	}
+}
+
+// decide answers for vehicle i: "go", "stop" (my light is red), or "wait" with
+// those that go before it, clockwise from the north, then "walkers" if people
+// cross the arm it comes from or leaves by.
+func (j junction) decide(i int) string {
+	v := j.vehicles[i]
 	if j.light == "red" {
 		return "stop"
 	}
 	said := []string{"wait"}
-	for arm := range arms {
-		for _, o := range j.others {
-			if o.arm == arm && j.yields(o) {
-				said = append(said, arms[arm])
-			}
+	j.around(func(k int, other vehicle) {
+		if k != i && j.yields(v, other) {
+			said = append(said, j.name(k))
 		}
-	}
-	if j.walkers >= 0 && (j.walkers == j.me.arm || j.walkers == j.me.exit()) {
+	})
+	if j.walkers >= 0 && (j.walkers == v.arm || j.walkers == v.exit()) {
 		said = append(said, "walkers")
 	}
 	if len(said) == 1 {
 		return "go"
+	}
+	return strings.Join(said, " ")
+}
+
+// order lets vehicles go in turns: in each, all that yield to nobody who is
+// still there, clockwise from the north; "then" parts the turns. If everybody
+// yields to somebody it ends in "stuck".
+func (j junction) order() string {
+	var said []string
+	for gone := make([]bool, len(j.vehicles)); slices.Contains(gone, false); {
+		var now []int
+		j.around(func(i int, v vehicle) {
+			free := !gone[i]
+			for k, other := range j.vehicles {
+				free = free && (gone[k] || k == i || !j.yields(v, other))
+			}
+			if free {
+				now = append(now, i)
+			}
+		})
+		if len(said) > 0 {
+			said = append(said, "then")
+		}
+		if len(now) == 0 {
+			return strings.Join(append(said, "stuck"), " ")
+		}
+		for _, i := range now {
+			gone[i], said = true, append(said, j.name(i))
+		}
 	}
 	return strings.Join(said, " ")
 }

@@ -33,15 +33,27 @@ type vitals struct {
 	mind                          string
 }
 
-func generateHealthcare(seed uint64, id int) Instance {
-	return generate("healthcare", seed, id, func(r *rand.Rand, d Difficulty) draft {
-		v := drawEasyVitals(r)
-		if d == Hard {
-			v = drawHardVitals(r)
+// drawHealthcare: all scores of a patient with at most one (1) or three (2)
+// readings out of the normal bands; of readings from any band, both oxygen
+// scales (3); of these the total alone, with no scores written out (4); and how
+// the total changed between two sets of readings (5).
+func drawHealthcare(r *rand.Rand, level int) scene {
+	if level == 5 {
+		before, now := drawVitals(r), drawVitals(r)
+		text := "before " + before.String() + " , now " + now.String()
+		return scene{text, text, func(*rand.Rand) (string, string, bool) { return "change", answerChange(before, now), true }}
+	}
+	v := drawVitals(r)
+	if level <= 2 {
+		v = drawUsualVitals(r, 2*level-1)
+	}
+	text := v.String()
+	return scene{text, text, func(*rand.Rand) (string, string, bool) {
+		if level == 4 {
+			return "total", v.total(), true
 		}
-		prompt := v.String()
-		return draft{prompt, answerNEWS2(v), prompt}
-	})
+		return "scores", answerNEWS2(v), true
+	}}
 }
 
 func within(r *rand.Rand, b band) int { return b.low + r.IntN(b.high-b.low+1) }
@@ -55,11 +67,11 @@ func normal(r *rand.Rand, bands []band) int {
 	panic("tasks: a table without a normal band")
 }
 
-// drawEasyVitals is a patient on air and scale 1 with at most two readings out
-// of the normal bands.
-func drawEasyVitals(r *rand.Rand) vitals {
+// drawUsualVitals is a patient on air and scale 1 with at most so many readings
+// out of the normal bands.
+func drawUsualVitals(r *rand.Rand, odd int) vitals {
 	v := vitals{normal(r, respBands), normal(r, satBands), normal(r, bloodBands), normal(r, pulseBands), normal(r, heatBands), false, false, minds[0]}
-	for range r.IntN(3) {
+	for range r.IntN(odd + 1) {
 		switch r.IntN(6) {
 		case 0:
 			v.resp = within(r, pick(r, respBands))
@@ -78,8 +90,8 @@ func drawEasyVitals(r *rand.Rand) vitals {
 	return v
 }
 
-// drawHardVitals draws every reading from a random band, both oxygen scales.
-func drawHardVitals(r *rand.Rand) vitals {
+// drawVitals draws every reading from a random band, both oxygen scales.
+func drawVitals(r *rand.Rand) vitals {
 	v := vitals{
 		resp: within(r, pick(r, respBands)), blood: within(r, pick(r, bloodBands)),
 		pulse: within(r, pick(r, pulseBands)), heat: within(r, pick(r, heatBands)),
@@ -137,16 +149,18 @@ func (v vitals) scores() [7]int {
 	return s
 }
 
-// answerNEWS2 writes the sub-scores, their total and the clinical risk: low
-// (0 to 4), lowmed (the same with a 3 in any one parameter), medium (5, 6),
-// high (7 and more).
-func answerNEWS2(v vitals) string {
-	total, worst := 0, 0
-	var b strings.Builder
+// sum is the aggregate score and the highest single one.
+func (v vitals) sum() (total, worst int) {
 	for _, s := range v.scores() {
 		total, worst = total+s, max(worst, s)
-		fmt.Fprintf(&b, "%d ", s)
 	}
+	return total, worst
+}
+
+// total writes the aggregate score and the clinical risk: low (0 to 4), lowmed
+// (the same with a 3 in any one parameter), medium (5, 6), high (7 and more).
+func (v vitals) total() string {
+	total, worst := v.sum()
 	risk := "low"
 	switch {
 	case total >= 7:
@@ -156,6 +170,27 @@ func answerNEWS2(v vitals) string {
 	case worst == 3:
 		risk = "lowmed"
 	}
-	fmt.Fprintf(&b, "total %d %s", total, risk)
-	return b.String()
+	return fmt.Sprintf("total %d %s", total, risk)
+}
+
+// answerNEWS2 writes the sub-scores, then the total and the risk.
+func answerNEWS2(v vitals) string {
+	var b strings.Builder
+	for _, s := range v.scores() {
+		fmt.Fprintf(&b, "%d ", s)
+	}
+	return b.String() + v.total()
+}
+
+// answerChange compares two sets of readings.
+func answerChange(before, now vitals) string {
+	from, _ := before.sum()
+	to, _ := now.sum()
+	says := "same"
+	if from < to {
+		says = "worse"
+	} else if from > to {
+		says = "better"
+	}
+	return fmt.Sprintf("from %d to %d %s", from, to, says)
 }

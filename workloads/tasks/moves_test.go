@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// checkRobotics simulates on a map of characters: of the four orders a plan can
+// checkRobotics simulates on a map of characters: of the two orders a leg can
 // have it takes the first that runs into nothing.
 func checkRobotics(t *testing.T, prompt string) string {
 	scene, job, _ := strings.Cut(strings.TrimSuffix(prompt, " =>"), " ; ")
@@ -18,45 +18,48 @@ func checkRobotics(t *testing.T, prompt string) string {
 	}
 	at := map[string][2]int{}
 	for _, part := range strings.Split(scene, " , ") {
-		var name string
-		var x, y int
-		_, err := fmt.Sscanf(part, "%s %d %d", &name, &x, &y)
-		require.NoError(t, err)
-		if at[name] = [2]int{x, y}; name == "wall" {
-			blocked[x][y] = true
+		w := strings.Fields(part)
+		require.Len(t, w[1], 2)
+		square := [2]int{int(w[1][0] - '0'), int(w[1][1] - '0')}
+		if at[w[0]] = square; w[0] == "wall" {
+			blocked[square[0]][square[1]] = true
 		}
 	}
-	verb, goal, _ := strings.Cut(job, " ")
-	stops, verbs := [][2]int{at["robot"], at[goal]}, []string{"grab"}
-	if verb == "store" {
-		stops, verbs = append(stops, at["shelf"]), append(verbs, "drop")
-	}
-	var plan []string
-	for i, v := range verbs {
-		a, b := stops[i], stops[i+1]
-		free := func(corner [2]int) bool {
-			for _, leg := range [][2][2]int{{a, corner}, {corner, b}} {
-				p := leg[0]
-				for p != leg[1] {
-					p[0] += sign(leg[1][0] - p[0])
-					p[1] += sign(leg[1][1] - p[1])
-					if blocked[p[0]][p[1]] {
-						return false
-					}
-				}
-			}
-			return true
+	words := strings.Fields(job)
+	require.Contains(t, []string{"fetch", "store"}, words[0])
+	a, plan := at["robot"], []string{}
+	for _, goal := range words[1:] {
+		plan = append(append(plan, checkLeg(t, blocked, a, at[goal])...), "grab")
+		a = at[goal]
+		if words[0] == "store" {
+			plan = append(append(plan, checkLeg(t, blocked, a, at["shelf"])...), "drop")
+			a = at["shelf"]
 		}
-		across, along := words("east", "west", b[0]-a[0]), words("north", "south", b[1]-a[1])
-		if free([2]int{b[0], a[1]}) {
-			plan = append(append(plan, across...), along...)
-		} else {
-			require.True(t, free([2]int{a[0], b[1]}), prompt)
-			plan = append(append(plan, along...), across...)
-		}
-		plan = append(plan, v)
 	}
 	return strings.Join(plan, " ")
+}
+
+func checkLeg(t *testing.T, blocked [7][7]bool, a, b [2]int) []string {
+	free := func(corner [2]int) bool {
+		for _, leg := range [][2][2]int{{a, corner}, {corner, b}} {
+			p := leg[0]
+			for p != leg[1] {
+				p[0] += sign(leg[1][0] - p[0])
+				p[1] += sign(leg[1][1] - p[1])
+				if blocked[p[0]][p[1]] {
+					return false
+				}
+			}
+		}
+		return true
+	}
+	said := []string{fmt.Sprintf("%d%d", b[0], b[1])}
+	across, along := words("east", "west", b[0]-a[0]), words("north", "south", b[1]-a[1])
+	if free([2]int{b[0], a[1]}) {
+		return append(append(said, across...), along...)
+	}
+	require.True(t, free([2]int{a[0], b[1]}), "a leg of the reference is blocked both ways")
+	return append(append(said, along...), across...)
 }
 
 func sign(n int) int { return max(-1, min(1, n)) }
@@ -92,56 +95,91 @@ func crosses(a, b, c, d [2]float64) bool {
 	return side(a, b, c) != side(a, b, d) && side(c, d, a) != side(c, d, b)
 }
 
-// checkDriving decides from the text with geometry in the plane.
-func checkDriving(t *testing.T, prompt string) string {
-	parts := strings.Split(strings.TrimSuffix(prompt, " =>"), " , ")
-	value := func(key string) string {
-		for _, p := range parts {
-			if v, ok := strings.CutPrefix(p, key+" "); ok {
-				return v
+// car is a vehicle as the checkers of driving read it.
+type car struct{ kind, from, turn, exit string }
+
+// crossing is a prompt of driving, read without the generator's code.
+type crossing struct {
+	cars                []car // clockwise from the north
+	road, light, people string
+	question            string
+}
+
+func readCrossing(t *testing.T, prompt string) crossing {
+	var c crossing
+	scene, question, found := strings.Cut(strings.TrimSuffix(prompt, " =>"), " ; ")
+	require.True(t, found, prompt)
+	c.question = question
+	for _, side := range []string{"north", "east", "south", "west"} {
+		for _, part := range strings.Split(scene, " , ") {
+			w := strings.Fields(part)
+			switch {
+			case w[0] == "main":
+				c.road = part
+			case w[0] == "light":
+				c.light = w[1]
+			case w[0] == "walkers":
+				c.people = w[1]
+			case len(w) == 3 && w[1] == side:
+				c.cars = append(c.cars, car{w[0], side, w[2], leaves[side][w[2]]})
 			}
 		}
-		require.Fail(t, "no "+key, prompt)
-		return ""
 	}
-	road, light, people := value("main"), value("light"), value("walkers")
-	if light == "red" {
-		return "stop"
+	return c
+}
+
+func (c car) name() string {
+	if c.kind == "me" {
+		return "me"
 	}
-	me := strings.Fields(value("me"))
-	myExit := leaves[me[0]][me[1]]
-	before := map[string]bool{}
-	for _, p := range parts[1:] {
-		w := strings.Fields(p)
-		if len(w) != 3 || w[0] == "main" {
+	return c.from
+}
+
+// first reports whether b goes before a, with geometry in the plane.
+func (c crossing) first(b, a car) bool {
+	meet := b.exit == a.exit || crosses(entries[a.from], exits[a.exit], entries[b.from], exits[b.exit])
+	aMain, bMain := strings.Contains(c.road, a.from), strings.Contains(c.road, b.from)
+	facing := opposing[b.from] == a.from
+	switch {
+	case !meet || a.kind == "ambulance":
+		return false
+	case b.kind == "ambulance":
+		return true
+	case c.light == "green" && !facing, aMain && !bMain:
+		return false
+	case bMain && !aMain:
+		return true
+	case facing:
+		return a.turn == "left"
+	}
+	return onRight[a.from] == b.from
+}
+
+func checkDriving(t *testing.T, prompt string) string {
+	c := readCrossing(t, prompt)
+	if c.question == "order" {
+		return checkOrder(c)
+	}
+	asked := strings.Fields(c.question)[1]
+	answer := "wait"
+	for _, a := range c.cars {
+		if a.name() != asked {
 			continue
 		}
-		from, exit := w[1], leaves[w[1]][w[2]]
-		meet := exit == myExit || crosses(entries[me[0]], exits[myExit], entries[from], exits[exit])
-		iAmMain, theyAreMain := strings.Contains(road, me[0]), strings.Contains(road, from)
-		facing := opposing[from] == me[0]
-		switch {
-		case !meet:
-		case w[0] == "ambulance":
-			before[from] = true
-		case light == "green" && !facing:
-		case iAmMain && !theyAreMain:
-		case theyAreMain && !iAmMain:
-			before[from] = true
-		case facing:
-			before[from] = me[1] == "left"
-		default:
-			before[from] = onRight[me[0]] == from
+		if c.light != "" {
+			require.Equal(t, "me", asked, "only my own light is known")
 		}
-	}
-	answer := "wait"
-	for _, side := range []string{"north", "east", "south", "west"} {
-		if before[side] {
-			answer += " " + side
+		if c.light == "red" {
+			return "stop"
 		}
-	}
-	if people == me[0] || people == myExit {
-		answer += " walkers"
+		for _, b := range c.cars {
+			if b != a && c.first(b, a) {
+				answer += " " + b.name()
+			}
+		}
+		if c.people == a.from || c.people == a.exit {
+			answer += " walkers"
+		}
 	}
 	if answer == "wait" {
 		return "go"
@@ -149,53 +187,56 @@ func checkDriving(t *testing.T, prompt string) string {
 	return answer
 }
 
+// checkOrder removes those that nobody is before, again and again.
+func checkOrder(c crossing) string {
+	var said []string
+	for len(c.cars) > 0 {
+		var going []string
+		var left []car
+		for _, a := range c.cars {
+			held := false
+			for _, b := range c.cars {
+				held = held || a != b && c.first(b, a)
+			}
+			if held {
+				left = append(left, a)
+			} else {
+				going = append(going, a.name())
+			}
+		}
+		if len(going) == 0 {
+			said = append(said, "stuck")
+			break
+		}
+		said = append(said, strings.Join(going, " "))
+		c.cars = left
+	}
+	return strings.Join(said, " then ")
+}
+
 // Situations every learner driver knows, decided by hand.
 func TestRightOfWay(t *testing.T) {
 	for _, tc := range []struct{ name, prompt, want string }{
-		{"the one on my right goes first", "me south straight , car east straight , main none , light off , walkers none , dry =>", "wait east"},
-		{"the one on my left waits", "me south straight , car west straight , main none , light off , walkers none , dry =>", "go"},
-		{"turning left I let oncoming traffic pass", "me south left , car north straight , main none , light off , walkers none , dry =>", "wait north"},
-		{"two left turns pass each other", "me south left , car north left , main none , light off , walkers none , dry =>", "go"},
-		{"turning right meets nobody who turns right", "me south right , car east right , main none , light off , walkers none , dry =>", "go"},
-		{"the priority road goes first", "me south straight , car west straight , main east west , light off , walkers none , dry =>", "wait west"},
-		{"on the priority road the right waits", "me south straight , car east straight , main north south , light off , walkers none , dry =>", "go"},
-		{"a siren goes first", "me south straight , ambulance west straight , main north south , light off , walkers none , dry =>", "wait west"},
-		{"red is red", "me south right , main none , light red , walkers none , dry =>", "stop"},
-		{"green holds cross traffic", "me south straight , car east straight , main none , light green , walkers none , dry =>", "go"},
-		{"people on the arm I turn into", "me south right , main none , light green , walkers east , dry =>", "wait walkers"},
+		{"the one on my right goes first", "me south straight , car east straight , dry ; may me go =>", "wait east"},
+		{"the one on my left waits", "me south straight , car west straight , dry ; may me go =>", "go"},
+		{"and knows it", "me south straight , car west straight , dry ; may west go =>", "wait me"},
+		{"turning left I let oncoming traffic pass", "me south left , car north straight , dry ; may me go =>", "wait north"},
+		{"two left turns pass each other", "me south left , car north left , dry ; may me go =>", "go"},
+		{"turning right meets nobody who turns right", "me south right , car east right , dry ; may me go =>", "go"},
+		{"the priority road goes first", "me south straight , car west straight , main east west , dry ; may me go =>", "wait west"},
+		{"on the priority road the right waits", "me south straight , car east straight , main north south , dry ; may me go =>", "go"},
+		{"a siren goes first", "me south straight , ambulance west straight , main north south , dry ; may me go =>", "wait west"},
+		{"and waits for nobody", "me south straight , ambulance west straight , main north south , dry ; may west go =>", "go"},
+		{"red is red", "me south right , light red , dry ; may me go =>", "stop"},
+		{"green holds cross traffic", "me south straight , car east straight , light green , dry ; may me go =>", "go"},
+		{"people on the arm I turn into", "me south right , light green , walkers east , dry ; may me go =>", "wait walkers"},
+		// all three straight on: the east waits for nobody, the south for the east, the west for the south
+		{"a chain to the right", "me south straight , car east straight , van west straight , dry ; order =>", "east then me then west"},
+		{"four at once", "me south straight , car east straight , van west straight , bus north straight , dry ; order =>", "stuck"},
+		{"a siren unties the knot", "me south straight , ambulance east straight , van west straight , bus north straight , dry ; order =>", "east then me then west then north"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			require.Equal(t, tc.want, checkDriving(t, tc.prompt))
-			require.Equal(t, tc.want, readJunction(t, tc.prompt).decide())
 		})
 	}
-}
-
-// readJunction parses a prompt into the generator's type, to run its rules.
-func readJunction(t *testing.T, prompt string) junction {
-	j := junction{walkers: -1, light: "off"}
-	index := func(list []string, w string) int {
-		for i, v := range list {
-			if v == w {
-				return i
-			}
-		}
-		require.Equal(t, "none", w)
-		return -1
-	}
-	for _, p := range strings.Split(strings.TrimSuffix(prompt, " =>"), " , ") {
-		switch w := strings.Fields(p); {
-		case w[0] == "me":
-			j.me = vehicle{"me", index(arms, w[1]), index(turns, w[2])}
-		case w[0] == "main" && len(w) == 3:
-			j.main = []int{index(arms, w[1]), index(arms, w[2])}
-		case w[0] == "light":
-			j.light = w[1]
-		case w[0] == "walkers":
-			j.walkers = index(arms, w[1])
-		case len(w) == 3:
-			j.others = append(j.others, vehicle{w[0], index(arms, w[1]), index(turns, w[2])})
-		}
-	}
-	return j
 }

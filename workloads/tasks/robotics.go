@@ -3,46 +3,41 @@ package tasks
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
 )
 
-// point is a square of the grid; x grows to the east, y to the north, 1 to gridSide.
+// point is a square of the grid; x grows to the east, y to the north, 1 to
+// gridSide. It is written as a number of two digits, x first.
 type point struct{ x, y int }
 
-func (p point) String() string { return fmt.Sprintf("%d %d", p.x, p.y) }
+func (p point) String() string { return fmt.Sprintf("%d%d", p.x, p.y) }
 
 const gridSide = 5
 
 var items = []string{"cup", "ball", "book", "tool", "can", "bag"}
 
-// world is a robot, things to fetch, the shelf and the walls. With a shelf the
-// job is to fetch the goal and put it there, else to fetch it.
+// world is a robot, things to fetch, the shelf and the walls.
 type world struct {
 	robot  point
 	things map[string]point
-	goal   string
 	shelf  *point
 	walls  []point
 }
 
-func generateRobotics(seed uint64, id int) Instance {
-	return generate("robotics", seed, id, func(r *rand.Rand, d Difficulty) draft {
-		for {
-			w, order := drawWorld(r, d)
-			if plan, ok := w.plan(); ok {
-				text := w.describe(order)
-				sort.Strings(order)
-				return draft{text, plan, w.describe(order)}
-			}
-		}
-	})
-}
+// roboticsWorlds is what stands on the grid at each level.
+var roboticsWorlds = [Levels]struct {
+	things, walls int
+	shelf         bool
+	goals         int // things to fetch, or to put on the shelf if there is one
+}{{1, 0, false, 1}, {3, 0, false, 1}, {2, 0, true, 1}, {2, 3, true, 1}, {3, 3, true, 2}}
 
-// drawWorld: easy worlds hold two things and no walls; hard ones one or two
-// things, a shelf, and two or three walls. All stand on different squares.
-func drawWorld(r *rand.Rand, d Difficulty) (world, []string) {
+// drawRobotics: fetch the only thing (1) or one of three (2); put one on the
+// shelf (3), with walls in the way (4); put two on the shelf, one by one (5).
+func drawRobotics(r *rand.Rand, level int) scene {
+	kind := roboticsWorlds[level-1]
 	squares := r.Perm(gridSide * gridSide)
 	next := func() point {
 		s := squares[0]
@@ -51,23 +46,34 @@ func drawWorld(r *rand.Rand, d Difficulty) (world, []string) {
 	}
 	w := world{robot: next(), things: map[string]point{}}
 	var order []string
-	n := 2
-	if d == Hard {
-		n = 1 + r.IntN(2)
-	}
-	for _, i := range r.Perm(len(items))[:n] {
+	for _, i := range r.Perm(len(items))[:kind.things] {
 		order = append(order, items[i])
 		w.things[items[i]] = next()
 	}
-	w.goal = pick(r, order)
-	if d == Hard {
+	if kind.shelf {
 		shelf := next()
 		w.shelf = &shelf
-		for range 2 + r.IntN(2) {
-			w.walls = append(w.walls, next())
-		}
 	}
-	return w, order
+	for range kind.walls {
+		w.walls = append(w.walls, next())
+	}
+	text := w.describe(order)
+	sort.Strings(order)
+	return scene{text, w.describe(order), func(r *rand.Rand) (question, answer string, ok bool) {
+		var goals []string
+		for _, i := range r.Perm(len(order))[:kind.goals] {
+			goals = append(goals, order[i])
+		}
+		plan, ok := w.plan(goals)
+		return w.verb() + " " + strings.Join(goals, " "), plan, ok
+	}}
+}
+
+func (w world) verb() string {
+	if w.shelf == nil {
+		return "fetch"
+	}
+	return "store"
 }
 
 func (w world) describe(order []string) string {
@@ -76,27 +82,46 @@ func (w world) describe(order []string) string {
 	for _, name := range order {
 		fmt.Fprintf(&b, " , %s %s", name, w.things[name])
 	}
-	if w.shelf == nil {
-		return b.String() + " ; fetch " + w.goal
+	if w.shelf != nil {
+		fmt.Fprintf(&b, " , shelf %s", *w.shelf)
 	}
-	fmt.Fprintf(&b, " , shelf %s", *w.shelf)
 	for _, p := range w.walls {
 		fmt.Fprintf(&b, " , wall %s", p)
 	}
-	return b.String() + " ; store " + w.goal
+	return b.String()
 }
 
-// plan returns the reference: each leg runs east or west, then north or south;
-// if a wall stands in the way, north or south first. Not ok if both are blocked.
-func (w world) plan() (plan string, ok bool) {
-	steps, ok := w.leg(w.robot, w.things[w.goal])
-	steps = append(steps, "grab")
-	if ok && w.shelf != nil {
-		var more []string
-		more, ok = w.leg(w.things[w.goal], *w.shelf)
-		steps = append(append(steps, more...), "drop")
+// A stop is where a leg of a job ends and what is done there.
+type stop struct {
+	at   point
+	verb string
+}
+
+func (w world) stops(goals []string) (list []stop) {
+	for _, g := range goals {
+		list = append(list, stop{w.things[g], "grab"})
+		if w.shelf != nil {
+			list = append(list, stop{*w.shelf, "drop"})
+		}
 	}
-	return strings.Join(steps, " "), ok
+	return list
+}
+
+// plan returns the reference. A leg says the square it goes to, then runs east
+// or west, then north or south; if a wall stands in the way, north or south
+// first. Not ok if both are blocked.
+func (w world) plan(goals []string) (plan string, ok bool) {
+	var said []string
+	at := w.robot
+	for _, s := range w.stops(goals) {
+		steps, ok := w.leg(at, s.at)
+		if !ok {
+			return "", false
+		}
+		said = append(append(append(said, s.at.String()), steps...), s.verb)
+		at = s.at
+	}
+	return strings.Join(said, " "), true
 }
 
 func (w world) leg(from, to point) (steps []string, ok bool) {
@@ -146,31 +171,31 @@ func (w world) walk(at point, steps []string) (end point, ok bool) {
 
 // scorePlan gives 1 for the reference and 0.5 for another plan that works.
 func scorePlan(in Instance, output string) float64 {
-	w, ok := readWorld(in.Prompt)
+	w, goals, ok := readWorld(in.Prompt)
 	switch {
 	case Exact(in, output):
 		return 1
-	case ok && w.works(strings.Fields(output)):
+	case ok && w.works(goals, strings.Fields(output)):
 		return 0.5
 	}
 	return 0
 }
 
-func (w world) works(steps []string) bool {
+// works runs a plan. The squares it announces are not looked at: what counts is
+// where it grabs and drops.
+func (w world) works(goals, steps []string) bool {
 	at := w.robot
-	for _, stop := range []struct {
-		verb  string
-		place *point
-	}{{"grab", ptr(w.things[w.goal])}, {"drop", w.shelf}} {
-		if stop.place == nil {
-			continue
+	for _, s := range w.stops(goals) {
+		n := slices.Index(steps, s.verb)
+		if n < 0 {
+			return false
 		}
-		n := 0
-		for n < len(steps) && steps[n] != stop.verb {
-			n++
+		leg := steps[:n]
+		if n%2 == 1 { // an announcement, then pairs
+			leg = leg[1:]
 		}
-		end, ok := w.walk(at, steps[:n])
-		if n == len(steps) || !ok || end != *stop.place {
+		end, ok := w.walk(at, leg)
+		if !ok || end != s.at {
 			return false
 		}
 		at, steps = end, steps[n+1:]
@@ -178,17 +203,16 @@ func (w world) works(steps []string) bool {
 	return len(steps) == 0
 }
 
-func ptr(p point) *point { return &p }
-
-// readWorld parses what describe wrote.
-func readWorld(prompt string) (w world, ok bool) {
-	scene, job, found := strings.Cut(strings.TrimSuffix(prompt, " =>"), " ; ")
+// readWorld parses what drawRobotics wrote.
+func readWorld(prompt string) (w world, goals []string, ok bool) {
+	text, job, found := strings.Cut(strings.TrimSuffix(prompt, " =>"), " ; ")
 	w.things = map[string]point{}
-	for _, part := range strings.Split(scene, " , ") {
-		var name string
-		var p point
-		if n, _ := fmt.Sscanf(part, "%s %d %d", &name, &p.x, &p.y); n != 3 {
-			return w, false
+	for _, part := range strings.Split(text, " , ") {
+		name, square, _ := strings.Cut(part, " ")
+		n, err := strconv.Atoi(square)
+		p := point{n / 10, n % 10}
+		if err != nil {
+			return w, nil, false
 		}
 		switch name {
 		case "robot":
@@ -201,7 +225,13 @@ func readWorld(prompt string) (w world, ok bool) {
 			w.things[name] = p
 		}
 	}
-	_, w.goal, _ = strings.Cut(job, " ")
-	_, known := w.things[w.goal]
-	return w, found && known
+	words := strings.Fields(job)
+	if !found || len(words) < 2 {
+		return w, nil, false
+	}
+	for _, g := range words[1:] {
+		_, known := w.things[g]
+		found = found && known
+	}
+	return w, words[1:], found
 }

@@ -13,17 +13,22 @@
 //
 //   - ar: looking up, counting and relating objects of a scene. The list of
 //     object words stands for an encoded image; no vision is tested.
-//   - assistant: intent and slots of a spoken command, with corrections, order
-//     and references in the hard split. Ten intents, a closed vocabulary.
+//   - assistant: intent and slots of spoken commands, with corrections, order
+//     and references above level 1. Ten intents, a closed vocabulary.
 //   - driving: who goes first at a junction under right-hand traffic. A
 //     decision table, not perception, and not legal advice.
 //   - healthcare: the NEWS2 score of a set of vital signs. Table look-up and a
 //     sum; it says nothing about diagnosis and must not be used for care.
-//   - robotics: a short plan on a five by five grid. Geometry without sensors,
+//   - robotics: a plan on a five by five grid. Geometry without sensors,
 //     dynamics or failures.
 //
+// Every instance has a level, 1 to 5. A level adds one thing to those below it
+// (longer scenes, more steps, steps that are not written out); the page of an
+// application under docs/tasks says which. Levels 1 and 2 are the easy split,
+// 3 to 5 the hard one.
+//
 // Prompts are lower-case ASCII and end in "=>"; the answer follows at once. The
-// text is regular on purpose: models under a million parameters can learn it,
+// text is regular on purpose: models of a few million parameters can learn it,
 // so differences between quantisers, caches or splits show up as differences
 // in exact match. A good score here says nothing about open language.
 package tasks
@@ -37,23 +42,39 @@ import (
 	"meibench/internal/rng"
 )
 
-// Difficulty names one of the two levels every application has.
+// Difficulty names a half of the levels of an application.
 type Difficulty string
 
-// Split says whether an instance may be trained on.
+// Split says what an instance may be used for.
 type Split string
 
-// The two levels and the two splits. Easy is meant to be learnable by a model
-// of under a million parameters; Hard needs several steps at once.
+// The difficulties and the splits. Recipes and thresholds are chosen on
+// Validation; what is reported is Test, which nothing was ever chosen on.
 const (
-	Easy  Difficulty = "easy"
-	Hard  Difficulty = "hard"
-	Train Split      = "train"
-	Test  Split      = "test"
+	Easy       Difficulty = "easy" // levels 1 and 2
+	Hard       Difficulty = "hard" // levels 3 to 5
+	Train      Split      = "train"
+	Validation Split      = "validation"
+	Test       Split      = "test"
 )
 
-// testOf256 is the share of contents held out: 32/256 = one in eight.
-const testOf256 = 32
+// Levels is the number of levels; the lowest is 1.
+const Levels = 5
+
+// DifficultyOf is the half that a level belongs to.
+func DifficultyOf(level int) Difficulty {
+	if level <= 2 {
+		return Easy
+	}
+	return Hard
+}
+
+// Shares of contents held out, of 256: one in eight for test, one in sixteen
+// for validation.
+const (
+	testOf256       = 32
+	validationOf256 = 16
+)
 
 // Instance is one question with its reference answer.
 type Instance struct {
@@ -61,6 +82,7 @@ type Instance struct {
 	ID         int    // as given to Generate
 	Prompt     string // what the model reads; ends in "=>"
 	Answer     string // what it should write next, then end of text
+	Level      int    // 1 to Levels
 	Difficulty Difficulty
 	Split      Split // by a hash of the content, whatever the seed
 }
@@ -69,9 +91,12 @@ type Instance struct {
 type Task struct {
 	Name string
 	Doc  string // one line for lists
-	// Generate returns instance id of the seed's endless sequence; about half
-	// are hard and one in eight is in the test split.
+	// Generate returns instance id of the seed's endless sequence; levels are
+	// equally frequent and one in eight is in the test split.
 	Generate func(seed uint64, id int) Instance
+	// Lesson returns up to n different questions on the scene of an instance,
+	// that of Generate first: all have its split and its prompt up to " ; ".
+	Lesson func(seed uint64, id, n int) []Instance
 	// Score grades an output in [0, 1]: 1 for the reference answer and only for
 	// it, up to white space. Less than 1 may be partial credit; the headline of
 	// every table is the share of exact matches (see Exact).
@@ -80,11 +105,11 @@ type Task struct {
 
 // Table lists the applications, sorted by name.
 var Table = []Task{
-	{"ar", "questions about a small scene of objects", generateAR, scoreFields},
-	{"assistant", "intent and slots of a spoken command", generateAssistant, scoreFields},
-	{"driving", "right of way at a junction", generateDriving, scoreExact},
-	{"healthcare", "NEWS2 score from vital signs", generateHealthcare, scoreFields},
-	{"robotics", "short plans on a small grid", generateRobotics, scorePlan},
+	task("ar", "questions about a small scene of objects", drawAR, scoreFields),
+	task("assistant", "intents and slots of spoken commands", drawAssistant, scoreFields),
+	task("driving", "right of way at a junction", drawDriving, scoreExact),
+	task("healthcare", "NEWS2 score from vital signs", drawHealthcare, scoreFields),
+	task("robotics", "plans on a small grid", drawRobotics, scorePlan),
 }
 
 // Lookup returns the task of that name, or an error that lists the names.
@@ -101,9 +126,18 @@ func Lookup(name string) (Task, error) {
 
 // Draw returns the first n instances of a split and difficulty, in id order.
 func (t Task) Draw(seed uint64, split Split, d Difficulty, n int) []Instance {
+	return t.draw(seed, n, func(in Instance) bool { return in.Split == split && in.Difficulty == d })
+}
+
+// DrawLevel returns the first n instances of a split and level, in id order.
+func (t Task) DrawLevel(seed uint64, split Split, level, n int) []Instance {
+	return t.draw(seed, n, func(in Instance) bool { return in.Split == split && in.Level == level })
+}
+
+func (t Task) draw(seed uint64, n int, fits func(Instance) bool) []Instance {
 	var out []Instance
 	for id := 0; len(out) < n; id++ {
-		if in := t.Generate(seed, id); in.Split == split && in.Difficulty == d {
+		if in := t.Generate(seed, id); fits(in) {
 			out = append(out, in)
 		}
 	}
@@ -115,25 +149,62 @@ func Exact(in Instance, output string) bool {
 	return strings.Join(strings.Fields(output), " ") == in.Answer
 }
 
-// draft is what a generator makes: text, answer, and the content that decides
-// the split. Wording and distractions stay out of the content, so a paraphrase
-// of a test question is a test question.
-type draft struct{ prompt, answer, content string }
+// A scene is what an application draws: text before the question, the content
+// that decides the split, and a way to ask about it. Wording and distractions
+// stay out of the content, so a paraphrase of a test scene is a test scene.
+type scene struct {
+	text, content string
+	// ask draws a question; ok is false where it has no answer.
+	ask func(r *rand.Rand) (question, answer string, ok bool)
+}
 
-// generate draws a difficulty and hands the instance's own stream to make.
-func generate(task string, seed uint64, id int, make func(r *rand.Rand, d Difficulty) draft) Instance {
-	r := rng.Stream(seed, "tasks", task, id)
-	d := Easy
-	if r.IntN(2) == 1 {
-		d = Hard
+// task makes a table entry of a scene generator, which draws until some
+// question of its scene has an answer.
+func task(name, doc string, draw func(r *rand.Rand, level int) scene, score func(in Instance, output string) float64) Task {
+	lesson := func(seed uint64, id, n int) []Instance {
+		r := rng.Stream(seed, "tasks", name, id)
+		level := 1 + r.IntN(Levels)
+		for {
+			s := draw(r, level)
+			asked := s.lesson(r, n)
+			split := splitOf(name, s.content)
+			for i := range asked {
+				in := &asked[i]
+				in.Task, in.ID, in.Level, in.Difficulty, in.Split = name, id, level, DifficultyOf(level), split
+			}
+			if len(asked) > 0 {
+				return asked
+			}
+		}
 	}
-	m := make(r, d)
-	return Instance{Task: task, ID: id, Prompt: m.prompt + " =>", Answer: m.answer, Difficulty: d, Split: splitOf(task, m.content)}
+	return Task{name, doc, func(seed uint64, id int) Instance { return lesson(seed, id, 1)[0] }, lesson, score}
+}
+
+// lesson asks until n questions differ. Luck has four tries for the first, so
+// that it does not depend on n, and four for each of the others.
+func (s scene) lesson(r *rand.Rand, n int) (asked []Instance) {
+	seen := map[string]bool{}
+	for try := 0; len(asked) < n && (try < 4 || len(asked) > 0 && try < 4*n); try++ {
+		question, answer, ok := s.ask(r)
+		prompt := s.text + " =>"
+		if question != "" {
+			prompt = s.text + " ; " + question + " =>"
+		}
+		if ok && !seen[prompt] {
+			seen[prompt] = true
+			asked = append(asked, Instance{Prompt: prompt, Answer: answer})
+		}
+	}
+	return asked
 }
 
 func splitOf(task, content string) Split {
-	if h := sha256.Sum256([]byte(task + "\x00" + content)); h[0] < testOf256 {
+	h := sha256.Sum256([]byte(task + "\x00" + content))
+	switch {
+	case h[0] < testOf256:
 		return Test
+	case h[0] < testOf256+validationOf256:
+		return Validation
 	}
 	return Train
 }

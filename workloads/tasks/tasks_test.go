@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
@@ -49,58 +50,82 @@ func TestText(t *testing.T) {
 				require.Equal(t, task.Generate(5, id), in, "same seed and id, same instance")
 				require.Regexp(t, `^[a-z0-9 ,;.]+ =>$`, in.Prompt)
 				require.Regexp(t, `^[a-z0-9;]+( [a-z0-9;]+)*$`, in.Answer)
-				require.LessOrEqual(t, len(strings.Fields(in.Answer)), 16)
-				require.LessOrEqual(t, len(strings.Fields(in.Prompt)), 60)
+				require.LessOrEqual(t, len(strings.Fields(in.Answer)), 24)
+				require.LessOrEqual(t, len(strings.Fields(in.Prompt)), 72)
 			}
 			require.NotEqual(t, task.Generate(5, 1).Prompt, task.Generate(6, 1).Prompt)
 		})
 	}
 }
 
-// No test question appears in training, whatever the seeds; about one in eight
-// is held out and about half are hard (four standard errors at n = 3000).
+// No test scene appears in training or validation, whatever the seeds; one in
+// eight is held out for test, one in sixteen for validation, and levels are
+// equally frequent (four standard errors at n = 6000).
 func TestSplits(t *testing.T) {
 	for _, task := range Table {
 		t.Run(task.Name, func(t *testing.T) {
-			splits, hard, held := map[string]Split{}, 0, 0
+			splits, levels, held := map[string]Split{}, [Levels + 1]int{}, map[Split]int{}
 			for id := range 2 * sample {
 				in := task.Generate(uint64(id%2), id/2)
-				question := withoutDistraction(in)
-				if before, ok := splits[question]; ok {
+				scene := withoutDistraction(in)
+				if before, ok := splits[scene]; ok {
 					require.Equal(t, before, in.Split, in.Prompt)
 				}
-				splits[question] = in.Split
-				if in.Difficulty == Hard {
-					hard++
-				}
-				if in.Split == Test {
-					held++
-				}
+				splits[scene] = in.Split
+				levels[in.Level]++
+				held[in.Split]++
+				require.Equal(t, map[int]Difficulty{1: Easy, 2: Easy, 3: Hard, 4: Hard, 5: Hard}[in.Level], in.Difficulty)
 			}
-			require.InDelta(t, sample, hard, 160)
-			require.InDelta(t, sample/4, held, 200) // contents repeat, so wider than binomial
+			for level := 1; level <= Levels; level++ {
+				require.InDelta(t, 2*sample/5, levels[level], 125) // √(6000·0.2·0.8) = 31
+			}
+			require.InDelta(t, sample/4, held[Test], 200)       // contents repeat, so wider than binomial
+			require.InDelta(t, sample/8, held[Validation], 150) // likewise
 		})
 	}
 }
 
-// withoutDistraction is what must decide the split: for the assistant the
-// meaning, for driving all but the weather and the kinds of vehicles.
+// A lesson asks different questions on one scene; the first is that of Generate.
+func TestLesson(t *testing.T) {
+	several := 0
+	for _, task := range Table {
+		for id := range 300 {
+			first, asked := task.Generate(4, id), task.Lesson(4, id, 3)
+			require.Equal(t, first, asked[0])
+			require.LessOrEqual(t, len(asked), 3)
+			seen := map[string]bool{}
+			for _, in := range asked {
+				require.False(t, seen[in.Prompt])
+				seen[in.Prompt] = true
+				require.Equal(t, first.Split, in.Split)
+				text, _, _ := strings.Cut(in.Prompt, " ; ")
+				require.True(t, strings.HasPrefix(first.Prompt, text))
+				require.Equal(t, checkers[task.Name](t, in.Prompt), in.Answer, in.Prompt)
+			}
+			several += len(asked) - 1
+		}
+	}
+	require.Greater(t, several, 900, "ar alone has two more questions on nearly every scene")
+}
+
+// withoutDistraction is what must decide the split: the scene without the
+// question; for the assistant the meaning, for driving all but the weather and
+// the kinds of vehicles.
 func withoutDistraction(in Instance) string {
+	text, _, _ := strings.Cut(in.Prompt, " ; ")
 	switch in.Task {
 	case "assistant":
 		return in.Answer
 	case "driving":
-		words := strings.Fields(in.Prompt)
+		words := strings.Fields(text)
 		for i, w := range words {
-			for _, v := range vehicles {
-				if w == v {
-					words[i] = "vehicle"
-				}
+			if slices.Contains(vehicles, w) {
+				words[i] = "vehicle"
 			}
 		}
 		return strings.Join(words[:len(words)-2], " ")
 	}
-	return in.Prompt
+	return text
 }
 
 func TestScore(t *testing.T) {
@@ -132,10 +157,14 @@ func TestPartialCredit(t *testing.T) {
 		{"a word too many", "assistant", "", "play jazz den", "play jazz den now", 3.0 / 4},
 		{"nine of ten fields", "healthcare", "", "0 0 0 0 0 0 0 total 0 low", "0 0 0 0 0 0 1 total 0 low", 0.9},
 		{"no half right of way", "driving", "", "wait east west", "wait east", 0},
-		// from 1 1 the cup at 2 3 is one east and two north: any order fetches it
-		{"another plan that works", "robotics", "robot 1 1 , cup 2 3 , bag 5 5 ; fetch cup =>", "east 1 north 2 grab", "north 2 east 1 grab", 0.5},
-		{"a plan that ends elsewhere", "robotics", "robot 1 1 , cup 2 3 , bag 5 5 ; fetch cup =>", "east 1 north 2 grab", "north 1 east 1 grab", 0},
-		{"a plan off the grid", "robotics", "robot 1 1 , cup 2 3 , bag 5 5 ; fetch cup =>", "east 1 north 2 grab", "west 1 east 2 north 2 grab", 0},
+		// from 11 the cup at 23 is one east and two north: any order fetches it
+		{"another plan that works", "robotics", "robot 11 , cup 23 , bag 55 ; fetch cup =>", "23 east 1 north 2 grab", "23 north 2 east 1 grab", 0.5},
+		{"a plan without the square", "robotics", "robot 11 , cup 23 , bag 55 ; fetch cup =>", "23 east 1 north 2 grab", "east 1 north 2 grab", 0.5},
+		// 14 is three north of 11, then 11 again for the shelf: one of two jobs done is no plan
+		{"half of the job", "robotics", "robot 11 , cup 14 , bag 55 , shelf 12 ; store cup bag =>", "", "14 north 3 grab 12 south 2 drop", 0},
+		{"both jobs", "robotics", "robot 11 , cup 14 , bag 15 , shelf 12 ; store cup bag =>", "", "14 north 3 grab 12 south 2 drop 15 north 3 grab 12 south 3 drop", 0.5},
+		{"a plan that ends elsewhere", "robotics", "robot 11 , cup 23 , bag 55 ; fetch cup =>", "23 east 1 north 2 grab", "23 north 1 east 1 grab", 0},
+		{"a plan off the grid", "robotics", "robot 11 , cup 23 , bag 55 ; fetch cup =>", "23 east 1 north 2 grab", "west 1 east 2 north 2 grab", 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			task, err := Lookup(tc.task)
@@ -153,8 +182,14 @@ func TestDraw(t *testing.T) {
 		require.Equal(t, Hard, in.Difficulty)
 		require.True(t, i == 0 || got[i-1].ID < in.ID)
 	}
+	for _, in := range Table[1].DrawLevel(1, Validation, 2, 5) {
+		require.Equal(t, Validation, in.Split)
+		require.Equal(t, 2, in.Level)
+	}
 }
 
+// 3 for the respiration, 0 for the saturation on scale 2, 2 each for oxygen,
+// blood pressure and pulse, 1 for the temperature: 10.
 func ExampleTask() {
 	task, _ := Lookup("healthcare")
 	in := task.Generate(1, 0)
@@ -162,7 +197,7 @@ func ExampleTask() {
 	fmt.Println(in.Answer)
 	fmt.Println(task.Score(in, in.Answer), task.Score(in, "no idea"))
 	// Output:
-	// resp 20 sat 95 scale 1 on air blood 149 pulse 79 mind alert temp 37.4 =>
-	// 0 1 0 0 0 0 0 total 1 low
+	// resp 32 sat 90 scale 2 on oxygen blood 98 pulse 124 mind alert temp 35.7 ; total =>
+	// total 10 high
 	// 1 0
 }
