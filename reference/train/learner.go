@@ -3,6 +3,8 @@ package train
 import (
 	"math"
 	"sync"
+
+	"meibench/reference/llm"
 )
 
 // lanes is the number of gradients that are summed at the end of a step. It is
@@ -139,6 +141,11 @@ func NewAdamW(p *Params) *AdamW {
 // Step moves p against grad at the given learning rate and returns the norm of
 // the gradient before clipping.
 func (o *AdamW) Step(p, grad *Params, rate float64) (norm float64) {
+	return o.step(p, grad, rate, func(llm.Weight) bool { return true })
+}
+
+// step is Step for some of the weights; clipping looks at all.
+func (o *AdamW) step(p, grad *Params, rate float64, mine func(llm.Weight) bool) (norm float64) {
 	for _, g := range grad.Flat {
 		norm += float64(g) * float64(g)
 	}
@@ -158,6 +165,10 @@ func (o *AdamW) Step(p, grad *Params, rate float64) (norm float64) {
 			keep = float32(1 - rate*o.Decay)
 		}
 		end := at + w.N*w.K
+		if !mine(w) {
+			at = end
+			continue
+		}
 		adam(p.Flat[at:end], grad.Flat[at:end], o.M[at:end], o.V[at:end], [6]float32{clip, b1, b2, step, unbias, float32(o.Eps)}, keep)
 		at = end
 	}

@@ -90,16 +90,27 @@ func naiveRope(x []float64, T, H, D int, base float64) {
 	}
 }
 
+// naiveLoss is the loss whose gradient a batch asks for: the mean over weights,
+// plus that of the exits times their weight.
 func naiveLoss(s llm.Config, flat []float64, batches []Batch) float64 {
 	sum, total := 0.0, 0.0
 	for _, b := range batches {
 		at := 0
 		for _, n := range b.Lens {
-			logits := naiveModel(s, flat, b.Tokens[at:at+n])
+			ids := b.Tokens[at : at+n]
+			logits := naiveModel(s, s.Layers, flat, ids)
+			var early []float64
+			if b.Exit > 0 {
+				early = naiveModel(s, b.Exit, flat, ids)
+			}
 			for i := range n {
+				weight, target := float64(b.Weights[at+i]), int(b.Targets[at+i])
 				row := logits[i*s.Vocab : (i+1)*s.Vocab]
-				weight := float64(b.Weights[at+i])
-				sum += weight * (logSumExp(row) - row[b.Targets[at+i]])
+				sum += weight * (logSumExp(row) - row[target])
+				if early != nil {
+					row = early[i*s.Vocab : (i+1)*s.Vocab]
+					sum += weight * float64(b.ExitWeight) * (logSumExp(row) - row[target])
+				}
 				total += weight
 			}
 			at += n
@@ -108,7 +119,8 @@ func naiveLoss(s llm.Config, flat []float64, batches []Batch) float64 {
 	return sum / total
 }
 
-func naiveModel(s llm.Config, flat []float64, ids []int32) []float64 {
+// naiveModel is the logits of every token after the given number of layers.
+func naiveModel(s llm.Config, layers int, flat []float64, ids []int32) []float64 {
 	take := func(n int) []float64 {
 		v := flat[:n]
 		flat = flat[n:]
@@ -125,7 +137,11 @@ func naiveModel(s llm.Config, flat []float64, ids []int32) []float64 {
 			x[i] += y[i]
 		}
 	}
-	for range s.Layers {
+	for layer := range s.Layers {
+		if layer >= layers { // pass over the weights
+			take(C + Q*C + 2*KV*C + C*Q + C + 3*s.FFN*C)
+			continue
+		}
 		h := naiveNorm(x, take(C), C, float64(s.Eps))
 		q, k := naiveLinear(h, take(Q*C), Q, C), naiveLinear(h, take(KV*C), KV, C)
 		v := naiveLinear(h, take(KV*C), KV, C)

@@ -11,6 +11,12 @@ type Batch struct {
 	Targets []int32   // (T): the token that follows
 	Weights []float32 // (T): of its loss; 0 leaves the place out
 	Lens    []int     // tokens of each sequence
+
+	// Exit > 0 also scores the output of the first Exit layers, through the final
+	// norm and head, so that a model can answer early: ExitWeight times its loss
+	// is added to the gradient, but not to the loss that is returned.
+	Exit       int
+	ExitWeight float32
 }
 
 // Add appends a sequence of ids that begins with a prompt of the given length.
@@ -53,6 +59,7 @@ type tape struct {
 	picked []float32 // (R, C): norm at rows
 	logits []float32 // (R, V)
 	hits   []bool    // (R)
+	exit   exitTape
 
 	dx, dnorm, dpicked []float32 // (T, C), (T, C), (R, C)
 	dq, dk, dv, datt   []float32
@@ -130,6 +137,9 @@ func (t *tape) forward(w *llm.Model, b *Batch) {
 		copy(t.picked[r*s.Dim:(r+1)*s.Dim], t.norm[i*s.Dim:])
 	}
 	t.pool.MatMul(t.logits, t.picked, head(w).F32, len(t.rows), s.Vocab, s.Dim)
+	if b.exits(s.Layers) {
+		t.exit.forward(t, w, t.layers[b.Exit].x)
+	}
 }
 
 func (t *tape) layerForward(l *layerTape, w *llm.Block, next []float32, b *Batch) {
@@ -174,6 +184,9 @@ func (t *tape) loss(b *Batch, scale float32) (sum float64) {
 		sum += l
 		t.hits = append(t.hits, hit)
 	}
+	if b.exits(t.shape.Layers) {
+		t.exit.loss(t, b, scale)
+	}
 	return sum
 }
 
@@ -190,6 +203,9 @@ func (t *tape) backward(grad, w *llm.Model, b *Batch) {
 	clear(t.dx)
 	RMSNormGrad(t.dx, grad.Norm, t.dnorm, t.out, w.Norm, t.inv, T, s.Dim)
 	for i := len(t.layers) - 1; i >= 0; i-- {
+		if i+1 == b.Exit && b.exits(s.Layers) {
+			t.exit.backward(t, grad, w)
+		}
 		t.layerBackward(&t.layers[i], &grad.Blocks[i], &w.Blocks[i], b)
 	}
 	for i, id := range b.Tokens {

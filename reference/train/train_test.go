@@ -144,6 +144,23 @@ func TestModelGradient(t *testing.T) {
 	}
 }
 
+// With an early exit: its loss flows into the gradient, not into the loss.
+func TestExitGradient(t *testing.T) {
+	w, err := New(tinyTrain)
+	require.NoError(t, err)
+	w.Init(3)
+	l, err := NewLearner(w, 1)
+	require.NoError(t, err)
+	plain, _ := l.Gradient(tinyBatches())
+	batches := tinyBatches()
+	for i := range batches {
+		batches[i].Exit, batches[i].ExitWeight = 1, 0.5
+	}
+	loss, grad := l.Gradient(batches)
+	require.Equal(t, plain, loss)
+	checkGrad(t, "weights", w.Flat, grad.Flat, func(flat []float64) float64 { return naiveLoss(tinyTrain, flat, batches) })
+}
+
 func TestThreadsDoNotChangeBits(t *testing.T) {
 	var want []float32
 	for threads := 1; threads <= 5; threads++ {

@@ -2,7 +2,7 @@
 // the vocabulary and the model on generated tasks and measures what came out.
 //
 //	go run ./scripts/trainmodel -model mei-nano -checkpoint /tmp/mei-nano.ckpt -out reference/models/mei-nano.gguf
-//	go run ./scripts/trainmodel -eval reference/models/mei-nano.gguf
+//	meibench eval --model reference/models/mei-nano.gguf
 //
 // The same seed and recipe give the same bytes on any number of threads on one
 // kind of CPU. An interrupted run continues from its checkpoint.
@@ -27,10 +27,10 @@ func main() {
 }
 
 type options struct {
-	model, checkpoint, out, eval string
-	threads, n, steps            int
-	done                         int // steps taken when the model is written
-	every                        time.Duration
+	model, checkpoint, out string
+	threads, n, steps      int
+	done                   int // steps taken when the model is written
+	every                  time.Duration
 }
 
 func run(args []string) error {
@@ -39,16 +39,12 @@ func run(args []string) error {
 	f.StringVar(&o.model, "model", "mei-nano", "recipe to train")
 	f.StringVar(&o.checkpoint, "checkpoint", "", "file to resume from and to save to (default MODEL.ckpt)")
 	f.StringVar(&o.out, "out", "", "GGUF file to write at the end (default MODEL.gguf)")
-	f.StringVar(&o.eval, "eval", "", "do not train: measure this GGUF file on the test splits")
 	f.IntVar(&o.threads, "threads", runtime.NumCPU(), "threads; they do not change the result")
-	f.IntVar(&o.n, "n", 500, "test instances per task and difficulty")
+	f.IntVar(&o.n, "n", 200, "validation instances per task and level, measured at the end")
 	f.IntVar(&o.steps, "steps", 0, "stop after this many steps in all (0: the recipe's)")
 	f.DurationVar(&o.every, "every", time.Minute, "time between checkpoints")
 	if err := f.Parse(args); err != nil {
 		return err
-	}
-	if o.eval != "" {
-		return evaluateFile(os.Stdout, o)
 	}
 	r, err := lookup(o.model)
 	if err != nil {
@@ -75,12 +71,12 @@ func fit(r recipe, o options) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s: %d parameters, %d tokens, from step %d\n", r.Name, len(s.params.Flat), tok.Len(), s.opt.Steps)
+	fmt.Printf("%s: %d parameters, %d tokens, from step %d\n", r.Name, len(s.params.Flat), tok.Len(), s.opt.Adam.Steps)
 	if err := steps(r, o, s, l, tok); err != nil {
 		return err
 	}
 	brief(os.Stdout, measure(l, tok, o.n))
-	o.done = s.opt.Steps
+	o.done = s.opt.Adam.Steps
 	return writeModel(o, r, s.params, tok)
 }
 
@@ -91,7 +87,7 @@ func steps(r recipe, o options, s *state, l *train.Learner, tok *token.Tokenizer
 	defer close(stop)
 	go func() {
 		defer close(ready)
-		for b := range r.stream(tok, s.opt.Steps) {
+		for b := range r.stream(tok, s.opt.Adam.Steps) {
 			select {
 			case ready <- b:
 			case <-stop:
@@ -101,17 +97,17 @@ func steps(r recipe, o options, s *state, l *train.Learner, tok *token.Tokenizer
 	}()
 	saved, shown, loss := time.Now(), time.Now(), 0.0
 	for b := range ready {
-		if o.steps > 0 && s.opt.Steps >= o.steps {
+		if o.steps > 0 && s.opt.Adam.Steps >= o.steps {
 			break
 		}
-		rate := r.rate(s.opt.Steps)
+		rate := r.rate(s.opt.Adam.Steps)
 		now, grad := l.Gradient(b)
 		norm := s.opt.Step(s.params, grad, rate)
 		loss += 0.02 * (now - loss)
-		if s.opt.Steps%500 == 0 {
-			fmt.Printf("step %d loss %.4f norm %.2f rate %.5f %.0fs\n", s.opt.Steps, loss, norm, rate, time.Since(shown).Seconds())
-			if s.opt.Steps%1000 == 0 {
-				brief(os.Stdout, measure(l, tok, 100))
+		if s.opt.Adam.Steps%500 == 0 {
+			fmt.Printf("step %d loss %.4f norm %.2f rate %.5f %.0fs\n", s.opt.Adam.Steps, loss, norm, rate, time.Since(shown).Seconds())
+			if s.opt.Adam.Steps%1000 == 0 {
+				brief(os.Stdout, measure(l, tok, 60))
 			}
 		}
 		if time.Since(saved) > o.every {

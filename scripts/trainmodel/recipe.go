@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"strings"
 
@@ -24,9 +25,10 @@ type recipe struct {
 	Hold        int     // step from which the rate falls from Peak to Floor
 	Peak, Floor float64 // learning rates
 	Decay       float64
-	Mix         []int // shares of tasks.Table in a step, repeated in order
-	Drill       int   // every nth sequence of a step is a drill, see drill; 0 never
-	DrillSteps  int   // until this step, all are
+	Mix         []int   // shares of tasks.Table in a step, repeated in order
+	Drill       int     // every nth sequence of a step is a drill, see drill; 0 never
+	DrillSteps  int     // until this step, all are
+	ExitWeight  float64 // of the loss at one layer below the last, which batches take in turn
 }
 
 // rate is the learning rate of a step: warm-up, then constant, then half a
@@ -42,18 +44,34 @@ func (r recipe) rate(step int) float64 {
 const (
 	vocabulary    = 1024
 	vocabularyPre = "gpt-2"
-	vocabularySet = 4000 // instances per task that the vocabulary is trained on
+	vocabularySet = 3000 // instances per task that the vocabulary is trained on
 	batchSize     = 8    // sequences that are computed together
 )
 
-// recipes, sorted by name.
+// mix gives ar and driving, which are learned last, a double share.
+var mix = []int{0, 1, 2, 3, 4, 0, 2}
+
+// recipes, sorted by name: one recipe in three sizes. Larger models take a
+// smaller rate and, as each step teaches them more, fewer steps.
 var recipes = []recipe{
 	{
-		Name: "mei-nano", Seed: 1, Steps: 17000, Sequences: 64, WarmUp: 200, Hold: 12500, Peak: 1.5e-3, Floor: 3e-5, Decay: 0.1,
-		Mix: []int{0, 1, 2, 3, 4}, Drill: 8, DrillSteps: 500,
-		Shape: llm.Config{Arch: llm.Llama, Vocab: vocabulary, Dim: 128, Layers: 4, Heads: 8, KVHeads: 4, HeadDim: 16, FFN: 352,
-			Context: 256, RopeBase: 100, Eps: 1e-5, Tied: true},
+		Name: "mei-base", Seed: 1, Steps: 6000, Sequences: 48, WarmUp: 100, Hold: 4000, Peak: 1.5e-3, Floor: 2e-5, Decay: 0.1,
+		Mix: mix, Drill: 8, DrillSteps: 150, ExitWeight: 0.3, Shape: shape(256, 8, 512),
 	},
+	{
+		Name: "mei-nano", Seed: 1, Steps: 12000, Sequences: 32, WarmUp: 100, Hold: 8000, Peak: 3e-3, Floor: 3e-5, Decay: 0.1,
+		Mix: mix, Drill: 8, DrillSteps: 200, ExitWeight: 0.3, Shape: shape(64, 5, 192),
+	},
+	{
+		Name: "mei-small", Seed: 1, Steps: 8000, Sequences: 32, WarmUp: 100, Hold: 5000, Peak: 2e-3, Floor: 3e-5, Decay: 0.1,
+		Mix: mix, Drill: 8, DrillSteps: 200, ExitWeight: 0.3, Shape: shape(192, 6, 384),
+	},
+}
+
+// shape is a model of the family: heads of 16, two of which share keys and values.
+func shape(dim, layers, ffn int) llm.Config {
+	return llm.Config{Arch: llm.Llama, Vocab: vocabulary, Dim: dim, Layers: layers, Heads: dim / 16, KVHeads: dim / 32, HeadDim: 16, FFN: ffn,
+		Context: 256, RopeBase: 100, Eps: 1e-5, Tied: true}
 }
 
 func lookup(name string) (recipe, error) {
@@ -98,13 +116,15 @@ func (r recipe) stream(tok *token.Tokenizer, from int) iter.Seq[[]train.Batch] {
 			batches := make([]train.Batch, (r.Sequences+batchSize-1)/batchSize)
 			for i := range r.Sequences {
 				n := step*r.Sequences + i
-				ids, prompt := sequence(tok, r.instance(n))
-				if r.Drill > 0 && (step < r.DrillSteps || i%r.Drill == 0) {
-					ids, prompt = r.drill(tok, n)
-				}
 				b := &batches[i/batchSize]
-				b.Add(ids, prompt, 0)
-				share(b.Weights[len(b.Weights)-(len(ids)-prompt):])
+				if r.Drill > 0 && (step < r.DrillSteps || i%r.Drill == 0) {
+					r.drill(b, tok, n)
+				} else {
+					addLesson(b, tok, r.lesson(n))
+				}
+			}
+			for i := range batches {
+				batches[i].Exit, batches[i].ExitWeight = 1+(step*len(batches)+i)%max(1, r.Shape.Layers-1), float32(r.ExitWeight)
 			}
 			if !yield(batches) {
 				return
@@ -113,13 +133,39 @@ func (r recipe) stream(tok *token.Tokenizer, from int) iter.Seq[[]train.Batch] {
 	}
 }
 
-// share divides one instance's weight over the tokens of its answer, so that
-// the long answers of healthcare do not count for more than one word of ar: what
-// is reported is exact match, which counts answers. It was not seen to help ar
-// by itself; see the model card for what was tried.
-func share(weights []float32) {
+// addLesson adds one sequence: a scene with its first question and answer, then
+// further questions on the same scene, each behind the end of the text before.
+func addLesson(b *train.Batch, tok *token.Tokenizer, lesson []tasks.Instance) {
+	var ids []int32
+	var answers [][2]int
+	for i, in := range lesson {
+		if i == 0 {
+			ids = tok.EncodePrompt(in.Prompt)
+		} else {
+			_, question, _ := strings.Cut(in.Prompt, " ; ")
+			ids = append(ids, tok.Encode(" ; "+question)...)
+		}
+		from := len(ids)
+		ids = append(append(ids, tok.Encode(in.Answer)...), tok.EOS())
+		answers = append(answers, [2]int{from, len(ids)})
+	}
+	at := len(b.Weights)
+	b.Add(ids, len(ids), 0)
+	for _, a := range answers {
+		w := b.Weights[at+a[0]-1 : at+a[1]-1] // the token before predicts
+		for i := range w {
+			w[i] = 1
+		}
+		weigh(w)
+	}
+}
+
+// weigh gives an answer of n tokens the weight √n, so that one word of ar and
+// the twenty of an assistant's answer are lessons of similar worth: what is
+// reported is exact match, which counts answers, but each token must be right.
+func weigh(weights []float32) {
 	for i := range weights {
-		weights[i] = 1 / float32(len(weights))
+		weights[i] = float32(1 / math.Sqrt(float64(len(weights))))
 	}
 }
 
@@ -128,7 +174,7 @@ func share(weights []float32) {
 // of the blue key. Every other drill also turns the words of a part around, so
 // that the cell asks for the key. It gives many lessons in looking up per
 // sequence, where a question gives one.
-func (r recipe) drill(tok *token.Tokenizer, n int) (ids []int32, prompt int) {
+func (r recipe) drill(b *train.Batch, tok *token.Tokenizer, n int) {
 	name := []string{"ar", "robotics"}[n/max(1, r.Drill)%2]
 	t, err := tasks.Lookup(name)
 	if err != nil {
@@ -148,18 +194,23 @@ func (r recipe) drill(tok *token.Tokenizer, n int) (ids []int32, prompt int) {
 			parts[i] = strings.Join(words, " ")
 		}
 	}
-	ids = tok.EncodePrompt(scene + " ;")
-	return append(ids, tok.Encode(" "+strings.Join(parts, " , "))...), len(ids)
+	ids := tok.EncodePrompt(scene + " ;")
+	prompt := len(ids)
+	b.Add(append(ids, tok.Encode(" "+strings.Join(parts, " , "))...), prompt, 0)
+	weigh(b.Weights[len(b.Weights)-(b.Lens[len(b.Lens)-1]+1-prompt):])
 }
 
-// instance is the nth of the training stream: the first of its 64 candidates
+// questions is the most that one sequence asks about its scene.
+const questions = 4
+
+// lesson is the nth of the training stream: the first of its 64 candidates
 // that may be trained on.
-func (r recipe) instance(n int) tasks.Instance {
+func (r recipe) lesson(n int) []tasks.Instance {
 	t := tasks.Table[r.Mix[n%len(r.Mix)]]
 	for try := 0; ; try++ {
-		in := t.Generate(r.Seed, n*64+try)
-		if in.Split == tasks.Train {
-			return in
+		asked := t.Lesson(r.Seed, n*64+try, questions)
+		if asked[0].Split == tasks.Train {
+			return asked
 		}
 	}
 }

@@ -14,14 +14,14 @@ import (
 type state struct {
 	recipe recipe // a checkpoint of another is refused
 	params *train.Params
-	opt    *train.AdamW
+	opt    *train.Muon
 }
 
 // saved is a state in a file.
 type saved struct {
 	Recipe recipe
 	Flat   []float32
-	Opt    train.AdamW
+	Opt    train.Muon
 }
 
 func (o options) checkpointFile() string {
@@ -38,8 +38,8 @@ func resume(r recipe, o options) (*state, error) {
 		return nil, err
 	}
 	p.Init(r.Seed)
-	s := &state{recipe: r, params: p, opt: train.NewAdamW(p)}
-	s.opt.Decay = r.Decay
+	s := &state{recipe: r, params: p, opt: train.NewMuon(p, o.threads)}
+	s.opt.Adam.Decay = r.Decay
 	f, err := os.Open(o.checkpointFile())
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
@@ -51,11 +51,11 @@ func resume(r recipe, o options) (*state, error) {
 	if err := gob.NewDecoder(f).Decode(&in); err != nil {
 		return nil, fmt.Errorf("resume from %s: %w", f.Name(), err)
 	}
-	if !continues(in.Recipe, r, in.Opt.Steps) || len(in.Flat) != len(p.Flat) {
+	if !continues(in.Recipe, r, in.Opt.Adam.Steps) || len(in.Flat) != len(p.Flat) {
 		return nil, fmt.Errorf("resume from %s: it was made by another recipe; delete it or give another -checkpoint", f.Name())
 	}
 	copy(p.Flat, in.Flat)
-	*s.opt = in.Opt
+	s.opt.Adam, s.opt.M = in.Opt.Adam, in.Opt.M
 	return s, nil
 }
 

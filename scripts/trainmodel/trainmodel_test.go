@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,18 +17,8 @@ import (
 
 // small is a recipe that trains in a moment.
 var small = recipe{
-	Name: "small", Seed: 4, Steps: 6, Sequences: 10, WarmUp: 2, Peak: 1e-3, Floor: 1e-4, Mix: []int{0, 1, 2, 3, 4},
-	Shape: llm.Config{Arch: llm.Llama, Dim: 16, Layers: 1, Heads: 2, KVHeads: 1, FFN: 16, Context: 256, Tied: true},
-}
-
-// 81 of 100: z = 1.96, centre (0.81 + 0.0192)/1.0384 = 0.7985, half width
-// 1.96/1.0384·√(0.001539 + 0.000096) = 0.0763.
-func TestWilson(t *testing.T) {
-	low, high := score{right: 81, n: 100}.wilson()
-	require.InDelta(t, 0.7222, low, 5e-4)
-	require.InDelta(t, 0.8749, high, 5e-4)
-	low, _ = score{right: 0, n: 10}.wilson()
-	require.InDelta(t, 0, low, 1e-12)
+	Name: "small", Seed: 4, Steps: 6, Sequences: 10, WarmUp: 2, Peak: 1e-3, Floor: 1e-4, Mix: []int{0, 1, 2, 3, 4}, ExitWeight: 0.3,
+	Shape: llm.Config{Arch: llm.Llama, Dim: 16, Layers: 2, Heads: 2, KVHeads: 1, FFN: 16, Context: 256, Tied: true},
 }
 
 func TestRecipes(t *testing.T) {
@@ -36,15 +27,17 @@ func TestRecipes(t *testing.T) {
 	require.ErrorContains(t, err, "mei-nano")
 	for _, r := range recipes {
 		require.NoError(t, r.Shape.Check())
-		for n := range 300 {
-			in := r.instance(n)
-			require.Equal(t, tasks.Train, in.Split)
+		for n := range 100 {
+			for _, in := range r.lesson(n) {
+				require.Equal(t, tasks.Train, in.Split)
+			}
 		}
 	}
 }
 
-// Every instance fits the context, and the answer is what follows the prompt.
-func TestSequences(t *testing.T) {
+// Every lesson fits the context; the loss counts each answer with its end of
+// text, and nothing else.
+func TestLessons(t *testing.T) {
 	m, err := token.Train(vocabularyTexts(1), vocabulary, vocabularyPre)
 	require.NoError(t, err)
 	tok, err := token.New(m)
@@ -52,17 +45,59 @@ func TestSequences(t *testing.T) {
 	require.Equal(t, vocabulary, tok.Len())
 	for _, task := range tasks.Table {
 		sum := 0
-		for id := range 400 {
-			in := task.Generate(9, id)
-			ids, prompt := sequence(tok, in)
-			require.Equal(t, tok.BOS(), ids[0])
-			require.Equal(t, tok.EOS(), ids[len(ids)-1])
-			require.Equal(t, in.Answer, tok.Decode(ids[prompt:]))
-			require.LessOrEqual(t, len(ids), 96)
-			require.LessOrEqual(t, len(ids)-prompt, answerMax)
-			sum += len(ids)
+		for id := range 200 {
+			var b train.Batch
+			asked := task.Lesson(9, id, questions)
+			addLesson(&b, tok, asked)
+			require.Equal(t, tok.BOS(), b.Tokens[0])
+			require.LessOrEqual(t, b.Lens[0], 255)
+			var counted []int32
+			total := 0.0
+			for i, w := range b.Weights {
+				if w > 0 {
+					counted = append(counted, b.Targets[i])
+					total += float64(w)
+				}
+			}
+			var want []int32
+			weight := 0.0
+			for _, in := range asked {
+				answer := append(tok.Encode(in.Answer), tok.EOS())
+				want = append(want, answer...)
+				weight += math.Sqrt(float64(len(answer)))
+			}
+			require.Equal(t, want, counted)
+			require.InDelta(t, weight, total, 1e-4)
+			sum += b.Lens[0]
 		}
-		t.Logf("%s: %d tokens on average", task.Name, sum/400)
+		t.Logf("%s: %d tokens a lesson", task.Name, sum/200)
+	}
+}
+
+// A drill's loss counts the parts behind the scene, which are those of the scene.
+func TestDrill(t *testing.T) {
+	m, err := token.Train(vocabularyTexts(1), vocabulary, vocabularyPre)
+	require.NoError(t, err)
+	tok, err := token.New(m)
+	require.NoError(t, err)
+	r := recipes[0]
+	for n := range 40 {
+		var b train.Batch
+		r.drill(&b, tok, n*r.Drill)
+		text := tok.Decode(append(append([]int32{}, b.Tokens[1:]...), b.Targets[len(b.Targets)-1]))
+		scene, parts, found := strings.Cut(text, " ; ")
+		require.True(t, found)
+		want, got := strings.Fields(strings.TrimPrefix(scene, "see ")), strings.Fields(parts)
+		slices.Sort(want)
+		slices.Sort(got)
+		require.Equal(t, want, got)
+		counted := 0
+		for _, w := range b.Weights {
+			if w > 0 {
+				counted++
+			}
+		}
+		require.Equal(t, len(tok.Encode(" "+parts)), counted)
 	}
 }
 
