@@ -97,7 +97,7 @@ var ranks = map[string]int{
 	"scripts": 9, "cmd": 6, "reports": 5, "harness": 4, "suites": 3, "hardware": 2, "workloads": 2, "reference": 1, "internal": 0,
 }
 
-// kernels take as many parameters as their mathematics has.
+// kernels take as many parameters as their mathematics has; train has those of the backward passes.
 var kernels = []string{"reference/tensor", "reference/quant", "reference/train"}
 
 // perThing folders hold one file per verb, pipeline, application or kernel.
@@ -149,5 +149,4 @@ type Exception struct {
 }
 
 // Exceptions may only shrink.
-var Exceptions = []Exception{
-}
+var Exceptions = []Exception{}
