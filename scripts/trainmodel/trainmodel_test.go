@@ -26,7 +26,7 @@ func TestRecipes(t *testing.T) {
 	_, err := lookup("mei-huge")
 	require.ErrorContains(t, err, "mei-nano")
 	for _, r := range recipes {
-		require.NoError(t, r.Shape.Check())
+		require.NoError(t, r.Shape.WithDefaults().Check())
 		for n := range 100 {
 			for _, in := range r.lesson(n) {
 				require.Equal(t, tasks.Train, in.Split)
