@@ -3,6 +3,7 @@ package token
 import (
 	"fmt"
 	"math"
+	"strings"
 )
 
 const keyPrefix = "tokenizer.ggml."
@@ -18,16 +19,20 @@ func FromMap(kv map[string]any) (Metadata, error) {
 	m.Tokens, m.Merges = list[string](&r, "tokens"), list[string](&r, "merges")
 	m.Scores, m.Types = list[float32](&r, "scores"), list[int32](&r, "token_type")
 	m.BOS, m.EOS, m.UNK = r.id("bos_token_id"), r.id("eos_token_id"), r.id("unknown_token_id")
-	m.AddBOS = r.flag("add_bos_token", (spm || isLlama3(m.Pre)) && m.BOS >= 0)
+	scan, _ := scannerOf(m.Pre) // New refuses what is unknown
+	m.AddBOS = r.flag("add_bos_token", (spm || scan.bos) && m.BOS >= 0)
 	m.AddEOS = r.flag("add_eos_token", false)
 	m.AddSpacePrefix = r.flag("add_space_prefix", spm)
+	m.ChatTemplate, _ = kv["tokenizer.chat_template"].(string)
+	if name, _ := kv["general.name"].(string); m.Model != "" {
+		name = strings.ToLower(name)
+		m.StripRight = strings.Contains(name, "phi-3") || strings.Contains(name, "phi3")
+	}
 	if r.err != nil {
 		return Metadata{}, fmt.Errorf("read tokenizer: %w", r.err)
 	}
 	return m, nil
 }
-
-func isLlama3(pre string) bool { return pre == "llama3" || pre == "llama-v3" || pre == "llama-bpe" }
 
 // Map returns the keys to write into a GGUF file: string, uint32, bool,
 // []string, []float32 and []int32 values.
@@ -43,6 +48,9 @@ func (m Metadata) Map() map[string]any {
 	} else {
 		kv[keyPrefix+"add_space_prefix"] = m.AddSpacePrefix
 		kv[keyPrefix+"scores"] = m.Scores
+	}
+	if m.ChatTemplate != "" {
+		kv["tokenizer.chat_template"] = m.ChatTemplate
 	}
 	if len(m.Types) > 0 {
 		kv[keyPrefix+"token_type"] = m.Types
@@ -96,7 +104,7 @@ func (r *mapReader) id(key string) int32 {
 	if !ok {
 		return -1
 	}
-	n, is := number(v)
+	n, is := numeric(v)
 	if !is || n < 0 || n > math.MaxInt32 || n != math.Trunc(n) {
 		r.fail(key, v, "a token id")
 		return -1
@@ -104,7 +112,7 @@ func (r *mapReader) id(key string) int32 {
 	return int32(n)
 }
 
-func number(v any) (float64, bool) {
+func numeric(v any) (float64, bool) {
 	switch n := v.(type) {
 	case uint8:
 		return float64(n), true
@@ -153,7 +161,7 @@ func list[T string | float32 | int32](r *mapReader, key string) []T {
 func convert[T string | float32 | int32, E any](r *mapReader, key string, from []E) []T {
 	out := make([]T, len(from))
 	for i, e := range from {
-		n, ok := number(e)
+		n, ok := numeric(e)
 		switch p := any(&out[i]).(type) {
 		case *string:
 			*p, ok = any(e).(string)

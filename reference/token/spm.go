@@ -3,7 +3,6 @@ package token
 import (
 	"strconv"
 	"strings"
-	"unicode/utf8"
 )
 
 const spmSpace = "\u2581" // how SentencePiece writes a space
@@ -53,19 +52,38 @@ func (t *Tokenizer) encodeSPM(ids []int32, text string, prefix bool) []int32 {
 	if prefix {
 		text = spmSpace + text
 	}
-	c := newChain(text, func(rest string) int {
-		_, n := utf8.DecodeRuneInString(rest)
-		return n
-	})
-	c.merge(func(joined string, _ int) (float64, bool) {
-		id, ok := t.ids[joined]
+	c := newChain(len(text))
+	for at := 0; at < len(text); {
+		n := min(spmWidth(text[at]), len(text)-at)
+		c.add(at, n, 0)
+		at += n
+	}
+	c.merge(func(left, right int) (cost float64, into int32, ok bool) {
+		from, to := c.span(left, right)
+		id, ok := t.ids[text[from:to]]
 		if !ok {
-			return 0, false
+			return 0, 0, false
 		}
-		return -float64(t.meta.Scores[id]), true
+		return -float64(t.meta.Scores[id]), id, true
 	})
-	c.each(func(s string) { ids = t.appendPiece(ids, s) })
+	c.each(func(i int) {
+		from, to := c.span(i, i)
+		ids = t.appendPiece(ids, text[from:to])
+	})
 	return ids
+}
+
+// spmWidth is the length of a character by its first byte, as llama.cpp cuts text that may not be UTF-8.
+func spmWidth(b byte) int {
+	switch {
+	case b >= 0xf0:
+		return 4
+	case b >= 0xe0:
+		return 3
+	case b >= 0xc0:
+		return 2
+	}
+	return 1
 }
 
 // appendPiece spells s as one token, else as bytes, else as unknown.

@@ -26,8 +26,8 @@ package token
 import (
 	"errors"
 	"fmt"
-	"sort"
 	"strings"
+	"sync/atomic"
 	"unicode/utf8"
 )
 
@@ -62,6 +62,8 @@ type Metadata struct {
 	BOS, EOS, UNK  int32     // *_token_id, -1 when absent
 	AddBOS, AddEOS bool      // add_*_token
 	AddSpacePrefix bool      // add_space_prefix: SPM only
+	StripRight     bool      // special tokens take the white space behind them (Phi-3); GGUF has no key, see FromMap
+	ChatTemplate   string    // tokenizer.chat_template, see TemplateOf
 }
 
 // Tokenizer encodes and decodes. It is read-only after New and safe for
@@ -72,11 +74,14 @@ type Tokenizer struct {
 	types   []Type           // id → type
 	ids     map[string]int32 // raw bytes → id, normal tokens only
 	bytes   [256]int32       // byte → id, or -1
-	ranks   map[[2]string]int32
+	symbol  [256]int32       // byte → symbol, see merge
+	strange []string         // symbols that are no tokens
+	merges  map[uint64]merge // pair of symbols → what they become
+	fixed   []atomic.Uint32  // id → whether the merges of its text lead to it, once that is known
 	scanner []pass
 	whole   bool // a word that is itself a token skips the merges (llama-bpe)
-	always  specials
-	prompts specials
+	always  *specials
+	prompts *specials
 }
 
 // New checks the metadata and builds the tokenizer. Every fault is an error
@@ -101,7 +106,7 @@ func New(m Metadata) (*Tokenizer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read tokenizer: %w", err)
 	}
-	t.always, t.prompts = newSpecials(t, UserDefined), newSpecials(t, UserDefined, Control)
+	t.always, t.prompts = newSpecials(t, UserDefined), newSpecials(t, UserDefined, Control, Unknown)
 	return t, nil
 }
 
@@ -143,10 +148,10 @@ func (m Metadata) check() error {
 	return nil
 }
 
-// typeOf reads the type of a token; the ids named as bos and eos are control
-// tokens whatever the table says.
+// typeOf reads the type of a token; the ids named as bos and eos, and texts that
+// are control tokens everywhere, are control tokens whatever the table says.
 func (m Metadata) typeOf(id int) Type {
-	if int32(id) == m.BOS || int32(id) == m.EOS {
+	if int32(id) == m.BOS || int32(id) == m.EOS || controls(m.Tokens[id]) {
 		return Control
 	}
 	if len(m.Types) == 0 {
@@ -157,7 +162,7 @@ func (m Metadata) typeOf(id int) Type {
 
 // Encode returns the ids of text, with no special tokens added or recognised.
 func (t *Tokenizer) Encode(text string) []int32 {
-	return t.encode(nil, text, t.always)
+	return t.encode(nil, text, t.always, nil)
 }
 
 // EncodePrompt returns the ids of a prompt: begin and end of text as the
@@ -168,37 +173,10 @@ func (t *Tokenizer) EncodePrompt(text string) []int32 {
 	if t.meta.AddBOS {
 		ids = append(ids, t.meta.BOS)
 	}
-	ids = t.encode(ids, text, t.prompts)
+	ids = t.encode(ids, text, t.prompts, nil)
 	if t.meta.AddEOS {
 		ids = append(ids, t.meta.EOS)
 	}
-	return ids
-}
-
-func (t *Tokenizer) encode(ids []int32, text string, s specials) []int32 {
-	boundary := true // a space prefix goes after a special token, too
-	emit := func(run string) {
-		switch {
-		case run == "":
-		case t.meta.Model == "llama":
-			ids = t.encodeSPM(ids, run, boundary && t.meta.AddSpacePrefix)
-		default:
-			ids = t.encodeBPE(ids, run)
-		}
-	}
-	start := 0
-	for at := 0; at < len(text); {
-		id, n := s.match(text[at:])
-		if n == 0 {
-			at++
-			continue
-		}
-		emit(text[start:at])
-		ids, boundary = append(ids, id), true
-		at += n
-		start = at
-	}
-	emit(text[start:])
 	return ids
 }
 
@@ -284,40 +262,4 @@ func unfinished(s string) int {
 		}
 	}
 	return 0
-}
-
-// specials finds tokens that are matched in the text before it is tokenized.
-type specials struct {
-	ids     map[string]int32
-	lengths []int // distinct lengths, longest first
-}
-
-func newSpecials(t *Tokenizer, types ...Type) specials {
-	s := specials{ids: map[string]int32{}}
-	seen := map[int]bool{}
-	for id, text := range t.meta.Tokens {
-		for _, is := range types {
-			if _, dup := s.ids[text]; t.types[id] == is && text != "" && !dup {
-				s.ids[text] = int32(id)
-				if !seen[len(text)] {
-					seen[len(text)] = true
-					s.lengths = append(s.lengths, len(text))
-				}
-			}
-		}
-	}
-	sort.Sort(sort.Reverse(sort.IntSlice(s.lengths)))
-	return s
-}
-
-// match returns the longest special token that text begins with, and its length.
-func (s specials) match(text string) (id int32, n int) {
-	for _, n := range s.lengths {
-		if n <= len(text) {
-			if id, ok := s.ids[text[:n]]; ok {
-				return id, n
-			}
-		}
-	}
-	return 0, 0
 }

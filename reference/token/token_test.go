@@ -135,7 +135,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"empty", Metadata{Model: "gpt2"}, "tokenizer.ggml.tokens is empty"},
 		{"unknown model", good(func(m *Metadata) { m.Model = "t5" }), `model "t5" is not supported, have llama (SPM) and gpt2`},
-		{"unknown scanner", good(func(m *Metadata) { m.Pre = "tekken" }), `pre "tekken" is not supported, have default, gpt-2, llama-bpe`},
+		{"unknown scanner", good(func(m *Metadata) { m.Pre = "bloom" }), `pre "bloom" is not supported, have command-r, dbrx, deepseek-coder`},
 		{"types", good(func(m *Metadata) { m.Types = m.Types[1:] }), "token_type has"},
 		{"scores", good(func(m *Metadata) { m.Model = "llama" }), "scores has 0 entries"},
 		{"bos", good(func(m *Metadata) { m.BOS = 9999 }), "bos_token_id is 9999"},

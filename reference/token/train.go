@@ -60,9 +60,7 @@ type spelled struct {
 func countWords(passes []pass, texts iter.Seq[string]) []spelled {
 	counts := map[string]int{}
 	for text := range texts {
-		for _, w := range scan(passes, text) {
-			counts[w]++
-		}
+		scan(passes, text, func(w string) { counts[w]++ })
 	}
 	words := make([]spelled, 0, len(counts))
 	for w, n := range counts {
