@@ -6,6 +6,7 @@
 //	reference/tensor   one operation per file: matrix product, RMSNorm, RoPE, softmax, attention
 //	reference/quant    number formats of weights: F32, F16, BF16, the Q, K and IQ4 blocks, MXFP4
 //	reference/gguf     the GGUF file format, read and written
+//	reference/convert  a model's weights in other number formats: the quantiser
 //	reference/llm      a decoder-only transformer over all of these, runnable layer span by layer span
 //
 // # The alphabet

@@ -186,7 +186,7 @@ func TestReadme(t *testing.T) {
 	require.GreaterOrEqual(t, len(cmds), 12)
 	require.Equal(t, []string{"go run ./cmd/meibench run", "go test ./..."}, cmds[:2], "these two open the README")
 	dir := t.TempDir()
-	for _, link := range []string{"suites", "workloads"} {
+	for _, link := range []string{"reference", "suites", "workloads"} {
 		require.NoError(t, os.Symlink(filepath.Join(root, link), filepath.Join(dir, link)))
 	}
 	t.Chdir(dir)
