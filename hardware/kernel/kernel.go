@@ -25,6 +25,7 @@ import (
 	"meibench/hardware/world"
 	"meibench/internal/units"
 	"meibench/reference/llm"
+	"meibench/reference/quant"
 )
 
 // Loaded is a model that a device holds in memory.
@@ -310,7 +311,7 @@ func (d *Device) take(m *Loaded, span hardware.Span, need int) (*llm.Cache, erro
 	}
 	size = min(size, m.Weights.Context)
 	if d.cfg.Memory > 0 {
-		if err := d.room(units.Bytes(size) * m.Weights.KVBytesPerToken(span.Lo, span.Hi)); err != nil {
+		if err := d.room(m.Weights.CacheBytes(quant.F32, span.Lo, span.Hi, size)); err != nil {
 			return nil, err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"meibench/internal/rng"
 	"meibench/internal/units"
 	"meibench/reference/llm"
+	"meibench/reference/quant"
 )
 
 // tiny is a random model of four layers; random weights have no favourite token,
@@ -228,7 +229,7 @@ func TestRefusals(t *testing.T) {
 func TestDropFreesCaches(t *testing.T) {
 	m := tiny(t, "tiny", 32)
 	w := m.Weights
-	one := 64 * w.KVBytesPerToken(0, 4) // a cache starts with room for 64 tokens
+	one := w.CacheBytes(quant.F32, 0, 4, 64) // a cache starts with room for 64 tokens
 	limit := w.WeightBytes(0, 4) + 2*one
 	in(t, world.NewReal(t.Context()), kernel.Config{Models: []kernel.Loaded{m}, Memory: limit}, func(d *kernel.Device) {
 		start := func(id int64, n int) error {

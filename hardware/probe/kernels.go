@@ -8,6 +8,8 @@ import (
 
 	"meibench/internal/rng"
 	"meibench/reference/llm"
+	"meibench/reference/panel"
+	"meibench/reference/quant"
 	"meibench/reference/tensor"
 )
 
@@ -47,7 +49,7 @@ func MeasureKernels(ctx context.Context, m *llm.Model, limits *Limits, threads i
 	}
 	p := tensor.NewPool(threads)
 	defer p.Close()
-	b := &kernelBench{pool: p, m: m, limits: limits, threads: p.Workers()}
+	b := &kernelBench{pool: p, products: panel.NewProducts(p), m: m, limits: limits, threads: p.Workers()}
 	for _, T := range []int{1, 8, 64} {
 		b.matrices(T)
 	}
@@ -63,11 +65,12 @@ func MeasureKernels(ctx context.Context, m *llm.Model, limits *Limits, threads i
 }
 
 type kernelBench struct {
-	pool    *tensor.Pool
-	m       *llm.Model
-	limits  *Limits
-	threads int
-	list    []Kernel
+	pool     *tensor.Pool
+	products *panel.Products
+	m        *llm.Model
+	limits   *Limits
+	threads  int
+	list     []Kernel
 }
 
 func noise(n int) []float32 {
@@ -96,24 +99,23 @@ func (b *kernelBench) matrices(T int) {
 		x, y := noise(T*w.K), make([]float32, T*w.N)
 		b.add(Kernel{Op: "matmul." + op.name, Shape: fmt.Sprintf("T=%d N=%d K=%d", T, w.N, w.K), Format: w.Type.String(), Tokens: T,
 			FLOP: 2 * float64(T) * float64(w.N) * float64(w.K), Bytes: float64(w.Bytes()) + 4*float64(T)*float64(w.N+w.K)},
-			func() {
-				if w.F32 != nil {
-					b.pool.MatMul(y, x, w.F32, T, w.N, w.K)
-				} else {
-					b.pool.MatMulRows(y, x, w, T, w.N, w.K)
-				}
-			})
+			func() { w.Mul(b.products, y, x, T) })
 	}
 }
 
 func (b *kernelBench) attention(T, past int) {
 	c := b.m.Config
 	q, kv := T*c.QDim(), (past+T)*c.KVDim()
-	seqs := []tensor.AttnSeq{{Out: make([]float32, q), Q: noise(q), K: noise(kv), V: noise(kv), T: T, Past: past}}
+	cache, err := tensor.NewKV(quant.F32, c.KVHeads, c.HeadDim, past+T)
+	if err != nil {
+		panic("probe: " + err.Error()) // F32 is one of its types
+	}
+	cache.Put(0, past+T, noise(kv), noise(kv))
+	seqs := []tensor.AttnSeq{{Out: make([]float32, q), Q: noise(q), KV: cache, T: T, Past: past}}
 	pairs := float64(T)*float64(past) + float64(T)*float64(T+1)/2
 	b.add(Kernel{Op: "attention", Shape: fmt.Sprintf("T=%d past=%d H=%d G=%d D=%d", T, past, c.Heads, c.KVHeads, c.HeadDim), Tokens: T,
 		FLOP: 4 * pairs * float64(c.QDim()), Bytes: 4 * float64(2*q+2*kv)},
-		func() { b.pool.Attention(seqs, c.Heads, c.KVHeads, c.HeadDim) })
+		func() { b.pool.Attention(seqs, c.Heads) })
 }
 
 // rows times what happens row by row, on one thread as the engine does for few rows.

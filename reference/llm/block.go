@@ -60,23 +60,20 @@ func (w *Work) join(norm []float32) {
 // attention turns norm into tmp and appends keys and values to the caches.
 func (w *Work) attention(l int, seqs []Seq) {
 	m, b, n := w.Model, w.layer, w.rows
-	b.Q.mul(w.pool, w.q, w.norm, n)
-	b.K.mul(w.pool, w.k, w.norm, n)
-	b.V.mul(w.pool, w.v, w.norm, n)
+	w.multiply(w.norm, n, product{&b.Q, w.q}, product{&b.K, w.k}, product{&b.V, w.v})
 	w.each(n, m.QDim(), (*Work).finishQKV)
 	row := 0
 	for i := range seqs {
 		s := &seqs[i]
 		T, past := s.tokens(m.Dim), s.past()
-		k, v := s.Cache.Rows(l, 0, past+T)
-		copy(k[past*m.KVDim():], w.k[row*m.KVDim():])
-		copy(v[past*m.KVDim():], w.v[row*m.KVDim():])
-		w.attn[i] = tensor.AttnSeq{Out: w.att[row*m.QDim():], Q: w.q[row*m.QDim():], K: k, V: v, T: T, Past: past,
+		kv := s.Cache.layer(l)
+		kv.Put(past, T, w.k[row*m.KVDim():], w.v[row*m.KVDim():])
+		w.attn[i] = tensor.AttnSeq{Out: w.att[row*m.QDim():], Q: w.q[row*m.QDim():], KV: kv, T: T, Past: past,
 			Window: m.windowOf(l), Scale: m.attentionScale(), Softcap: m.AttnSoftcap}
 		row += T
 	}
-	w.pool.Attention(w.attn, m.Heads, m.KVHeads, m.HeadDim)
-	b.Out.mul(w.pool, w.tmp, w.att, n)
+	w.pool.Attention(w.attn, m.Heads)
+	w.multiply(w.att, n, product{&b.Out, w.tmp})
 	if b.OutB != nil {
 		tensor.AddRow(w.tmp, b.OutB, n)
 	}
@@ -106,15 +103,16 @@ func (w *Work) finishQKV(lo, hi int) {
 func (w *Work) feedForward(f *FFN, out, x []float32, T int) {
 	b := w.layer
 	w.width = f.Up.N
-	f.Up.mul(w.pool, w.up, x, T)
+	if w.traits.feed == plainGELU {
+		w.multiply(x, T, product{&f.Up, w.up})
+	} else {
+		w.multiply(x, T, product{&f.Up, w.up}, product{&f.Gate, w.gate})
+	}
 	if b.UpB != nil {
 		tensor.AddRow(w.up, b.UpB, T)
 	}
-	if w.traits.feed != plainGELU {
-		f.Gate.mul(w.pool, w.gate, x, T)
-	}
 	w.each(T, w.width, (*Work).activate)
-	f.Down.mul(w.pool, out, w.gate, T)
+	w.multiply(w.gate, T, product{&f.Down, out})
 	if b.DownB != nil {
 		tensor.AddRow(out, b.DownB, T)
 	}
@@ -202,7 +200,7 @@ func (w *Work) output(hi int, seqs []Seq) {
 		row, n = row+T, n+want
 	}
 	if n > 0 {
-		m.head().mul(w.pool, w.logits, w.norm, n)
+		w.multiply(w.norm, n, product{m.head(), w.logits})
 		w.each(n, V, (*Work).finishLogits)
 	}
 }

@@ -4,22 +4,32 @@ import (
 	"fmt"
 
 	"meibench/internal/units"
+	"meibench/reference/quant"
+	"meibench/reference/tensor"
 )
 
 // Cache holds the keys and values of one sequence for layers [Lo, Hi).
 //
 // Forward appends to it. Truncate rolls back, which is how rejected draft tokens are forgotten; CopyPrefix shares a
-// prompt between sequences; Rows gives the raw floats to whoever moves a cache between machines.
+// prompt between sequences; Get and Put move a cache between machines.
 type Cache struct {
 	Lo, Hi   int
+	Type     quant.Type // of the elements: F32, F16 or Q8_0
 	length   int
 	capacity int
-	width    int
-	k, v     [][]float32 // per layer of the span: (capacity, G·D); keys are stored rotated
+	heads    int // G
+	channels int // D
+	layers   []*tensor.KV
 }
 
-// NewCache makes an empty cache for layers [lo, hi) and up to capacity tokens. All memory is taken here.
+// NewCache makes an empty cache in F32 for layers [lo, hi) and up to capacity tokens. All memory is taken here.
 func (c Config) NewCache(lo, hi, capacity int) (*Cache, error) {
+	return c.NewCacheOf(quant.F32, lo, hi, capacity)
+}
+
+// NewCacheOf is NewCache with elements of one of [tensor.KVTypes]: F16 halves the memory and what attention reads, Q8_0
+// takes 28 % of it; both round keys and values.
+func (c Config) NewCacheOf(t quant.Type, lo, hi, capacity int) (*Cache, error) {
 	c = c.WithDefaults()
 	if lo < 0 || hi < lo || hi > c.Layers {
 		return nil, fmt.Errorf("new cache: layers [%d, %d), want a span inside [0, %d)", lo, hi, c.Layers)
@@ -27,10 +37,13 @@ func (c Config) NewCache(lo, hi, capacity int) (*Cache, error) {
 	if capacity < 1 || capacity > c.Context {
 		return nil, fmt.Errorf("new cache: capacity of %d tokens, want 1 to the model's context of %d", capacity, c.Context)
 	}
-	cache := &Cache{Lo: lo, Hi: hi, capacity: capacity, width: c.KVDim()}
+	cache := &Cache{Lo: lo, Hi: hi, Type: t, capacity: capacity, heads: c.KVHeads, channels: c.HeadDim}
 	for range hi - lo {
-		cache.k = append(cache.k, make([]float32, capacity*cache.width))
-		cache.v = append(cache.v, make([]float32, capacity*cache.width))
+		kv, err := tensor.NewKV(t, c.KVHeads, c.HeadDim, capacity)
+		if err != nil {
+			return nil, fmt.Errorf("new cache: %w", err)
+		}
+		cache.layers = append(cache.layers, kv)
 	}
 	return cache, nil
 }
@@ -42,12 +55,28 @@ func (c *Cache) Len() int { return c.length }
 func (c *Cache) Cap() int { return c.capacity }
 
 // Bytes is the size of the tokens held; Resident counts the room for all that fit.
-func (c *Cache) Bytes() units.Bytes { return units.Bytes(4 * 2 * c.length * c.width * (c.Hi - c.Lo)) }
+func (c *Cache) Bytes() units.Bytes {
+	return units.Bytes(c.length * tensor.KVBytes(c.Type, c.heads, c.channels) * (c.Hi - c.Lo))
+}
 
 // Resident is the memory that the cache occupies, whatever it holds.
 func (c *Cache) Resident() units.Bytes {
-	return units.Bytes(4 * 2 * c.capacity * c.width * (c.Hi - c.Lo))
+	return units.Bytes((c.Hi - c.Lo) * tensor.KVResident(c.Type, c.heads, c.channels, c.capacity))
 }
+
+// CacheBytes is what a cache of layers [lo, hi) will occupy.
+func (c Config) CacheBytes(t quant.Type, lo, hi, capacity int) units.Bytes {
+	c = c.WithDefaults()
+	return units.Bytes((hi - lo) * tensor.KVResident(t, c.KVHeads, c.HeadDim, capacity))
+}
+
+// width is G·D, and fits reports whether a model's keys and values have the shape of the cache's.
+func (c *Cache) width() int { return c.heads * c.channels }
+
+func (c *Cache) fits(m *Model) bool { return c.heads == m.KVHeads && c.channels == m.HeadDim }
+
+// layer is what attention reads in a layer.
+func (c *Cache) layer(l int) *tensor.KV { return c.layers[l-c.Lo] }
 
 // Truncate forgets all tokens from position n on. Panics if fewer than n are held.
 func (c *Cache) Truncate(n int) {
@@ -57,14 +86,23 @@ func (c *Cache) Truncate(n int) {
 	c.length = n
 }
 
-// Rows returns the keys and values of tokens [from, to) in a layer, (to-from, G·D) each. They are views: to move a
-// cache, write into the rows of another and then call SetLen.
-func (c *Cache) Rows(layer, from, to int) (k, v []float32) {
-	i := layer - c.Lo
-	return c.k[i][from*c.width : to*c.width], c.v[i][from*c.width : to*c.width]
+// Get copies the keys and values of tokens [from, to) in a layer, as float32; keys are rotated.
+//
+//	k, v: (to-from, G·D)
+func (c *Cache) Get(layer, from, to int, k, v []float32) {
+	if from < 0 || to < from || to > c.length {
+		panic(fmt.Sprintf("llm: get tokens %d to %d of a cache of %d", from, to, c.length))
+	}
+	c.layer(layer).Get(from, to, k, v)
 }
 
-// SetLen declares that the rows of the first n tokens are filled in, after they were written through Rows.
+// Put overwrites the keys and values of T tokens from position at on in a layer; SetLen then declares them. Between
+// caches of the same type nothing changes on the way in F32 and F16; Q8_0 may round once more, by a unit of float32.
+//
+//	k, v: (T, G·D)
+func (c *Cache) Put(layer, at, T int, k, v []float32) { c.layer(layer).Put(at, T, k, v) }
+
+// SetLen declares that the first n tokens are filled in, after they were written through Put.
 func (c *Cache) SetLen(n int) {
 	if n < 0 || n > c.capacity {
 		panic(fmt.Sprintf("llm: set length %d of a cache for %d tokens", n, c.capacity))
@@ -72,17 +110,17 @@ func (c *Cache) SetLen(n int) {
 	c.length = n
 }
 
-// CopyPrefix replaces the content by the first n tokens of another cache of the same layers.
+// CopyPrefix replaces the content by the first n tokens of another cache of the same layers and type.
 func (c *Cache) CopyPrefix(from *Cache, n int) error {
-	if from.Lo != c.Lo || from.Hi != c.Hi || from.width != c.width {
-		return fmt.Errorf("copy cache prefix: layers [%d, %d) of width %d into [%d, %d) of %d", from.Lo, from.Hi, from.width, c.Lo, c.Hi, c.width)
+	if from.Lo != c.Lo || from.Hi != c.Hi || from.heads != c.heads || from.channels != c.channels || from.Type != c.Type {
+		return fmt.Errorf("copy cache prefix: layers [%d, %d) of width %d in %v into [%d, %d) of %d in %v",
+			from.Lo, from.Hi, from.width(), from.Type, c.Lo, c.Hi, c.width(), c.Type)
 	}
 	if n < 0 || n > from.length || n > c.capacity {
 		return fmt.Errorf("copy cache prefix: %d tokens, but %d are held and %d fit", n, from.length, c.capacity)
 	}
-	for i := range c.k {
-		copy(c.k[i], from.k[i][:n*c.width])
-		copy(c.v[i], from.v[i][:n*c.width])
+	for i, kv := range c.layers {
+		kv.CopyPrefix(from.layers[i], n)
 	}
 	c.length = n
 	return nil

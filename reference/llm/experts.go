@@ -49,7 +49,7 @@ func (c Config) widestFFN() int {
 // order, from zero, whichever other tokens are in the call: its bits depend on itself only.
 func (w *Work) mixture() {
 	m, b, x, C := w.Model, w.layer, &w.mix, w.Model.Dim
-	b.Router.mul(w.pool, x.router, w.norm, w.rows)
+	w.multiply(w.norm, w.rows, product{&b.Router, x.router})
 	w.each(w.rows, m.Experts*4, (*Work).choose)
 	clear(w.tmp)
 	for e := range b.Experts {
@@ -64,7 +64,7 @@ func (w *Work) mixture() {
 		}
 	}
 	if m.SharedFFN > 0 {
-		b.SharedGate.mul(w.pool, x.gate, w.norm, w.rows)
+		w.multiply(w.norm, w.rows, product{&b.SharedGate, x.gate})
 		w.feedForward(&b.Shared, x.y, w.norm, w.rows)
 		for r := range w.rows {
 			open := float32(1 / (1 + math.Exp(-float64(x.gate[r]))))

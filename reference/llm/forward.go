@@ -3,6 +3,7 @@ package llm
 import (
 	"fmt"
 
+	"meibench/reference/panel"
 	"meibench/reference/tensor"
 )
 
@@ -37,12 +38,13 @@ type Seq struct {
 type Work struct {
 	Model *Model
 
-	pool    *tensor.Pool
-	ownPool bool
-	global  tensor.Rope // of layers that see all positions
-	local   tensor.Rope // of layers with a window
-	job     rowJob
-	attn    []tensor.AttnSeq
+	pool     *tensor.Pool
+	products *panel.Products
+	ownPool  bool
+	global   tensor.Rope // of layers that see all positions
+	local    tensor.Rope // of layers with a window
+	job      rowJob
+	attn     []tensor.AttnSeq
 
 	// Rows of the call, one per new token of every sequence. The comments give row widths.
 	rows                 int
@@ -71,7 +73,7 @@ func (m *Model) NewWork(threads int) *Work {
 // NewWorkOn makes a workspace on a pool that the caller closes. Workspaces of one goroutine may share a pool, as
 // those of a draft model and its target do.
 func (m *Model) NewWorkOn(p *tensor.Pool) *Work {
-	w := &Work{Model: m, pool: p, traits: m.traits()}
+	w := &Work{Model: m, pool: p, products: panel.NewProducts(p), traits: m.traits()}
 	w.global, w.local = m.ropes()
 	return w
 }
@@ -173,8 +175,8 @@ func (m *Model) checkSeq(lo, hi int, s *Seq) error {
 	switch {
 	case c == nil && lo < hi:
 		return fmt.Errorf("has no cache: make one with NewCache(%d, %d, capacity)", lo, hi)
-	case c != nil && (c.Lo != lo || c.Hi != hi || c.width != m.KVDim()):
-		return fmt.Errorf("has a cache of layers [%d, %d) and width %d, want this span and %d", c.Lo, c.Hi, c.width, m.KVDim())
+	case c != nil && (c.Lo != lo || c.Hi != hi || !c.fits(m)):
+		return fmt.Errorf("has a cache of layers [%d, %d) and width %d, want this span and %d", c.Lo, c.Hi, c.width(), m.KVDim())
 	case c != nil && c.length+s.tokens(m.Dim) > c.capacity:
 		return fmt.Errorf("%d new tokens do not fit behind %d in a cache for %d: truncate it or make a larger one",
 			s.tokens(m.Dim), c.length, c.capacity)
@@ -196,7 +198,6 @@ func (w *Work) reserve(hi int, seqs []Seq) {
 	}
 	w.global.Reserve(positions)
 	w.local.Reserve(positions)
-	w.pool.ReserveAttention(positions)
 	for _, b := range []struct {
 		buf   *[]float32
 		width int

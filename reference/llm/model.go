@@ -29,6 +29,7 @@
 package llm
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -36,8 +37,8 @@ import (
 
 	"meibench/internal/rng"
 	"meibench/internal/units"
+	"meibench/reference/panel"
 	"meibench/reference/quant"
-	"meibench/reference/tensor"
 )
 
 // Matrix is the weight of a linear layer, (N, K) row-major: out = x·Wᵀ. Exactly one of F32 and Data is set.
@@ -46,6 +47,8 @@ type Matrix struct {
 	N, K int
 	F32  []float32 // Type is F32: the weights
 	Data []byte    // else: encoded rows
+
+	packed *panel.Matrix // the same weights rearranged for products, after [Model.Pack]
 }
 
 // ReadRow decodes part of row n, from column k on. See [tensor.RowReader].
@@ -57,16 +60,12 @@ func (m *Matrix) ReadRow(dst []float32, n, k int) {
 	(&quant.Matrix{Type: m.Type, N: m.N, K: m.K, Data: m.Data}).ReadRow(dst, n, k)
 }
 
-// Bytes is the resident size of the weights.
-func (m *Matrix) Bytes() units.Bytes { return units.Bytes(4*len(m.F32) + len(m.Data)) }
-
-// mul computes out = x·Wᵀ. out: (T, N), x: (T, K).
-func (m *Matrix) mul(p *tensor.Pool, out, x []float32, T int) {
-	if m.F32 != nil {
-		p.MatMul(out, x, m.F32, T, m.N, m.K)
-	} else {
-		p.MatMulRows(out, x, m, T, m.N, m.K)
+// Bytes is the size of the weights as products read them.
+func (m *Matrix) Bytes() units.Bytes {
+	if m.packed != nil {
+		return units.Bytes(m.packed.Bytes())
 	}
+	return units.Bytes(4*len(m.F32) + len(m.Data))
 }
 
 // Block is one transformer layer: x += Wo·attention(norm x), then x += Down·(silu(Gate·norm x) * Up·norm x). Fields that an
@@ -130,6 +129,9 @@ type Param struct {
 // Params lists all weights of an F32 model in file order, for optimisers and federated averaging. It fails if a
 // matrix is not F32; convert with As(quant.F32) first.
 func (m *Model) Params() ([]Param, error) {
+	if m.Packed() {
+		return nil, errors.New("list parameters: the model is packed, so changing them would change nothing: copy it with As(quant.F32)")
+	}
 	var list []Param
 	for _, w := range m.Weights() {
 		p := Param{w.Label(), w.N, w.K, nil}

@@ -1,11 +1,15 @@
 package tensor
 
-import "math"
+import (
+	"math"
+
+	"meibench/reference/quant"
+)
 
 // AttnSeq is one sequence of a call of [Pool.Attention].
 type AttnSeq struct {
 	Out, Q  []float32 // (T, H, D): new tokens
-	K, V    []float32 // (Past+T, G, D): cached rows, then those of the new tokens
+	KV      *KV       // positions 0..Past+T-1 are in place
 	T, Past int
 
 	// What some models add; the zero values are plain attention.
@@ -30,26 +34,31 @@ func (s *AttnSeq) first(seen int) int {
 	return 0
 }
 
-// attnBlock is the number of tokens whose scores are computed together: enough rows to fill a tile several times
-// over, few enough that the wasted upper triangle stays small.
-const attnBlock = 48
+const (
+	attnRows  = 48  // queries that are computed together: a tile several times over, few wasted above the diagonal
+	attnBlock = 128 // positions of a step: scores, keys and values stay in the first cache
+)
 
 // Attention is causal attention with grouped heads: new token t of a sequence attends to positions 0..Past+t, or to the
 // last Window of them.
 //
 //	out[t, h] = Σ_p softmax_p(cap(scale·q[t, h]·k[p, g]))·v[p, g],  g = h·G/H
 //
-// heads H, kvHeads G (divides H), headDim D. A token's bits do not depend on the other tokens of the call.
-// Within 1e-5 of the oracle for unit-variance inputs. Source: Vaswani et al. 2017, eq. 1; Ainslie et al. 2023 (GQA);
-// Beltagy et al. 2020 (window); Gemma Team 2024, section 2 (cap).
-func (p *Pool) Attention(seqs []AttnSeq, heads, kvHeads, headDim int) {
-	most, work := 0, 0
-	for _, s := range seqs {
-		most = max(most, s.Past+s.T)
-		work += s.T * (s.Past + s.T) * heads * headDim
+// heads H, a multiple of the cache's G. Memory does not grow with positions: blocks of 128, counted from position 0, are
+// summed with the softmax of what was seen so far (online softmax, Milakov & Gimelshein 2018; Dao et al. 2022). A
+// token's bits depend neither on the other tokens of the call nor on threads. Within 1e-5 of the oracle for
+// unit-variance inputs in F32. Source: Vaswani et al. 2017, eq. 1; Ainslie et al. 2023 (grouped heads); Beltagy et al.
+// 2020 (window); Gemma Team 2024, section 2 (cap).
+func (p *Pool) Attention(seqs []AttnSeq, heads int) {
+	work := 0
+	for i := range seqs {
+		s := &seqs[i]
+		if heads%s.KV.G != 0 || s.Past+s.T > s.KV.Capacity || len(s.Q) < s.T*heads*s.KV.D || len(s.Out) < s.T*heads*s.KV.D {
+			panic("tensor: attention with shapes that disagree")
+		}
+		work += s.T * (s.Past + s.T) * heads * s.KV.D
 	}
-	p.ReserveAttention(most)
-	p.attn = attentionJob{p: p, seqs: seqs, H: heads, G: kvHeads, D: headDim}
+	p.attn = attentionJob{p: p, seqs: seqs, H: heads}
 	if work < 1<<15 { // too little to pay for waking workers
 		p.attn.Part(0, 1)
 	} else {
@@ -58,30 +67,47 @@ func (p *Pool) Attention(seqs []AttnSeq, heads, kvHeads, headDim int) {
 	p.attn.seqs = nil
 }
 
-// ReserveAttention makes room for sequences of up to positions, so that Attention allocates nothing.
-func (p *Pool) ReserveAttention(positions int) {
-	for w := range p.scratch {
-		if len(p.scratch[w].scores) < attnBlock*positions {
-			p.scratch[w].scores = make([]float32, attnBlock*positions)
-		}
+// attnScratch is what one worker needs.
+type attnScratch struct {
+	q, out       []float32 // (rows, D), (rows, D rounded up to a tile)
+	scores       []float32 // (rows, attnBlock)
+	keys, values []float32 // decoded positions of a Q8_0 cache
+	top          [attnRows]float32
+	sum          [attnRows]float64
+}
+
+func (a *attnScratch) reserve(kv *KV) {
+	wide := (kv.D + kvPanel - 1) / kvPanel * kvPanel
+	if len(a.q) < attnRows*kv.D {
+		a.q, a.out, a.scores = make([]float32, attnRows*kv.D), make([]float32, attnRows*wide), make([]float32, attnRows*attnBlock)
+	}
+	if kv.Type == quant.Q8_0 && len(a.keys) < attnBlock*kv.D {
+		a.keys, a.values = make([]float32, attnBlock*kv.D), make([]float32, attnBlock*kv.padded+kvPanel)
 	}
 }
 
-// attentionJob deals out units (sequence, head, block of tokens) round robin, because later blocks cost more.
+// attentionJob deals out units (sequence, block of tokens, key/value head) round robin, because later blocks cost more.
 type attentionJob struct {
-	p       *Pool
-	seqs    []AttnSeq
-	H, G, D int
+	p    *Pool
+	seqs []AttnSeq
+	H    int
 }
 
+// Part computes one worker's units.
 func (j *attentionJob) Part(worker, workers int) {
 	unit := 0
 	for i := range j.seqs {
 		s := &j.seqs[i]
-		for t := 0; t < s.T; t += attnBlock {
-			for h := range j.H {
+		shared := j.H / s.KV.G // heads that share keys and values
+		tokens := max(1, attnRows/shared)
+		for t := 0; t < s.T; t += tokens {
+			for g := range s.KV.G {
 				if unit%workers == worker {
-					j.block(&j.p.scratch[worker], s, h, t, min(t+attnBlock, s.T))
+					for h := 0; h < shared; h += attnRows { // more than 48 only in models that nobody has made
+						u := attnUnit{j: j, s: s, kern: &j.p.kern, sc: &j.p.scratch[worker].attn, g: g}
+						u.head, u.heads = g*shared+h, min(attnRows, shared-h)
+						u.run(t, min(t+tokens, s.T))
+					}
 				}
 				unit++
 			}
@@ -89,40 +115,176 @@ func (j *attentionJob) Part(worker, workers int) {
 	}
 }
 
-// block computes head h of tokens [t0, t1).
-func (j *attentionJob) block(sc *scratch, s *AttnSeq, h, t0, t1 int) {
-	kern, D, g := &j.p.kern, j.D, h*j.G/j.H
-	P := s.Past + t1 // positions that the last token of the block sees
-	row := Mat{Rows: t1 - t0, Cols: D, RowStride: j.H * D, ColStride: 1}
-	q, out := row, row
-	q.Data, out.Data = s.Q[(t0*j.H+h)*D:], s.Out[(t0*j.H+h)*D:]
-	k := Mat{s.K[g*D:], P, D, j.G * D, 1}
-	v := Mat{s.V[g*D:], P, D, j.G * D, 1}
-	k.check("k")
-	v.check("v")
-	scores := NewMat(sc.scores[:(t1-t0)*P], t1-t0, P)
-
-	gemmSerial(kern, sc, scores, q, &operand{mat: k.T(), k: D, n: P}, 0, P, false)
-	scale := s.scale(D)
-	for t := range t1 - t0 {
-		seen := s.Past + t0 + t + 1
-		first := s.first(seen)
-		r := scores.Data[t*P+first : t*P+seen]
-		for i := range r {
-			r[i] *= scale
-		}
-		if s.Softcap > 0 {
-			Softcap(r, s.Softcap)
-		}
-		softmax(kern.vector, r, r)
-		clear(scores.Data[t*P : t*P+first])
-		clear(scores.Data[t*P+seen : (t+1)*P]) // zeros add nothing to a chain
-	}
-	gemmSerial(kern, sc, out, scores, &operand{mat: v, k: P, n: D}, 0, D, false)
+// attnUnit is some heads of some tokens: row r is token t0+r/heads, head head+r%heads.
+type attnUnit struct {
+	j           *attentionJob
+	s           *AttnSeq
+	kern        *kernel
+	sc          *attnScratch
+	g           int // key/value head
+	head, heads int
+	t0, rows    int
+	wide        int // row length of sc.out
 }
 
-// attentionV0 is the oracle for one sequence, in float64.
-func attentionV0(s AttnSeq, H, G, D int) []float64 {
+func (u *attnUnit) run(t0, t1 int) {
+	s, kv, sc := u.s, u.s.KV, u.sc
+	sc.reserve(kv)
+	u.t0, u.rows, u.wide = t0, (t1-t0)*u.heads, (kv.D+kvPanel-1)/kvPanel*kvPanel
+	scale := s.scale(kv.D)
+	for r := range u.rows {
+		q := s.Q[u.place(r):]
+		for d, v := range q[:kv.D] {
+			sc.q[r*kv.D+d] = v * scale
+		}
+		sc.top[r], sc.sum[r] = float32(math.Inf(-1)), 0
+	}
+	clear(sc.out[:u.rows*u.wide])
+	last := s.Past + t1
+	for b := s.first(s.Past+t0+1) / attnBlock * attnBlock; b < last; b += attnBlock {
+		n := min(attnBlock, last-b)
+		keys, values := u.block(b, n)
+		u.scores(keys, n)
+		for r := range u.rows {
+			u.soften(r, b, n)
+		}
+		u.gather(values, n)
+	}
+	for r := range u.rows {
+		inv := float32(1 / sc.sum[r])
+		out := s.Out[u.place(r):]
+		for d, v := range sc.out[r*u.wide : r*u.wide+kv.D] {
+			out[d] = v * inv
+		}
+	}
+}
+
+// place is where row r starts in Q and Out.
+func (u *attnUnit) place(r int) int {
+	return ((u.t0+r/u.heads)*u.j.H + u.head + r%u.heads) * u.s.KV.D
+}
+
+// view is part of a cache, in one of two types.
+type view struct {
+	f32 []float32
+	f16 []uint16
+}
+
+// block views n keys and values from position b on, which is the start of a panel.
+func (u *attnUnit) block(b, n int) (keys, values view) {
+	kv := u.s.KV
+	key, value := kv.keyAt(u.g, b), kv.valueAt(u.g, b)
+	switch kv.Type {
+	case quant.F32:
+		return view{f32: kv.k32[key:]}, view{f32: kv.v32[value:]}
+	case quant.F16:
+		return view{f16: kv.k16[key:]}, view{f16: kv.v16[value:]}
+	}
+	kv.widen(u.g, b, n, u.sc.keys, u.sc.values)
+	return view{f32: u.sc.keys}, view{f32: u.sc.values}
+}
+
+// widen decodes n positions of a Q8_0 cache, in the layout of the others.
+func (kv *KV) widen(g, b, n int, keys, values []float32) {
+	for p := 0; p < n; p += kvPanel {
+		at, scales := kv.keyAt(g, b+p), kv.keyScales[kv.keyScaleAt(g, b+p):]
+		for d := range kv.D {
+			s := scales[d/32*kvPanel:][:kvPanel]
+			q, out := kv.k8[at+d*kvPanel:][:kvPanel], keys[(p/kvPanel*kv.D+d)*kvPanel:][:kvPanel]
+			for i, v := range q {
+				out[i] = float32(v) * s[i]
+			}
+		}
+	}
+	for p := range n {
+		at, scales := kv.valueAt(g, b+p), kv.valueScales[(g*kv.Capacity+b+p)*kv.groups:]
+		for d, v := range kv.v8[at : at+kv.D] {
+			values[p*kv.padded+d] = float32(v) * scales[d/32]
+		}
+	}
+}
+
+// scores fills sc.scores with q·k for n positions; what lies beyond is not used.
+func (u *attnUnit) scores(keys view, n int) {
+	D := u.s.KV.D
+	for p := 0; p < n; p += kvPanel {
+		for c := 0; c < kvPanel; c += u.kern.nr {
+			u.product(tileArgs{a: u.sc.q, aRow: D, b: keys, at: p*D + c, bRow: kvPanel, k: D, c: u.sc.scores[p+c:], cRow: attnBlock})
+		}
+	}
+}
+
+// gather adds the weighted values of n positions to sc.out.
+func (u *attnUnit) gather(values view, n int) {
+	kv := u.s.KV
+	for c := 0; c < u.wide && c < kv.padded; c += u.kern.nr {
+		u.product(tileArgs{a: u.sc.scores, aRow: attnBlock, b: values, at: c, bRow: kv.padded, k: n, c: u.sc.out[c:], cRow: u.wide, acc: true})
+	}
+}
+
+// tileArgs are the arguments of a column of tiles.
+type tileArgs struct {
+	a       []float32
+	aRow    int
+	b       view
+	at      int // first element of b
+	bRow, k int
+	c       []float32
+	cRow    int
+	acc     bool
+}
+
+// product runs tiles over all rows.
+func (u *attnUnit) product(t tileArgs) {
+	h := 0
+	for r := 0; r < u.rows; {
+		for u.kern.mrs[h] > u.rows-r {
+			h++
+		}
+		mr := u.kern.mrs[h]
+		if t.b.f16 != nil {
+			u.kern.tile16(mr, t.a[r*t.aRow:], t.aRow, 1, t.b.f16[t.at:], t.bRow, t.k, t.c[r*t.cRow:], t.cRow, t.acc)
+		} else {
+			u.kern.tile(mr, t.a[r*t.aRow:], t.aRow, 1, t.b.f32[t.at:], t.bRow, t.k, t.c[r*t.cRow:], t.cRow, t.acc)
+		}
+		r += mr
+	}
+}
+
+// soften turns row r's scores of positions [b, b+n) into weights relative to the largest score so far, and rescales
+// what was summed before if that has grown.
+func (u *attnUnit) soften(r, b, n int) {
+	s, sc := u.s, u.sc
+	seen := s.Past + u.t0 + r/u.heads + 1
+	lo, hi := max(0, s.first(seen)-b), min(n, seen-b)
+	w := sc.scores[r*attnBlock : r*attnBlock+n]
+	if hi <= lo {
+		clear(w)
+		return
+	}
+	clear(w[:lo])
+	clear(w[hi:]) // zeros add nothing to a chain
+	w = w[lo:hi]
+	if s.Softcap > 0 {
+		Softcap(w, s.Softcap)
+	}
+	if top := largest(u.kern.vector, w); top > sc.top[r] {
+		if sc.sum[r] > 0 {
+			shrink := exp32(sc.top[r] - top)
+			sc.sum[r] *= float64(shrink)
+			out := sc.out[r*u.wide : (r+1)*u.wide]
+			for d := range out {
+				out[d] *= shrink
+			}
+		}
+		sc.top[r] = top
+	}
+	sc.sum[r] += expSum(u.kern.vector, w, w, sc.top[r])
+}
+
+// attentionV0 is the oracle for one sequence, in float64. k, v: (Past+T, G, D)
+func attentionV0(s AttnSeq, H int, k, v []float32) []float64 {
+	G, D := s.KV.G, s.KV.D
 	out := make([]float64, s.T*H*D)
 	for t := range s.T {
 		for h := range H {
@@ -134,7 +296,7 @@ func attentionV0(s AttnSeq, H, G, D int) []float64 {
 				}
 				dot := 0.0
 				for d := range D {
-					dot += float64(s.Q[(t*H+h)*D+d]) * float64(s.K[(p*G+g)*D+d])
+					dot += float64(s.Q[(t*H+h)*D+d]) * float64(k[(p*G+g)*D+d])
 				}
 				scale := 1 / math.Sqrt(float64(D))
 				if s.Scale != 0 {
@@ -149,7 +311,7 @@ func attentionV0(s AttnSeq, H, G, D int) []float64 {
 			}
 			for p, e := range w {
 				for d := range D {
-					out[(t*H+h)*D+d] += e / sum * float64(s.V[(p*G+g)*D+d])
+					out[(t*H+h)*D+d] += e / sum * float64(v[(p*G+g)*D+d])
 				}
 			}
 		}

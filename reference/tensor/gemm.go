@@ -45,14 +45,14 @@ const kc = 256
 
 // scratch is what one worker needs to multiply.
 type scratch struct {
-	panel  []float32 // (kc, nr): packed part of B
-	tile   []float32 // (12, nr): a tile of C that sticks out of C
-	rows   []float32 // (nr, kc): rows of B decoded by a RowReader
-	scores []float32 // (attnBlock, P): attention scores
+	panel []float32 // (kc, nr): packed part of B
+	tile  []float32 // (12, nr): a tile of C that sticks out of C
+	rows  []float32 // (nr, kc): rows of B decoded by a RowReader
+	attn  attnScratch
 }
 
 func newScratch(nr int) scratch {
-	return scratch{make([]float32, kc*nr), make([]float32, 12*nr), make([]float32, kc*nr), nil}
+	return scratch{make([]float32, kc*nr), make([]float32, 12*nr), make([]float32, kc*nr), attnScratch{}}
 }
 
 // Gemm is the general product C = A·B, or C += A·B if acc, on any layout.
@@ -139,7 +139,7 @@ func panelProduct(kern *kernel, s *scratch, c, a Mat, n, cols, k, kn int, acc bo
 		ai := a.Data[i*a.RowStride+k*a.ColStride:]
 		ci := c.Data[i*c.RowStride+n:]
 		if cols == kern.nr {
-			kern.tile(mr, ai, a.RowStride, a.ColStride, s.panel, kn, ci, c.RowStride, acc)
+			kern.tile(mr, ai, a.RowStride, a.ColStride, s.panel, kern.nr, kn, ci, c.RowStride, acc)
 		} else {
 			edgeTile(kern, s, mr, ai, a, kn, ci, c.RowStride, cols, acc)
 		}
@@ -155,7 +155,7 @@ func edgeTile(kern *kernel, s *scratch, mr int, ai []float32, a Mat, kn int, ci 
 			copy(s.tile[r*nr:], ci[r*cRow:r*cRow+cols])
 		}
 	}
-	kern.tile(mr, ai, a.RowStride, a.ColStride, s.panel, kn, s.tile, nr, acc)
+	kern.tile(mr, ai, a.RowStride, a.ColStride, s.panel, kern.nr, kn, s.tile, nr, acc)
 	for r := range mr {
 		copy(ci[r*cRow:r*cRow+cols], s.tile[r*nr:])
 	}

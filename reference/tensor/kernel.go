@@ -14,10 +14,10 @@
 //
 // # Kernels
 //
-// Three kernels exist: "avx512" and "avx2" (fused multiply-add; equal bits to each other) and "generic"
-// (plain Go, every product rounded before it is added, so equal bits on every architecture). The best one is
-// chosen once; MEIBENCH_CPU=generic|avx2|avx512 forces one, the build tag purego removes the assembly, and
-// [Kernel] reports what runs.
+// Kernels are "avx2", "avx512" and "vnni" (fused multiply-add; equal bits to each other; the last differs in package
+// panel only) and "generic" (plain Go, every product rounded before it is added, so equal bits on every architecture).
+// The best one is chosen once; MEIBENCH_CPU=generic|avx2|avx512|vnni forces one, the build tag purego removes the
+// assembly, and [Kernel] reports what runs.
 //
 // # Threads
 //
@@ -33,9 +33,11 @@ import (
 	"os"
 	"strings"
 	"sync"
+
+	"meibench/reference/quant"
 )
 
-//go:generate go run ./gen gemm_amd64.s
+//go:generate go -C internal/asmgen run . -file tiles -out ../../tiles_amd64.s -stubs ../../tiles_amd64.go -pkg tensor
 
 // kernel is one implementation of the register tile at the heart of every product.
 type kernel struct {
@@ -44,8 +46,11 @@ type kernel struct {
 	mrs  []int // tile heights, descending, ending in 1
 
 	// tile computes c = a·b, or c += a·b if acc.
-	// a: (mr, k), element (i, j) at a[i*aRow+j*aK]; b: (k, nr) packed; c: (mr, nr), row i at c[i*cRow].
-	tile func(mr int, a []float32, aRow, aK int, b []float32, k int, c []float32, cRow int, acc bool)
+	// a: (mr, k), element (i, j) at a[i*aRow+j*aK]; b: (k, nr), row j at b[j*bRow]; c: (mr, nr), row i at c[i*cRow].
+	tile func(mr int, a []float32, aRow, aK int, b []float32, bRow, k int, c []float32, cRow int, acc bool)
+
+	// tile16 is tile for b in float16.
+	tile16 func(mr int, a []float32, aRow, aK int, b []uint16, bRow, k int, c []float32, cRow int, acc bool)
 
 	// transpose packs 8 rows x k columns, k a multiple of 8: dst[j*dstRow+i] = src[i*srcRow+j]. May be nil.
 	transpose func(dst []float32, dstRow int, src []float32, srcRow, k int)
@@ -59,6 +64,7 @@ type vector struct {
 	expShift func(out, x []float32, shift float32) (lanes [8]float64) // out = exp(x-shift); lane i%8 sums out[i]
 	swiglu   func(out, gate, up []float32)
 	top      func(x []float32) float32
+	halves   func(dst []uint16, src []float32) // to nearest even
 }
 
 // Kernels lists the kernels that this build and this CPU can run, slowest first.
@@ -70,7 +76,7 @@ func Kernels() []string {
 	return names
 }
 
-// Kernel names the kernel that [NewPool] uses: "generic", "avx2" or "avx512".
+// Kernel names the kernel that [NewPool] uses, one of [Kernels].
 func Kernel() string { return chosen().kernel.name }
 
 // KernelErr says why the kernel that MEIBENCH_CPU asks for is not the one that runs, or is nil.
@@ -106,20 +112,35 @@ func choose(name string, have []kernel) (kernel, error) {
 
 // generic is the portable kernel: 2 x 4 sums in registers at a time.
 func generic() kernel {
-	return kernel{name: "generic", nr: 16, mrs: []int{2, 1}, tile: genericTile}
+	return kernel{name: "generic", nr: 16, mrs: []int{2, 1}, tile: genericTile, tile16: genericTile16}
 }
 
-func genericTile(mr int, a []float32, aRow, aK int, b []float32, k int, c []float32, cRow int, acc bool) {
+func genericTile(mr int, a []float32, aRow, aK int, b []float32, bRow, k int, c []float32, cRow int, acc bool) {
 	for j := 0; j < 16; j += 4 {
 		if mr == 2 {
-			generic2x4(a, aRow, aK, b[j:], k, c[j:], cRow, acc)
+			generic2x4(a, aRow, aK, b[j:], bRow, k, c[j:], cRow, acc)
 		} else {
-			generic1x4(a, aK, b[j:], k, c[j:], acc)
+			generic1x4(a, aK, b[j:], bRow, k, c[j:], acc)
 		}
 	}
 }
 
-func generic2x4(a []float32, aRow, aK int, b []float32, k int, c []float32, cRow int, acc bool) {
+// genericTile16 widens a few rows of b at a time; a chain that is stored and loaded again keeps its bits.
+func genericTile16(mr int, a []float32, aRow, aK int, b []uint16, bRow, k int, c []float32, cRow int, acc bool) {
+	const rows = 16
+	var wide [rows * 16]float32
+	for j := 0; j < k; j += rows {
+		n := min(rows, k-j)
+		for r := range n {
+			for i, h := range b[(j+r)*bRow : (j+r)*bRow+16] {
+				wide[r*16+i] = quant.F16ToF32(h)
+			}
+		}
+		genericTile(mr, a[j*aK:], aRow, aK, wide[:], 16, n, c, cRow, acc || j > 0)
+	}
+}
+
+func generic2x4(a []float32, aRow, aK int, b []float32, bRow, k int, c []float32, cRow int, acc bool) {
 	c0, c1 := c[:4:4], c[cRow:cRow+4:cRow+4]
 	var s00, s01, s02, s03, s10, s11, s12, s13 float32
 	if acc {
@@ -128,7 +149,7 @@ func generic2x4(a []float32, aRow, aK int, b []float32, k int, c []float32, cRow
 	}
 	for p := range k {
 		x, y := a[p*aK], a[aRow+p*aK]
-		v := b[p*16 : p*16+4 : p*16+4]
+		v := b[p*bRow : p*bRow+4 : p*bRow+4]
 		// The conversions forbid fusing, so arm64 and amd64 agree bit for bit.
 		s00 += float32(x * v[0])
 		s01 += float32(x * v[1])
@@ -143,7 +164,7 @@ func generic2x4(a []float32, aRow, aK int, b []float32, k int, c []float32, cRow
 	c1[0], c1[1], c1[2], c1[3] = s10, s11, s12, s13
 }
 
-func generic1x4(a []float32, aK int, b []float32, k int, c []float32, acc bool) {
+func generic1x4(a []float32, aK int, b []float32, bRow, k int, c []float32, acc bool) {
 	c = c[:4:4]
 	var s0, s1, s2, s3 float32
 	if acc {
@@ -151,7 +172,7 @@ func generic1x4(a []float32, aK int, b []float32, k int, c []float32, acc bool) 
 	}
 	for p := range k {
 		x := a[p*aK]
-		v := b[p*16 : p*16+4 : p*16+4]
+		v := b[p*bRow : p*bRow+4 : p*bRow+4]
 		s0 += float32(x * v[0])
 		s1 += float32(x * v[1])
 		s2 += float32(x * v[2])

@@ -4,55 +4,19 @@ package tensor
 
 import "golang.org/x/sys/cpu"
 
-// Tiles of gemm_amd64.s: <isa>x<rows>. Strides are in bytes, k >= 1, b is packed (k, nr).
-
-//go:noescape
-func avx2x1(a *float32, aRow, aK int, b *float32, k int, c *float32, cRow int, acc bool)
-
-//go:noescape
-func avx2x2(a *float32, aRow, aK int, b *float32, k int, c *float32, cRow int, acc bool)
-
-//go:noescape
-func avx2x4(a *float32, aRow, aK int, b *float32, k int, c *float32, cRow int, acc bool)
-
-//go:noescape
-func avx2x6(a *float32, aRow, aK int, b *float32, k int, c *float32, cRow int, acc bool)
-
-//go:noescape
-func avx512x1(a *float32, aRow, aK int, b *float32, k int, c *float32, cRow int, acc bool)
-
-//go:noescape
-func avx512x2(a *float32, aRow, aK int, b *float32, k int, c *float32, cRow int, acc bool)
-
-//go:noescape
-func avx512x4(a *float32, aRow, aK int, b *float32, k int, c *float32, cRow int, acc bool)
-
-//go:noescape
-func avx512x8(a *float32, aRow, aK int, b *float32, k int, c *float32, cRow int, acc bool)
-
-//go:noescape
-func avx512x12(a *float32, aRow, aK int, b *float32, k int, c *float32, cRow int, acc bool)
-
-//go:noescape
-func transpose8(dst *float32, dstRow int, src *float32, srcRow int, n int)
-
-//go:noescape
-func expShift8(out, x *float32, n int, shift float32, lanes *[8]float64)
-
-//go:noescape
-func swiglu8(out, gate, up *float32, n int)
-
-//go:noescape
-func top8(x *float32, n int) float32
-
 // kernels lists the kernels that can run here, slowest first.
 func kernels() []kernel {
 	have := []kernel{generic()}
 	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
-		v := &vector{expShiftAVX2, swigluAVX2, topAVX2}
-		have = append(have, kernel{"avx2", 16, []int{6, 4, 2, 1}, avx2Tile, transposeAVX2, v})
+		v := &vector{expShiftAVX2, swigluAVX2, topAVX2, halvesAVX2}
+		have = append(have, kernel{"avx2", 16, []int{6, 4, 2, 1}, avx2Tile, avx2Tile16, transposeAVX2, v})
 		if cpu.X86.HasAVX512F {
-			have = append(have, kernel{"avx512", 32, []int{12, 8, 4, 2, 1}, avx512Tile, transposeAVX2, v})
+			wide := kernel{"avx512", 32, []int{12, 8, 4, 2, 1}, avx512Tile, avx512Tile16, transposeAVX2, v}
+			have = append(have, wide)
+			if cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512VNNI {
+				wide.name = "vnni" // the same here; package panel has more to offer
+				have = append(have, wide)
+			}
 		}
 	}
 	return have
@@ -62,42 +26,74 @@ func kernels() []kernel {
 const f32Bytes = 4
 
 // inside panics before assembly would read or write outside a slice.
-func inside(mr int, a []float32, aRow, aK int, b []float32, k, nr int, c []float32, cRow int) {
-	if k < 1 || aRow < 0 || aK < 0 || cRow < 0 {
-		panic("tensor: tile with a non-positive length or a negative stride")
+func inside(mr int, a []float32, aRow, aK, b, bRow, k, nr int, c []float32, cRow int) {
+	if k < 1 || aRow < 0 || aK < 0 || bRow < 0 || cRow < 0 || b < (k-1)*bRow+nr {
+		panic("tensor: tile with a non-positive length, a negative stride or a short matrix")
 	}
-	_, _, _ = a[(mr-1)*aRow+(k-1)*aK], b[k*nr-1], c[(mr-1)*cRow+nr-1]
+	_, _ = a[(mr-1)*aRow+(k-1)*aK], c[(mr-1)*cRow+nr-1]
 }
 
-func avx2Tile(mr int, a []float32, aRow, aK int, b []float32, k int, c []float32, cRow int, acc bool) {
-	inside(mr, a, aRow, aK, b, k, 16, c, cRow)
-	ar, ak, cr := aRow*f32Bytes, aK*f32Bytes, cRow*f32Bytes
+func avx2Tile(mr int, a []float32, aRow, aK int, b []float32, bRow, k int, c []float32, cRow int, acc bool) {
+	inside(mr, a, aRow, aK, len(b), bRow, k, 16, c, cRow)
+	ar, ak, br, cr := aRow*f32Bytes, aK*f32Bytes, bRow*f32Bytes, cRow*f32Bytes
 	switch mr {
 	case 6:
-		avx2x6(&a[0], ar, ak, &b[0], k, &c[0], cr, acc)
+		avx2x6(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
 	case 4:
-		avx2x4(&a[0], ar, ak, &b[0], k, &c[0], cr, acc)
+		avx2x4(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
 	case 2:
-		avx2x2(&a[0], ar, ak, &b[0], k, &c[0], cr, acc)
+		avx2x2(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
 	default:
-		avx2x1(&a[0], ar, ak, &b[0], k, &c[0], cr, acc)
+		avx2x1(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
 	}
 }
 
-func avx512Tile(mr int, a []float32, aRow, aK int, b []float32, k int, c []float32, cRow int, acc bool) {
-	inside(mr, a, aRow, aK, b, k, 32, c, cRow)
-	ar, ak, cr := aRow*f32Bytes, aK*f32Bytes, cRow*f32Bytes
+func avx2Tile16(mr int, a []float32, aRow, aK int, b []uint16, bRow, k int, c []float32, cRow int, acc bool) {
+	inside(mr, a, aRow, aK, len(b), bRow, k, 16, c, cRow)
+	ar, ak, br, cr := aRow*f32Bytes, aK*f32Bytes, bRow*2, cRow*f32Bytes
+	switch mr {
+	case 6:
+		avx2F16x6(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
+	case 4:
+		avx2F16x4(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
+	case 2:
+		avx2F16x2(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
+	default:
+		avx2F16x1(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
+	}
+}
+
+func avx512Tile(mr int, a []float32, aRow, aK int, b []float32, bRow, k int, c []float32, cRow int, acc bool) {
+	inside(mr, a, aRow, aK, len(b), bRow, k, 32, c, cRow)
+	ar, ak, br, cr := aRow*f32Bytes, aK*f32Bytes, bRow*f32Bytes, cRow*f32Bytes
 	switch mr {
 	case 12:
-		avx512x12(&a[0], ar, ak, &b[0], k, &c[0], cr, acc)
+		avx512x12(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
 	case 8:
-		avx512x8(&a[0], ar, ak, &b[0], k, &c[0], cr, acc)
+		avx512x8(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
 	case 4:
-		avx512x4(&a[0], ar, ak, &b[0], k, &c[0], cr, acc)
+		avx512x4(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
 	case 2:
-		avx512x2(&a[0], ar, ak, &b[0], k, &c[0], cr, acc)
+		avx512x2(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
 	default:
-		avx512x1(&a[0], ar, ak, &b[0], k, &c[0], cr, acc)
+		avx512x1(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
+	}
+}
+
+func avx512Tile16(mr int, a []float32, aRow, aK int, b []uint16, bRow, k int, c []float32, cRow int, acc bool) {
+	inside(mr, a, aRow, aK, len(b), bRow, k, 32, c, cRow)
+	ar, ak, br, cr := aRow*f32Bytes, aK*f32Bytes, bRow*2, cRow*f32Bytes
+	switch mr {
+	case 12:
+		avx512F16x12(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
+	case 8:
+		avx512F16x8(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
+	case 4:
+		avx512F16x4(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
+	case 2:
+		avx512F16x2(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
+	default:
+		avx512F16x1(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
 	}
 }
 
@@ -121,3 +117,8 @@ func swigluAVX2(out, gate, up []float32) {
 }
 
 func topAVX2(x []float32) float32 { return top8(&x[0], len(x)/8) }
+
+func halvesAVX2(dst []uint16, src []float32) {
+	_ = dst[:len(src)]
+	halves8(&dst[0], &src[0], len(src)/8)
+}

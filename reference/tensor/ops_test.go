@@ -125,32 +125,6 @@ func TestSoftmaxSwiGLUAdd(t *testing.T) {
 	require.Equal(t, []float32{11, 22, 31, 42}, rows)
 }
 
-func TestAttention(t *testing.T) {
-	for _, s := range []struct{ T, past, H, G, D int }{
-		{1, 0, 1, 1, 4}, {1, 77, 4, 2, 16}, {5, 3, 4, 4, 8}, {100, 0, 2, 1, 32}, {50, 61, 6, 3, 20},
-	} {
-		seq := AttnSeq{Q: random(1, s.T*s.H*s.D), K: random(2, (s.past+s.T)*s.G*s.D), V: random(3, (s.past+s.T)*s.G*s.D),
-			Out: make([]float32, s.T*s.H*s.D), T: s.T, Past: s.past}
-		want := attentionV0(seq, s.H, s.G, s.D)
-		for _, kernel := range Kernels() {
-			t.Run(fmt.Sprintf("%+v/%s", s, kernel), func(t *testing.T) {
-				p := poolOn(t, kernel, 1)
-				p.Attention([]AttnSeq{seq}, s.H, s.G, s.D)
-				require.InDeltaSlice(t, want, seq.Out, 1e-5)
-
-				// The last token alone, beside another sequence, on three workers: the same bits.
-				last, width := s.T-1, s.H*s.D
-				one := AttnSeq{Q: seq.Q[last*width:], K: seq.K, V: seq.V, Out: make([]float32, width), T: 1, Past: s.past + last}
-				other := seq
-				other.Out = make([]float32, len(seq.Out))
-				poolOn(t, kernel, 3).Attention([]AttnSeq{other, one}, s.H, s.G, s.D)
-				require.Equal(t, seq.Out[last*width:], one.Out)
-				require.Equal(t, seq.Out, other.Out)
-			})
-		}
-	}
-}
-
 func TestPool(t *testing.T) {
 	for workers := range 5 {
 		p := poolOn(t, Kernel(), workers)

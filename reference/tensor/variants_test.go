@@ -1,43 +1,11 @@
 package tensor
 
 import (
-	"fmt"
 	"math"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
-
-// TestAttentionVariants: window, scale and cap against the oracle, and equal bits for the last token alone.
-func TestAttentionVariants(t *testing.T) {
-	const T, past, H, G, D = 60, 17, 4, 2, 12
-	base := AttnSeq{Q: random(1, T*H*D), K: random(2, (past+T)*G*D), V: random(3, (past+T)*G*D), T: T, Past: past}
-	plain := attentionV0(base, H, G, D)
-	for _, v := range []AttnSeq{{Window: 1}, {Window: 5}, {Window: 50}, {Scale: 1.5}, {Softcap: 0.7}, {Window: 19, Scale: 0.4, Softcap: 3}} {
-		t.Run(fmt.Sprintf("window=%d,scale=%g,cap=%g", v.Window, v.Scale, v.Softcap), func(t *testing.T) {
-			seq := base
-			seq.Window, seq.Scale, seq.Softcap = v.Window, v.Scale, v.Softcap
-			want := attentionV0(seq, H, G, D)
-			require.NotEqual(t, plain, want)
-			for _, kernel := range Kernels() {
-				seq.Out = make([]float32, T*H*D)
-				poolOn(t, kernel, 2).Attention([]AttnSeq{seq}, H, G, D)
-				require.InDeltaSlice(t, want, seq.Out, 1e-5)
-				one := seq
-				one.Q, one.Out, one.T, one.Past = seq.Q[(T-1)*H*D:], make([]float32, H*D), 1, past+T-1
-				poolOn(t, kernel, 1).Attention([]AttnSeq{one}, H, G, D)
-				require.Equal(t, seq.Out[(T-1)*H*D:], one.Out)
-			}
-		})
-	}
-	// A window as long as the text is no window; a window of one copies the token's own value.
-	seq := base
-	seq.Window, seq.Out = past+T, make([]float32, T*H*D)
-	require.Equal(t, plain, attentionV0(seq, H, G, D))
-	seq.Window = 1
-	poolOn(t, Kernels()[0], 1).Attention([]AttnSeq{seq}, H, G, D)
-	require.Equal(t, seq.V[past*G*D:past*G*D+D], seq.Out[:D])
-}
 
 func TestGELU(t *testing.T) {
 	for x := float32(-30); x < 30; x += 0.0137 {

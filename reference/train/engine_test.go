@@ -10,7 +10,8 @@ import (
 )
 
 // Training and inference are two programs for one function: logits of the
-// tape equal those of Forward bit for bit.
+// tape equal those of Forward. Attention rounds in another order (Forward sums
+// blocks of positions, and may forget them), so bits may differ.
 func TestTapeEqualsForward(t *testing.T) {
 	p, err := New(tinyTrain)
 	require.NoError(t, err)
@@ -28,7 +29,7 @@ func TestTapeEqualsForward(t *testing.T) {
 	require.NoError(t, err)
 	seqs := []llm.Seq{{IDs: ids[:5], Cache: cache, Want: llm.AllLogits}}
 	require.NoError(t, w.Forward(0, tinyTrain.Layers, seqs))
-	require.Equal(t, seqs[0].Out, tp.logits[:5*tinyTrain.Vocab])
+	require.InDeltaSlice(t, seqs[0].Out, tp.logits[:5*tinyTrain.Vocab], 1e-5)
 }
 
 // A model learns one sequence: begin (0), prompt 5 6, answer 7, end (1).

@@ -1,0 +1,42 @@
+package panel
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"meibench/reference/quant"
+	"meibench/reference/tensor"
+)
+
+// BenchmarkProducts multiplies T tokens by (5632, 2048) matrices that are read in turn from 256 MB, more than any cache
+// holds. B/s counts packed weights, GFLOP/s a multiply-add as two.
+func BenchmarkProducts(b *testing.B) {
+	const n, k, memory = 5632, 2048, 256 << 20
+	for _, typ := range []quant.Type{quant.Q8_0, quant.Q4_0, quant.Q5_0, quant.Q4_K, quant.Q5_K, quant.Q6_K, quant.Q3_K, quant.F16, quant.BF16, quant.F32} {
+		src := randomRows(b, typ, n, k)
+		arena := NewArena()
+		var ms []*Matrix
+		for range memory/PackedBytes(typ, n, k) + 1 {
+			m, err := Pack(typ, n, k, src, arena)
+			require.NoError(b, err)
+			ms = append(ms, m)
+		}
+		for _, T := range []int{1, 2, 4, 516} {
+			x, out := randomActivations(T, k), make([]float32, T*n)
+			for _, threads := range []int{1, 2} {
+				b.Run(fmt.Sprintf("type=%v/tokens=%d/threads=%d", typ, T, threads), func(b *testing.B) {
+					p := newProducts(b, tensor.Kernel(), threads)
+					b.SetBytes(int64(ms[0].Bytes()))
+					for i := 0; b.Loop(); i++ {
+						p.Set(x, T, k)
+						p.Add(ms[i%len(ms)], out)
+						p.Run()
+					}
+					b.ReportMetric(2*float64(T)*n*k*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+				})
+			}
+		}
+	}
+}

@@ -1,0 +1,264 @@
+package panel
+
+import (
+	"fmt"
+
+	"meibench/reference/tensor"
+)
+
+// Products computes out = x·Wᵀ for several matrices that share x, on the threads of a pool. Like the pool it belongs to
+// one goroutine at a time. It allocates nothing once its buffers have grown to the largest call.
+type Products struct {
+	pool *tensor.Pool
+	set  *kernels
+	jobs []job
+	T, K int
+	x    []float32
+
+	ints, floats     form
+	rounding, multip phase
+	edge             [][]float32 // per worker: output of panels that stick out of a matrix
+}
+
+// job is one product.
+type job struct {
+	m   *Matrix
+	out []float32
+}
+
+// form is the activations as one family of kernels wants them.
+type form struct {
+	used, ready bool
+	data        []byte
+	tiles       []tile
+}
+
+// phase is a step of all workers.
+type phase struct {
+	p *Products
+	f func(p *Products, worker, workers int)
+}
+
+// Part is one worker's share.
+func (s *phase) Part(worker, workers int) { s.f(s.p, worker, workers) }
+
+// NewProducts prepares products on a pool, with the kernel that the pool runs.
+func NewProducts(pool *tensor.Pool) *Products {
+	p := &Products{pool: pool, set: kernelsOf(pool.Kernel()), edge: make([][]float32, pool.Workers())}
+	for w := range p.edge {
+		p.edge[w] = make([]float32, mostTokens*4*rows)
+	}
+	p.rounding, p.multip = phase{p, (*Products).prepare}, phase{p, (*Products).multiply}
+	return p
+}
+
+// Pool is the pool that the products run on.
+func (p *Products) Pool() *tensor.Pool { return p.pool }
+
+// mostTokens is the height of the highest tile of any kernel.
+const mostTokens = 12
+
+// Set chooses the activations of the products to come; they must stay as they are until the last Run.
+//
+//	x: (T, K)
+func (p *Products) Set(x []float32, T, K int) {
+	if T < 1 || K < 1 || len(x) < T*K {
+		panic(fmt.Sprintf("panel: %d activations for (%d, %d)", len(x), T, K))
+	}
+	p.x, p.T, p.K = x[:T*K], T, K
+	p.ints.ready, p.floats.ready = false, false
+}
+
+// Add schedules out = x·Wᵀ. out: (T, N)
+func (p *Products) Add(m *Matrix, out []float32) {
+	if m.K != p.K || len(out) < p.T*m.N {
+		panic(fmt.Sprintf("panel: product of (%d, %d) activations and (%d, %d) weights into %d", p.T, p.K, m.N, m.K, len(out)))
+	}
+	f := &p.ints
+	if m.layout.float > 0 {
+		f = &p.floats
+	}
+	f.used = true
+	p.jobs = append(p.jobs, job{m, out})
+}
+
+// small is the number of multiply-adds below which waking threads costs more than it saves.
+const small = 1 << 15
+
+// Run computes what was added.
+func (p *Products) Run() {
+	work := 0
+	for _, j := range p.jobs {
+		work += p.T * j.m.N * j.m.K
+	}
+	p.lay(&p.ints, p.K/blockColumn*tokenBytes, p.set.intHeights)
+	p.lay(&p.floats, 4*p.K, p.set.floatHeights)
+	if work < small {
+		p.prepare(0, 1)
+		p.multiply(0, 1)
+	} else {
+		if p.ints.used && !p.ints.ready || p.floats.used && !p.floats.ready {
+			if p.T*p.K < 1<<11 {
+				p.prepare(0, 1)
+			} else {
+				p.pool.Do(&p.rounding)
+			}
+		}
+		p.pool.Do(&p.multip)
+	}
+	for _, f := range []*form{&p.ints, &p.floats} {
+		f.ready, f.used = f.ready || f.used, false
+	}
+	clear(p.jobs)
+	p.jobs = p.jobs[:0]
+}
+
+// lay makes room for a form that is wanted and not yet there.
+func (p *Products) lay(f *form, size int, heights []int) {
+	if !f.used || f.ready {
+		return
+	}
+	f.tiles = tiles(f.tiles, p.T, size, heights)
+	if need := p.T * size; cap(f.data) < need {
+		f.data = make([]byte, need)
+	} else {
+		f.data = f.data[:need]
+	}
+}
+
+// prepare lays out a share of the activations: of tokens, or of columns if there are fewer tokens than workers.
+func (p *Products) prepare(worker, workers int) {
+	unit := 1
+	if p.ints.used && !p.ints.ready {
+		unit = blockColumn
+	}
+	t0, t1, k0, k1 := 0, p.T, 0, p.K
+	if p.T >= workers {
+		t0, t1 = tensor.Share(p.T, worker, workers)
+	} else {
+		k0, k1 = tensor.Share((p.K+unit-1)/unit, worker, workers)
+		k0, k1 = k0*unit, min(k1*unit, p.K)
+	}
+	if k0 >= k1 {
+		return
+	}
+	p.each(&p.ints, t0, t1, func(f *form, tl *tile, t int) {
+		dst := f.data[tl.at+k0/blockColumn*tokenBytes*tl.T:]
+		p.set.round8(p.x[t*p.K+k0:t*p.K+k1], dst, t-tl.from, tl.T)
+	})
+	p.each(&p.floats, t0, t1, func(f *form, tl *tile, t int) {
+		transpose(p.x[t*p.K+k0:t*p.K+k1], f.data[tl.at+4*k0*tl.T:], t-tl.from, tl.T)
+	})
+}
+
+func (p *Products) each(f *form, t0, t1 int, do func(f *form, tl *tile, t int)) {
+	if !f.used || f.ready {
+		return
+	}
+	for i := range f.tiles {
+		tl := &f.tiles[i]
+		for t := max(t0, tl.from); t < min(t1, tl.from+tl.T); t++ {
+			do(f, tl, t)
+		}
+	}
+}
+
+// multiply computes a share of the panels of every job: contiguous, in pairs, so that bits and memory streams do not
+// depend on the number of workers.
+func (p *Products) multiply(worker, workers int) {
+	pairs := 0
+	for i := range p.jobs {
+		pairs += p.jobs[i].m.panels / 2
+	}
+	lo, hi := tensor.Share(pairs, worker, workers)
+	for i := range p.jobs {
+		n := p.jobs[i].m.panels / 2
+		if a, b := max(lo, 0), min(hi, n); a < b {
+			p.share(&p.jobs[i], 2*a, 2*b, p.edge[worker])
+		}
+		lo, hi = lo-n, hi-n
+	}
+}
+
+// chunkBytes of weights are multiplied by all tokens before the next: they stay in the second-level cache.
+const chunkBytes = 384 << 10
+
+// share computes panels [lo, hi) of one product.
+func (p *Products) share(j *job, lo, hi int, edge []float32) {
+	m := j.m
+	f := &p.ints
+	if m.layout.float > 0 {
+		f = &p.floats
+	}
+	step := hi - lo
+	if len(f.tiles) > 1 {
+		step = max(4, chunkBytes/m.stride/4*4)
+	}
+	for c := lo; c < hi; c += step {
+		for i := range f.tiles {
+			p.tile(j, f, &f.tiles[i], [2]int{c, min(c+step, hi)}, edge)
+		}
+	}
+}
+
+// tile multiplies panels [at[0], at[1]) by one tile of tokens.
+func (p *Products) tile(j *job, f *form, tl *tile, at [2]int, edge []float32) {
+	m := j.m
+	units := m.layout.units(m.K)
+	for lo := at[0]; lo < at[1]; {
+		kern, P := p.set.choose(m.index, tl.T, at[1]-lo)
+		w := m.data[lo*m.stride : (lo+P)*m.stride]
+		switch row := lo * rows; {
+		case kern == nil:
+			P = 1
+			p.generic(j, f, tl, lo)
+		case row+P*rows <= m.N:
+			last := (tl.from+tl.T-1)*m.N + row + P*rows
+			out := j.out[:last]
+			kern(&w[0], m.stride, &f.data[tl.at], units, &out[tl.from*m.N+row], 4*m.N)
+		default:
+			kern(&w[0], m.stride, &f.data[tl.at], units, &edge[0], 4*P*rows)
+			for t := range tl.T {
+				copy(j.out[(tl.from+t)*m.N+min(row, m.N):(tl.from+t+1)*m.N], edge[t*P*rows:])
+			}
+		}
+		lo += P
+	}
+}
+
+// generic computes one panel for a tile of one token in plain Go.
+func (p *Products) generic(j *job, f *form, tl *tile, panel int) {
+	m := j.m
+	var out [rows]float32
+	genericProduct(m.layout, m.data[panel*m.stride:(panel+1)*m.stride], f.data[tl.at:], m.layout.units(m.K), &out)
+	row := panel * rows
+	copy(j.out[tl.from*m.N+min(row, m.N):(tl.from+1)*m.N], out[:])
+}
+
+// kernels is what an instruction set offers.
+type kernels struct {
+	intHeights, floatHeights []int
+	byShape                  [len(layouts)]map[shape]kernel
+	round8                   func(x []float32, dst []byte, t, T int)
+}
+
+// shape is tokens and panels of a kernel.
+type shape struct{ T, P int }
+
+// choose picks the widest kernel for a tile of T tokens and up to n panels; nil stands for plain Go.
+func (k *kernels) choose(index, T, n int) (kernel, int) {
+	for _, P := range [...]int{4, 2, 1} {
+		if kern := k.byShape[index][shape{T, P}]; kern != nil && P <= n {
+			return kern, P
+		}
+	}
+	return nil, 1
+}
+
+// kernelsOf returns the kernels that go with a kernel name of package tensor.
+func kernelsOf(name string) *kernels {
+	if k := vectorKernels(name); k != nil {
+		return k
+	}
+	return &kernels{intHeights: []int{1}, floatHeights: []int{1}, round8: round8}
+}
