@@ -29,8 +29,9 @@ func Encode(t Type, dst []byte, src []float32) error {
 		return fmt.Errorf("encode %d weights as %v: need %d bytes, have %d", len(src), t, n, len(dst))
 	}
 	f := formats[t]
+	most := math.Float32bits(float32(f.most)) // the bits of magnitudes are in their order, and a NaN's are above all
 	for i, v := range src {
-		if !(math.Abs(float64(v)) <= f.most) {
+		if math.Float32bits(v)&^(1<<31) > most {
 			return fmt.Errorf("encode weights as %v: weight %d is %g, want a finite value within ±%g", t, i, v, f.most)
 		}
 	}

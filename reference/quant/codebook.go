@@ -21,6 +21,19 @@ var values = [16]float32{-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38
 // twiceE2M1 are the sixteen numbers of one sign, two exponent and one mantissa bits, doubled to be integers.
 var twiceE2M1 = [16]float32{0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12}
 
+// IQ4Values are the sixteen integers that nibbles of IQ4_NL and IQ4_XS stand for.
+func IQ4Values() [16]int8 { return integers(values) }
+
+// MXFP4Values are the sixteen integers that nibbles of MXFP4 stand for, to be multiplied by [MXFP4Scale].
+func MXFP4Values() [16]int8 { return integers(twiceE2M1) }
+
+func integers(table [16]float32) (list [16]int8) {
+	for i, v := range table {
+		list[i] = int8(v)
+	}
+	return list
+}
+
 func lookup(dst []float32, d float32, q []byte, table []float32) {
 	lo, hi, table := dst[:16], dst[16:32], table[:16]
 	for i, v := range q[:16] {

@@ -44,12 +44,12 @@ func clampRound(v, top float32) uint8 {
 	return 0
 }
 
-// sum rounds x on a line and returns the sums, without keeping the integers.
+// sum rounds x on a line, none of whose weights is far beyond top, and returns the sums, without keeping the integers.
 func (l line) sum(x, w []float32, top float32) (s sums) {
-	inverse := 1 / l.scale
+	inverse, most := 1/l.scale, int32(top)
 	w = w[:len(x)]
 	for i, v := range x {
-		q := float32(clampRound(float32((v+l.low)*inverse), top))
+		q := float32(max(0, min(most, int32(float32((v+l.low)*inverse)+0.5))))
 		wq := float32(w[i] * q)
 		s.q += wq
 		s.qq += float32(wq * q)
@@ -123,7 +123,7 @@ func fitLine(x, w []float32, top float32) line {
 		l := line{width / (top + more), -lowest}
 		for range lineRounds {
 			next, left := t.fit(l.sum(x, w, top))
-			if !(next.scale > 0) {
+			if !(next.scale > width/1024) { // never seen, but a line through noise could be flat
 				break
 			}
 			if left < least {

@@ -91,9 +91,10 @@ func putScale(dst []byte, d float32) (inverse float32) {
 
 // extreme is the weight of largest magnitude, the first of equals, with its sign.
 func extreme(x []float32) (m float32) {
+	var most uint32 // the bits of magnitudes are in order of the magnitudes
 	for _, v := range x {
-		if max(v, -v) > max(m, -m) {
-			m = v
+		if b := math.Float32bits(v) &^ (1 << 31); b > most {
+			m, most = v, b
 		}
 	}
 	return m
@@ -102,7 +103,7 @@ func extreme(x []float32) (m float32) {
 func encodeQ40(dst []byte, src []float32) {
 	for ; len(src) >= 32; dst, src = dst[18:], src[32:] {
 		inverse := putScale(dst, extreme(src[:32])/-8) // the extreme becomes q = 0, that is -8
-		q := func(v float32) byte { return byte(max(0, min(15, float32(v*inverse)+8.5))) }
+		q := func(v float32) byte { return byte(min(15, int32(float32(v*inverse)+8.5))) }
 		for i := range 16 {
 			dst[2+i] = q(src[i]) | q(src[i+16])<<4
 		}
@@ -112,7 +113,7 @@ func encodeQ40(dst []byte, src []float32) {
 func encodeQ50(dst []byte, src []float32) {
 	for ; len(src) >= 32; dst, src = dst[22:], src[32:] {
 		inverse := putScale(dst, extreme(src[:32])/-16)
-		q := func(v float32) byte { return byte(max(0, min(31, float32(v*inverse)+16.5))) }
+		q := func(v float32) byte { return byte(min(31, int32(float32(v*inverse)+16.5))) }
 		putFive(dst[2:22], src, q)
 	}
 }
@@ -131,7 +132,7 @@ func span(dst []byte, x []float32, most float32) (low, inverse float32) {
 func encodeQ41(dst []byte, src []float32) {
 	for ; len(src) >= 32; dst, src = dst[20:], src[32:] {
 		low, inverse := span(dst, src[:32], 15)
-		q := func(v float32) byte { return byte(min(15, float32((v-low)*inverse)+0.5)) }
+		q := func(v float32) byte { return byte(min(15, int32(float32((v-low)*inverse)+0.5))) }
 		for i := range 16 {
 			dst[4+i] = q(src[i]) | q(src[i+16])<<4
 		}
@@ -141,7 +142,7 @@ func encodeQ41(dst []byte, src []float32) {
 func encodeQ51(dst []byte, src []float32) {
 	for ; len(src) >= 32; dst, src = dst[24:], src[32:] {
 		low, inverse := span(dst, src[:32], 31)
-		putFive(dst[4:24], src, func(v float32) byte { return byte(min(31, float32((v-low)*inverse)+0.5)) })
+		putFive(dst[4:24], src, func(v float32) byte { return byte(min(31, int32(float32((v-low)*inverse)+0.5))) })
 	}
 }
 
@@ -161,8 +162,9 @@ func encodeQ80(dst []byte, src []float32) {
 		m := extreme(src[:32])
 		inverse := putScale(dst, max(m, -m)/127)
 		for i, v := range src[:32] {
-			q := math.Round(float64(v * inverse)) // half away from zero, as C's roundf
-			dst[2+i] = byte(int8(max(-127, min(127, q))))
+			q := float64(v * inverse)
+			n := int32(q + math.Copysign(0.5, q)) // half away from zero, as C's roundf; the sum is exact where it matters
+			dst[2+i] = byte(int8(max(-127, min(127, n))))
 		}
 	}
 }

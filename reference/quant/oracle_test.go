@@ -244,6 +244,34 @@ func TestQ4KScalesEveryValue(t *testing.T) {
 	}
 }
 
+// TestRepackHelpers: what a repacker reads by the exported helpers is what Decode makes.
+func TestRepackHelpers(t *testing.T) {
+	r := rand.New(rand.NewPCG(21, 1))
+	random := func(typ Type) ([]byte, []float32) {
+		b, y := make([]byte, typ.BlockBytes()), make([]float32, typ.Block())
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		return b, y
+	}
+	for range 100 {
+		b, y := random(IQ4_XS)
+		b[1] &= 0xbf // d is finite
+		Decode(IQ4_XS, y, b)
+		for j := range 8 {
+			require.Equal(t, half(b)*float32(IQ4XSScale(b, j))*float32(IQ4Values()[b[8+16*j+5]&15]), y[32*j+5])
+		}
+		b, y = random(MXFP4)
+		Decode(MXFP4, y, b)
+		require.Equal(t, MXFP4Scale(b[0])*float32(MXFP4Values()[b[1+3]>>4]), y[16+3])
+		b, y = random(Q3_K)
+		b[109] &= 0xbf
+		b[32+7], b[7] = 3, 1 // q of weight 7 is 3 and its third bit is set
+		Decode(Q3_K, y, b)
+		require.Equal(t, half(b[108:])*float32(Q3KScale(b[96:108], 0))*3, y[7])
+	}
+}
+
 // TestEncodeExact: weights that lie on a format's grid come back as they were.
 func TestEncodeExact(t *testing.T) {
 	for _, tc := range []struct {
