@@ -82,9 +82,9 @@ func TestWindows(t *testing.T) {
 func TestLongRoPEPicksByContext(t *testing.T) {
 	m := model(t, configs()["phi3 longrope"])
 	raw, ids := write(t, m), tokens(9, m.Vocab)
-	long, err := load(raw, ReadOptions{})
+	long, err := read(raw, ReadOptions{})
 	require.NoError(t, err)
-	short, err := load(raw, ReadOptions{Context: 50})
+	short, err := read(raw, ReadOptions{Context: 50})
 	require.NoError(t, err)
 	require.Equal(t, 50, short.Context)
 	_, err = short.NewCache(0, short.Layers, 51)
@@ -99,10 +99,10 @@ func TestLongRoPEPicksByContext(t *testing.T) {
 	require.NotEqual(t, run(long), run(short))
 	requireClose(t, oracle{m: long}.logits(ids, long.Layers), run(long), 1e-4)
 	requireClose(t, oracle{m: short}.logits(ids, short.Layers), run(short), 1e-4)
-	_, err = load(edit(t, raw, change("rope_factors_short.weight", func(t *gguf.TensorData) { t.Name = "x" })), ReadOptions{})
+	_, err = read(edit(t, raw, change("rope_factors_short.weight", func(t *gguf.TensorData) { t.Name = "x" })), ReadOptions{})
 	require.ErrorContains(t, err, "rope_factors_short.weight")
 	zero := gguf.Bytes(make([]byte, 4*m.RopeDim/2))
-	_, err = load(edit(t, raw, change("rope_factors_long.weight", func(t *gguf.TensorData) { t.Data = zero })), ReadOptions{})
+	_, err = read(edit(t, raw, change("rope_factors_long.weight", func(t *gguf.TensorData) { t.Data = zero })), ReadOptions{})
 	require.ErrorContains(t, err, "divisor 0 is 0")
 }
 
@@ -110,20 +110,20 @@ func TestLongRoPEPicksByContext(t *testing.T) {
 // floats; embedding, head and norm 2·70·64 + 64 = 9 024; in all 132 416 floats of 4 bytes.
 func TestBudget(t *testing.T) {
 	raw := write(t, model(t, configs()["llama"]))
-	_, err := load(raw, ReadOptions{Budget: 4*132416 - 1})
+	_, err := read(raw, ReadOptions{Budget: 4*132416 - 1})
 	require.ErrorContains(t, err, "weights take 529664 bytes, the budget is 529663")
-	m, err := load(raw, ReadOptions{Budget: 4 * 132416})
+	m, err := read(raw, ReadOptions{Budget: 4 * 132416})
 	require.NoError(t, err)
 	require.EqualValues(t, 4*132416, m.WeightBytes(0, m.Layers))
-	_, err = load(raw, ReadOptions{Lo: 1, Hi: 2, Budget: 4 * 30848})
+	_, err = read(raw, ReadOptions{Lo: 1, Hi: 2, Budget: 4 * 30848})
 	require.NoError(t, err, "a span takes its own layers only")
 
 	f16, err := m.As(quant.F16)
 	require.NoError(t, err)
 	small := write(t, f16)
-	_, err = load(small, ReadOptions{Budget: 4*132416 - 1})
+	_, err = read(small, ReadOptions{Budget: 4*132416 - 1})
 	require.NoError(t, err)
-	_, err = load(small, ReadOptions{Budget: 4*132416 - 1, F32: true})
+	_, err = read(small, ReadOptions{Budget: 4*132416 - 1, F32: true})
 	require.ErrorContains(t, err, "529664", "decoded to F32 it is as large as before")
 }
 
@@ -187,7 +187,7 @@ func TestHostileShapes(t *testing.T) {
 			raw := edit(t, tc.raw, tc.change)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			_, err := load(raw, ReadOptions{})
+			_, err := read(raw, ReadOptions{})
 			runtime.ReadMemStats(&after)
 			require.ErrorContains(t, err, tc.want)
 			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(4<<20), "bytes taken for a file of %d", len(raw))
@@ -202,14 +202,14 @@ func TestEveryArchitectureRefusesStrangers(t *testing.T) {
 		strange := func(_ *[]gguf.KV, tensors *[]gguf.TensorData) {
 			*tensors = append(*tensors, gguf.TensorData{Name: "blk.0.attn_sinks.weight", Type: quant.F32, Dims: []int{1}, Data: gguf.Bytes(make([]byte, 4))})
 		}
-		_, err := load(edit(t, raw, strange), ReadOptions{})
+		_, err := read(edit(t, raw, strange), ReadOptions{})
 		require.ErrorContains(t, err, `"blk.0.attn_sinks.weight", which `+m.Arch)
 		for _, name := range []string{"blk.0.", "output_norm", "token_embd"} { // each one is needed
 			f, err := gguf.Read(bytes.NewReader(raw), int64(len(raw)))
 			require.NoError(t, err)
 			for _, info := range f.Tensors {
 				if strings.HasPrefix(info.Name, name) {
-					_, err := load(edit(t, raw, change(info.Name, func(t *gguf.TensorData) { t.Name = "x" })), ReadOptions{})
+					_, err := read(edit(t, raw, change(info.Name, func(t *gguf.TensorData) { t.Name = "x" })), ReadOptions{})
 					require.ErrorContains(t, err, info.Name)
 				}
 			}

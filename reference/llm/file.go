@@ -1,10 +1,10 @@
 package llm
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -21,22 +21,31 @@ type ReadOptions struct {
 	Context int         // most tokens of a cache if below the model's, 0 for the model's; LongRoPE picks its divisors by it
 }
 
-// Open loads a GGUF file from disk; the file is closed again.
+// Open loads a GGUF file from disk; the first file of a split model opens them all. Where the system can map files,
+// matrices that stay in the file's format are views of it: nothing is read before it is used, the file must not be
+// shortened meanwhile, and [Model.Close] ends them.
 func Open(path string, o ReadOptions) (*Model, error) {
-	f, err := os.Open(path)
+	f, err := gguf.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open model: %w", err)
 	}
-	defer f.Close()
-	info, err := f.Stat()
+	m, err := load(f, o, true)
 	if err != nil {
-		return nil, fmt.Errorf("open model: %w", err)
-	}
-	m, err := Read(f, info.Size(), o)
-	if err != nil {
+		f.Close()
 		return nil, fmt.Errorf("open model %s: %w", path, err)
 	}
+	m.file = f
 	return m, nil
+}
+
+// Close unmaps the file of a model from Open, whose weights are gone then. Other models have nothing to close.
+func (m *Model) Close() error {
+	if m.file == nil {
+		return nil
+	}
+	f := m.file
+	m.file = nil
+	return f.Close()
 }
 
 // Read loads a model from a GGUF file of size bytes.
@@ -50,7 +59,12 @@ func Read(r io.ReaderAt, size int64, o ReadOptions) (*Model, error) {
 
 // FromFile loads a model from a GGUF file whose index was read before, for example to read its tokenizer too.
 // Architectures, options and weight formats that would compute something else are refused by name.
-func FromFile(f *gguf.File, o ReadOptions) (*Model, error) {
+//
+// All weights are copied: the caller may close the file.
+func FromFile(f *gguf.File, o ReadOptions) (*Model, error) { return load(f, o, false) }
+
+// load does the work; views says that matrices may refer to the mapped file.
+func load(f *gguf.File, o ReadOptions, views bool) (*Model, error) {
 	c, err := ReadConfig(f)
 	if err != nil {
 		return nil, err
@@ -74,12 +88,12 @@ func FromFile(f *gguf.File, o ReadOptions) (*Model, error) {
 			m.Lo, m.Hi, need, o.Budget)
 	}
 	for _, parts := range tensors(m.Weights()) {
-		if err := loadTensor(f, parts, o.F32); err != nil {
+		if err := loadTensor(f, parts, o.F32, views); err != nil {
 			return nil, fmt.Errorf("load %s: %w", parts[0].Name, err)
 		}
 	}
 	for _, w := range m.factors() {
-		if err := loadTensor(f, []Weight{w}, true); err != nil && !errors.Is(err, gguf.ErrMissing) {
+		if err := loadTensor(f, []Weight{w}, true, false); err != nil && !errors.Is(err, gguf.ErrMissing) {
 			return nil, fmt.Errorf("load %s: %w", w.Name, err)
 		}
 	}
@@ -136,17 +150,21 @@ func checkTensor(f *gguf.File, parts []Weight) (gguf.Tensor, error) {
 }
 
 // loadTensor reads one tensor and deals its rows out to the matrices or vectors that they belong to.
-func loadTensor(f *gguf.File, parts []Weight, f32 bool) error {
+func loadTensor(f *gguf.File, parts []Weight, f32, views bool) error {
 	t, err := checkTensor(f, parts)
 	if err != nil {
 		return err
 	}
-	data := make([]byte, t.Bytes)
-	if err := f.ReadTensor(data, t); err != nil {
+	first := parts[0]
+	decode := first.Matrix == nil || t.Type == quant.F32 || f32
+	data, err := f.Data(t)
+	if err != nil {
 		return err
 	}
-	first := parts[0]
-	if first.Matrix != nil && t.Type != quant.F32 && !f32 {
+	if !decode && !views && f.View(t) != nil {
+		data = bytes.Clone(data)
+	}
+	if !decode {
 		size, err := t.Type.RowBytes(first.K)
 		if err != nil {
 			return err
@@ -160,6 +178,7 @@ func loadTensor(f *gguf.File, parts []Weight, f32 bool) error {
 	}
 	values := make([]float32, t.Elements())
 	quant.Decode(t.Type, values, data)
+	f.Release(t)
 	for _, w := range parts {
 		n := w.N * w.K
 		if w.Vector != nil {

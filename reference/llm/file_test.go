@@ -24,7 +24,7 @@ func write(t testing.TB, m *Model, meta ...gguf.KV) []byte {
 	return b.Bytes()
 }
 
-func load(raw []byte, o ReadOptions) (*Model, error) {
+func read(raw []byte, o ReadOptions) (*Model, error) {
 	return Read(bytes.NewReader(raw), int64(len(raw)), o)
 }
 
@@ -32,7 +32,7 @@ func TestWriteReadSameLogits(t *testing.T) {
 	eachConfig(t, func(t *testing.T, m *Model) {
 		m.RopeFactors = slices.Repeat([]float32{1.5}, m.RopeDim/2)
 		raw := write(t, m, gguf.KV{Key: "general.name", Value: "tiny"})
-		got, err := load(raw, ReadOptions{})
+		got, err := read(raw, ReadOptions{})
 		require.NoError(t, err)
 		require.Equal(t, m, got)
 		ids := tokens(9, m.Vocab)
@@ -43,7 +43,11 @@ func TestWriteReadSameLogits(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, raw, 0o600))
 		opened, err := Open(path, ReadOptions{})
 		require.NoError(t, err)
-		require.Equal(t, m, opened)
+		require.Equal(t, m.Config, opened.Config)
+		require.Equal(t, all(t, work(t, m, 1), ids), all(t, work(t, opened, 1), ids))
+		require.Equal(t, raw, write(t, opened, gguf.KV{Key: "general.name", Value: "tiny"}))
+		require.NoError(t, opened.Close())
+		require.NoError(t, opened.Close(), "closing twice does no harm")
 	})
 	_, err := Open(filepath.Join(t.TempDir(), "absent.gguf"), ReadOptions{})
 	require.ErrorIs(t, err, os.ErrNotExist)
@@ -59,12 +63,12 @@ func TestReadQuantised(t *testing.T) {
 		q, err := m.As(typ)
 		require.NoError(t, err)
 		raw := write(t, q)
-		got, err := load(raw, ReadOptions{})
+		got, err := read(raw, ReadOptions{})
 		require.NoError(t, err)
 		require.Equal(t, q, got)
 		want := all(t, work(t, q, 1), ids)
 		require.Equal(t, want, all(t, work(t, got, 1), ids))
-		f32, err := load(raw, ReadOptions{F32: true})
+		f32, err := read(raw, ReadOptions{F32: true})
 		require.NoError(t, err)
 		_, err = f32.Params()
 		require.NoError(t, err, "every weight is a float32 slice")
@@ -82,9 +86,9 @@ func TestReadSpans(t *testing.T) {
 		raw, ids := write(t, m), tokens(11, m.Vocab)
 		want := all(t, work(t, m, 1), ids)
 		for k := 1; k <= m.Layers; k++ {
-			front, err := load(raw, ReadOptions{Lo: 0, Hi: k})
+			front, err := read(raw, ReadOptions{Lo: 0, Hi: k})
 			require.NoError(t, err)
-			back, err := load(raw, ReadOptions{Lo: k, Hi: m.Layers})
+			back, err := read(raw, ReadOptions{Lo: k, Hi: m.Layers})
 			require.NoError(t, err)
 			s := []Seq{{IDs: ids, Cache: cache(t, front, 0, k), Want: Hidden}}
 			require.NoError(t, work(t, front, 1).Forward(0, k, s))
@@ -102,7 +106,7 @@ func TestReadSpans(t *testing.T) {
 			require.Equal(t, m.Tied, back.Embed.F32 != nil, "the embedding comes along only as a tied head")
 		}
 	})
-	_, err := load(write(t, model(t, configs()["llama"])), ReadOptions{Lo: 1, Hi: 5})
+	_, err := read(write(t, model(t, configs()["llama"])), ReadOptions{Lo: 1, Hi: 5})
 	require.ErrorContains(t, err, "the model has 4")
 }
 
@@ -174,12 +178,12 @@ func TestReadRefuses(t *testing.T) {
 		{"missing weight", change("output_norm.weight", func(t *gguf.TensorData) { t.Name = "x" }), "output_norm.weight"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := load(edit(t, raw, tc.change), ReadOptions{})
+			_, err := read(edit(t, raw, tc.change), ReadOptions{})
 			require.ErrorContains(t, err, tc.want)
 		})
 	}
 	for n := 0; n < len(raw); n += 997 {
-		_, err := load(raw[:n], ReadOptions{})
+		_, err := read(raw[:n], ReadOptions{})
 		require.Error(t, err, "cut after %d bytes", n)
 	}
 	nan := model(t, configs()["llama"])
@@ -204,7 +208,7 @@ func FuzzRead(f *testing.F) {
 	f.Add(raw[:len(raw)/2])
 	f.Add(binary.LittleEndian.AppendUint64(raw[:16:16], 1<<40))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		m, err := load(raw, ReadOptions{})
+		m, err := read(raw, ReadOptions{})
 		if err != nil || m.TotalParams() > 1<<16 || m.Layers > 8 {
 			return
 		}

@@ -37,6 +37,7 @@ import (
 
 	"meibench/internal/rng"
 	"meibench/internal/units"
+	"meibench/reference/gguf"
 	"meibench/reference/panel"
 	"meibench/reference/quant"
 )
@@ -109,6 +110,8 @@ type Model struct {
 	HeadB       []float32 // (V), or nil
 	RopeFactors []float32 // (RopeDim/2) divisors of the rotation angles, or nil
 	RopeLong    []float32 // those used in their place when Context is beyond Rope.OrigContext, or nil
+
+	file *gguf.File // whose pages matrices refer to, or nil
 }
 
 // head is the matrix that turns hidden states into logits.
