@@ -243,9 +243,9 @@ func (e *wordEncoder) long(word string) {
 	for i := range len(word) {
 		c.add(i, 1, t.symbol[word[i]])
 	}
-	c.merge(func(left, right int) (cost float64, into int32, ok bool) {
+	c.merge(func(left, right int) (cost float32, into int32, ok bool) {
 		m := t.pair(c.sym[left], c.sym[right])
-		return float64(m.rank), m.into, m.rank != noMerge
+		return math.Float32frombits(uint32(m.rank)), m.into, m.rank != noMerge
 	})
 	c.each(func(i int) { e.ids = t.appendSymbol(e.ids, c.sym[i]) })
 }

@@ -32,7 +32,8 @@ func (c *chain) add(at, size int, sym int32) {
 func (c *chain) span(i, j int) (from, to int) { return int(c.at[i]), int(c.at[j] + c.len[j]) }
 
 // merge joins the pair of least cost, leftmost on a tie, as long as cost accepts one. O(n log n) for n symbols.
-func (c *chain) merge(cost func(left, right int) (cost float64, into int32, ok bool)) {
+func (c *chain) merge(cost func(left, right int) (cost float32, into int32, ok bool)) {
+	c.heap = make([]pair, 0, len(c.at))
 	try := func(i, j int32) {
 		if i >= 0 && j >= 0 {
 			if v, into, ok := cost(int(i), int(j)); ok {
@@ -70,7 +71,7 @@ func (c *chain) each(visit func(i int)) {
 }
 
 type pair struct {
-	cost        float64
+	cost        float32
 	left, right int32
 	size        int32 // bytes of both when pushed
 	into        int32

@@ -55,6 +55,9 @@ func words(passes []pass, text string) (list []string) {
 // tried in order at each place, and "spaces" is \s+(?!\S).
 const (
 	ws       = `[\t-\r \x{85}\p{Z}]`
+	upper    = `[A-Zé日]`
+	lower    = `[a-zé日]`
+	short    = `(?:'[sStTmMdD]|'[rRvV][eE]|'[lL][lL])?`
 	notOther = `\t-\r \x{85}\p{Z}\p{L}\p{N}`
 )
 
@@ -62,12 +65,19 @@ var alternatives = map[string][]string{
 	"gpt-2": {`'s|'t|'re|'ve|'m|'ll|'d`, ` ?\p{L}+`, ` ?\p{N}+`, ` ?[^` + notOther + `]+`, "spaces", ws + `+`},
 	"llama3": {`'[sStTmMdD]|'[rRvV][eE]|'[lL][lL]`, `[^\r\n\p{L}\p{N}]?\p{L}+`, `\p{N}{1,3}`,
 		` ?[^` + notOther + `]+[\r\n]*`, ws + `*[\r\n]+`, "spaces", ws + `+`},
+	// Upper and lower stand for letters that are not a-z and not A-Z, in the alphabet of the test.
+	"tekken": {`[^\r\n\p{L}\p{N}]?` + upper + `*` + lower + `+|[^\r\n\p{L}\p{N}]?` + upper + `+` + lower + `*`, `\p{N}`,
+		` ?[^` + notOther + `]+[\r\n/]*`, ws + `*[\r\n]+`, "spaces", ws + `+`},
+	"gpt-4o": {`[^\r\n\p{L}\p{N}]?` + upper + `*` + lower + `+` + short + `|[^\r\n\p{L}\p{N}]?` + upper + `+` + lower + `*` + short, `\p{N}{1,3}`,
+		` ?[^` + notOther + `]+[\r\n/]*`, ws + `*[\r\n]+`, "spaces", ws + `+`},
+	"qwen35": {`'[sStTmMdD]|'[rRvV][eE]|'[lL][lL]`, `[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+`, `\p{N}`,
+		` ?[^\p{M}` + notOther + `]+[\r\n]*`, ws + `*[\r\n]+`, "spaces", ws + `+`},
 	"qwen2": {`'[sStTmMdD]|'[rRvV][eE]|'[lL][lL]`, `[^\r\n\p{L}\p{N}]?\p{L}+`, `\p{N}`,
 		` ?[^` + notOther + `]+[\r\n]*`, ws + `*[\r\n]+`, "spaces", ws + `+`},
 }
 
 func TestScanAgainstRegexp(t *testing.T) {
-	alphabet := []rune("ab Z's'llreRE 12\u00b2\n\r\t  .,-=é日\u00a0\u0301€")
+	alphabet := []rune("abAB Z's'llreRE/ 12\u00b2\n\r\t  .,-=é日\u00a0\u0301€")
 	for pre, alts := range alternatives {
 		var res []*regexp.Regexp
 		for _, a := range alts {

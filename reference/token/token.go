@@ -14,13 +14,24 @@
 // Train makes a small vocabulary of our own, and Metadata.Map writes it back.
 //
 // Encode never sees special tokens in its text: user input cannot forge an end
-// of text. EncodePrompt does, and adds what the metadata asks for. For text in
-// UTF-8, Decode(Encode(s)) == s, with two exceptions: an SPM model reads the
-// character U+2581 as a space, and a vocabulary without byte tokens cannot spell
-// everything (what it cannot spell becomes the unknown token, or nothing).
+// of text. EncodePrompt does, and adds what the metadata asks for. A conversation
+// is written down by a Template and read by EncodeChat, which recognises special
+// tokens in what the template wrote and nowhere else:
 //
-// What is not here: Unigram (T5), WordPiece, chat templates, and the left and
-// right stripping attributes of special tokens, which GGUF does not carry.
+//	f, err := t.Template() // of the family that the vocabulary's chat template is of
+//	p, err := f.Render([]token.Message{{Role: "user", Content: "where is the cup"}}, true)
+//	ids := t.EncodeChat(p)
+//
+// For text in UTF-8, Decode(Encode(s)) == s, with two exceptions: an SPM model
+// reads the character U+2581 as a space, and a vocabulary without byte tokens
+// cannot spell everything (what it cannot spell becomes the unknown token, or
+// nothing). Bytes that are not UTF-8 are U+FFFD to a byte-level model.
+//
+// Ids are those of llama.cpp (testdata/ids.txt), but for overlong UTF-8, which is
+// refused here, and for special tokens that overlap, where the leftmost wins here
+// as in the models' own tokenizers.
+//
+// What is not here: Unigram (T5), WordPiece, templates with tools.
 package token
 
 import (
@@ -78,6 +89,7 @@ type Tokenizer struct {
 	strange []string         // symbols that are no tokens
 	merges  map[uint64]merge // pair of symbols → what they become
 	fixed   []atomic.Uint32  // id → whether the merges of its text lead to it, once that is known
+	joined  map[rune]bool    // characters that stand before a space inside a token: SPM only
 	scanner []pass
 	whole   bool // a word that is itself a token skips the merges (llama-bpe)
 	always  *specials

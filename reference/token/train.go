@@ -3,7 +3,6 @@ package token
 import (
 	"fmt"
 	"iter"
-	"sort"
 )
 
 // Special tokens of a trained vocabulary; they take the first ids.
@@ -32,17 +31,15 @@ func Train(texts iter.Seq[string], size int, pre string) (Metadata, error) {
 	for b := range 256 {
 		m.add(string([]byte{byte(b)}))
 	}
-	words := countWords(s.passes, texts)
+	pairs := countPairs(countWords(s.passes, texts))
 	for len(m.Tokens) < size {
-		best, n := mostFrequent(words)
+		best, n := pairs.mostFrequent()
 		if n < 2 {
 			break
 		}
 		m.Merges = append(m.Merges, shownBytes(best[0])+" "+shownBytes(best[1]))
 		m.add(best[0] + best[1])
-		for i := range words {
-			words[i].join(best)
-		}
+		pairs.join(best)
 	}
 	return m, nil
 }
@@ -60,7 +57,7 @@ type spelled struct {
 func countWords(passes []pass, texts iter.Seq[string]) []spelled {
 	counts := map[string]int{}
 	for text := range texts {
-		scan(passes, text, func(w string) { counts[w]++ })
+		scan(passes, onlyUTF8(text), func(w string) { counts[w]++ })
 	}
 	words := make([]spelled, 0, len(counts))
 	for w, n := range counts {
@@ -70,32 +67,58 @@ func countWords(passes []pass, texts iter.Seq[string]) []spelled {
 		}
 		words = append(words, spelled{symbols, n})
 	}
-	// The order does not decide the result; it makes runs comparable step by step.
-	sort.Slice(words, func(i, j int) bool { return words[i].text() < words[j].text() })
-	return words
+	return words // in any order: counts decide
 }
 
-func (w spelled) text() string {
-	s := ""
-	for _, p := range w.symbols {
-		s += p
+// pairCounts knows how often each pair of neighbours occurs, and in which words.
+type pairCounts struct {
+	words  []spelled
+	counts map[[2]string]int
+	where  map[[2]string]map[int]bool
+}
+
+func countPairs(words []spelled) *pairCounts {
+	c := &pairCounts{words, map[[2]string]int{}, map[[2]string]map[int]bool{}}
+	for i := range words {
+		c.count(i, 1)
 	}
-	return s
+	return c
 }
 
-func mostFrequent(words []spelled) (best [2]string, n int) {
-	counts := map[[2]string]int{}
-	for _, w := range words {
-		for i := 1; i < len(w.symbols); i++ {
-			counts[[2]string{w.symbols[i-1], w.symbols[i]}] += w.count
+// count adds the pairs of a word, or takes them away with sign -1.
+func (c *pairCounts) count(word, sign int) {
+	w := &c.words[word]
+	for i := 1; i < len(w.symbols); i++ {
+		p := [2]string{w.symbols[i-1], w.symbols[i]}
+		if c.counts[p] += sign * w.count; c.counts[p] == 0 {
+			delete(c.counts, p)
+			delete(c.where, p)
+			continue
 		}
+		if c.where[p] == nil {
+			c.where[p] = map[int]bool{}
+		}
+		c.where[p][word] = true // also of words that have lost it: looking once more does no harm
 	}
-	for p, c := range counts {
-		if c > n || c == n && (p[0] < best[0] || p[0] == best[0] && p[1] < best[1]) {
-			best, n = p, c
+}
+
+func (c *pairCounts) mostFrequent() (best [2]string, n int) {
+	for p, count := range c.counts {
+		if count > n || count == n && (p[0] < best[0] || p[0] == best[0] && p[1] < best[1]) {
+			best, n = p, count
 		}
 	}
 	return best, n
+}
+
+// join makes one symbol of a pair wherever it occurs.
+func (c *pairCounts) join(p [2]string) {
+	words := c.where[p]
+	for i := range words {
+		c.count(i, -1)
+		c.words[i].join(p)
+		c.count(i, 1)
+	}
 }
 
 func (w *spelled) join(p [2]string) {
