@@ -93,14 +93,14 @@ func Architectures() []string {
 	return names
 }
 
-// traits are those of the configuration's architecture; zero if it is not supported.
-func (c Config) traits() traits {
-	for _, a := range architectures {
-		if a.name == c.Arch {
-			return a
+// traits are those of the configuration's architecture, none if it is not supported; for reading only.
+func (c Config) traits() *traits {
+	for i := range architectures {
+		if architectures[i].name == c.Arch {
+			return &architectures[i]
 		}
 	}
-	return traits{}
+	return &traits{}
 }
 
 func (c Config) checkArch() error {
@@ -118,13 +118,16 @@ func (c Config) Plain() bool {
 	bare := traits{name: t.name, rope: t.rope, qkvBias: t.qkvBias, experts: t.experts}
 	plain := Config{Arch: c.Arch, Layers: c.Layers, Dim: c.Dim, Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.HeadDim, FFN: c.FFN,
 		Vocab: c.Vocab, Context: c.Context, Eps: c.Eps, RopeBase: c.RopeBase, RopeDim: c.RopeDim, Tied: c.Tied}
-	return t == bare && c == plain && (c.RopeDim == 0 || c.RopeDim == c.HeadDim)
+	return *t == bare && c == plain && (c.RopeDim == 0 || c.RopeDim == c.HeadDim)
 }
 
 // QKVBias reports whether query, key and value have biases.
 func (c Config) QKVBias() bool { return c.traits().qkvBias }
 
 // windowOf is the number of positions that a token sees in a layer; 0 is all.
+//
+// Note: a window that the file names holds, as in the models' own code. llama.cpp has none for phi3 and llama; beyond
+// the window (2047 tokens for Phi-3-mini-4k) logits differ from its.
 func (c Config) windowOf(layer int) int {
 	if p := c.traits().pattern; p > 0 && (layer+1)%p == 0 {
 		return 0

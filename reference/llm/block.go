@@ -62,6 +62,7 @@ func (w *Work) attention(l int, seqs []Seq) {
 	m, b, n := w.Model, w.layer, w.rows
 	w.multiply(w.norm, n, product{&b.Q, w.q}, product{&b.K, w.k}, product{&b.V, w.v})
 	w.each(n, m.QDim(), (*Work).finishQKV)
+	window, scale := m.windowOf(l), m.attentionScale()
 	row := 0
 	for i := range seqs {
 		s := &seqs[i]
@@ -69,7 +70,7 @@ func (w *Work) attention(l int, seqs []Seq) {
 		kv := s.Cache.layer(l)
 		kv.Put(past, T, w.k[row*m.KVDim():], w.v[row*m.KVDim():])
 		w.attn[i] = tensor.AttnSeq{Out: w.att[row*m.QDim():], Q: w.q[row*m.QDim():], KV: kv, T: T, Past: past,
-			Window: m.windowOf(l), Scale: m.attentionScale(), Softcap: m.AttnSoftcap}
+			Window: window, Scale: scale, Softcap: m.AttnSoftcap}
 		row += T
 	}
 	w.pool.Attention(w.attn, m.Heads)

@@ -207,6 +207,16 @@ func FuzzRead(f *testing.F) {
 	f.Add(raw)
 	f.Add(raw[:len(raw)/2])
 	f.Add(binary.LittleEndian.AppendUint64(raw[:16:16], 1<<40))
+	for _, c := range []Config{
+		{Arch: Gemma3, Layers: 1, Dim: 4, Heads: 2, KVHeads: 1, FFN: 4, Vocab: 3, Context: 8, Window: 2, FinalSoftcap: 3, Tied: true},
+		{Arch: Phi2, Layers: 1, Dim: 4, Heads: 1, KVHeads: 1, FFN: 4, Vocab: 3, Context: 8, RopeDim: 2},
+		{Arch: Phi3, Layers: 1, Dim: 4, Heads: 1, KVHeads: 1, FFN: 4, Vocab: 3, Context: 8, Rope: RopeScaling{Kind: ScaleYaRN, Factor: 2}},
+		{Arch: Qwen2MoE, Layers: 1, Dim: 4, Heads: 2, KVHeads: 1, FFN: 4, Vocab: 3, Context: 8, Experts: 3, ExpertsUsed: 2},
+	} {
+		m, err := New(c, 1)
+		require.NoError(f, err)
+		f.Add(write(f, m))
+	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		m, err := read(raw, ReadOptions{})
 		if err != nil || m.TotalParams() > 1<<16 || m.Layers > 8 {

@@ -56,7 +56,7 @@ type Work struct {
 	pos                  []int     // position of each row in its sequence
 	mix                  mixture
 	width                int // F of the network that activate works on
-	traits               traits
+	traits               *traits
 	layer                *Block       // the layer that row functions work on
 	rope                 *tensor.Rope // that of the layer
 	normIn, normTo       []float32    // arguments of the row function normRows

@@ -222,15 +222,21 @@ func FuzzNew(f *testing.F) {
 }
 
 func BenchmarkEncode(b *testing.B) {
-	text := strings.Repeat("the newest lower 12 widest word ", 32)
-	for _, m := range []Metadata{spmModel(), bpeModel(b)} {
+	text := strings.Repeat(strings.Join(corpus(b), "\n"), 8)
+	run := func(name string, m Metadata) {
 		tok := build(b, m)
-		b.Run("model="+m.Model, func(b *testing.B) {
+		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(text)))
 			for b.Loop() {
 				tok.Encode(text)
 			}
 		})
+	}
+	run("model=llama", spmModel())
+	for _, pre := range goldenPres {
+		m, err := Train(slices.Values(corpus(b)), 1200, pre)
+		require.NoError(b, err)
+		run("model=gpt2/pre="+pre, m)
 	}
 }
 
