@@ -104,9 +104,9 @@ func steps(r recipe, o options, s *state, l *train.Learner, tok *token.Tokenizer
 		now, grad := l.Gradient(b)
 		norm := s.opt.Step(s.params, grad, rate)
 		loss += 0.02 * (now - loss)
-		if s.opt.Adam.Steps%500 == 0 {
+		if s.opt.Adam.Steps%100 == 0 {
 			fmt.Printf("step %d loss %.4f norm %.2f rate %.5f %.0fs\n", s.opt.Adam.Steps, loss, norm, rate, time.Since(shown).Seconds())
-			if s.opt.Adam.Steps%1000 == 0 {
+			if s.opt.Adam.Steps%500 == 0 {
 				brief(os.Stdout, measure(l, tok, 60))
 			}
 		}

@@ -29,6 +29,7 @@ type recipe struct {
 	Drill       int     // every nth sequence of a step is a drill, see drill; 0 never
 	DrillSteps  int     // until this step, all are
 	ExitWeight  float64 // of the loss at one layer below the last, which batches take in turn
+	ExitFrom    int     // first step with such a loss: looking up is learned sooner without
 }
 
 // rate is the learning rate of a step: warm-up, then constant, then half a
@@ -55,16 +56,16 @@ var mix = []int{0, 1, 2, 3, 4, 0, 2}
 // smaller rate and, as each step teaches them more, fewer steps.
 var recipes = []recipe{
 	{
-		Name: "mei-base", Seed: 1, Steps: 6000, Sequences: 48, WarmUp: 100, Hold: 4000, Peak: 1.5e-3, Floor: 2e-5, Decay: 0.1,
-		Mix: mix, Drill: 8, DrillSteps: 150, ExitWeight: 0.3, Shape: shape(256, 8, 512),
+		Name: "mei-base", Seed: 1, Steps: 4000, Sequences: 48, WarmUp: 100, Hold: 2400, Peak: 2e-3, Floor: 2e-5, Decay: 0.1,
+		Mix: mix, Drill: 8, DrillSteps: 300, ExitWeight: 0.3, ExitFrom: 1000, Shape: shape(256, 8, 512),
 	},
 	{
-		Name: "mei-nano", Seed: 1, Steps: 12000, Sequences: 32, WarmUp: 100, Hold: 8000, Peak: 3e-3, Floor: 3e-5, Decay: 0.1,
-		Mix: mix, Drill: 8, DrillSteps: 200, ExitWeight: 0.3, Shape: shape(64, 5, 192),
+		Name: "mei-nano", Seed: 1, Steps: 12000, Sequences: 48, WarmUp: 100, Hold: 8000, Peak: 3e-3, Floor: 3e-5, Decay: 0.1,
+		Mix: mix, Drill: 8, DrillSteps: 1000, ExitWeight: 0.3, ExitFrom: 3000, Shape: shape(64, 5, 192),
 	},
 	{
-		Name: "mei-small", Seed: 1, Steps: 8000, Sequences: 32, WarmUp: 100, Hold: 5000, Peak: 2e-3, Floor: 3e-5, Decay: 0.1,
-		Mix: mix, Drill: 8, DrillSteps: 200, ExitWeight: 0.3, Shape: shape(192, 6, 384),
+		Name: "mei-small", Seed: 1, Steps: 5000, Sequences: 48, WarmUp: 100, Hold: 3000, Peak: 2.5e-3, Floor: 3e-5, Decay: 0.1,
+		Mix: mix, Drill: 8, DrillSteps: 500, ExitWeight: 0.3, ExitFrom: 1500, Shape: shape(192, 6, 384),
 	},
 }
 
@@ -124,6 +125,9 @@ func (r recipe) stream(tok *token.Tokenizer, from int) iter.Seq[[]train.Batch] {
 				}
 			}
 			for i := range batches {
+				if step < r.ExitFrom {
+					break
+				}
 				batches[i].Exit, batches[i].ExitWeight = 1+(step*len(batches)+i)%max(1, r.Shape.Layers-1), float32(r.ExitWeight)
 			}
 			if !yield(batches) {
@@ -169,36 +173,47 @@ func weigh(weights []float32) {
 	}
 }
 
-// drill is the nth scene (of ar or robotics in turn) and then its parts in
-// another order, which is what the loss counts: after "blue key" comes the cell
-// of the blue key. Every other drill also turns the words of a part around, so
-// that the cell asks for the key. It gives many lessons in looking up per
-// sequence, where a question gives one.
+// drill adds the nth scene of ar's or of robotics' words, in turn, in which each
+// thing and place stands once, and then its parts in another order, which is what
+// the loss counts: after "key" comes the cell of the key. Every other drill also
+// turns the words of a part around, so that the cell asks for the key. It gives
+// many lessons in looking up per sequence, where a question gives one.
 func (r recipe) drill(b *train.Batch, tok *token.Tokenizer, n int) {
-	name := []string{"ar", "robotics"}[n/max(1, r.Drill)%2]
-	t, err := tasks.Lookup(name)
-	if err != nil {
-		panic(err)
+	luck := rng.Stream(r.Seed, "drill", n)
+	names, places, opening := drillShapes, drillCells, "see "
+	if n/max(1, r.Drill)%2 == 1 {
+		names, places, opening = drillItems, drillSquares, ""
 	}
-	var in tasks.Instance
-	for try := 0; in.Split != tasks.Train; try++ {
-		in = t.Generate(r.Seed, n*64+try)
+	name, place := luck.Perm(len(names)), luck.Perm(len(places))
+	parts := make([]string, 3+luck.IntN(6))
+	for i := range parts {
+		parts[i] = names[name[i]] + " " + places[place[i]]
+		if opening != "" {
+			parts[i] = drillColors[luck.IntN(len(drillColors))] + " " + parts[i]
+		}
 	}
-	scene, _, _ := strings.Cut(in.Prompt, " ;")
-	parts := strings.Split(strings.TrimPrefix(scene, "see "), " , ")
-	rng.Stream(r.Seed, "drill", n).Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
-	if n/max(1, r.Drill)/2%2 == 1 {
+	ids := tok.EncodePrompt(opening + strings.Join(parts, " , ") + " ;")
+	prompt := len(ids)
+	luck.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
+	if luck.IntN(2) == 1 {
 		for i, p := range parts {
 			words := strings.Fields(p)
 			slices.Reverse(words)
 			parts[i] = strings.Join(words, " ")
 		}
 	}
-	ids := tok.EncodePrompt(scene + " ;")
-	prompt := len(ids)
 	b.Add(append(ids, tok.Encode(" "+strings.Join(parts, " , "))...), prompt, 0)
 	weigh(b.Weights[len(b.Weights)-(b.Lens[len(b.Lens)-1]+1-prompt):])
 }
+
+// Words of the scenes of ar and robotics.
+var (
+	drillColors  = strings.Fields("red blue green white black yellow")
+	drillShapes  = strings.Fields("cup box ball book lamp key plate phone")
+	drillCells   = strings.Fields("1 2 3 4 5 6 7 8 9")
+	drillItems   = strings.Fields("robot shelf cup ball book tool can bag")
+	drillSquares = strings.Fields("11 12 13 14 15 21 22 23 24 25 31 32 33 34 35 41 42 43 44 45 51 52 53 54 55")
+)
 
 // questions is the most that one sequence asks about its scene.
 const questions = 4

@@ -34,15 +34,15 @@ func checkAR(t *testing.T, prompt string) string {
 		return fmt.Sprint(n)
 	}
 	if q := ask("what color is the (.*)"); q != nil {
-		return colorOf[q[1]]
+		return q[1] + " " + colorOf[q[1]]
 	} else if q := ask("where is the (.* .*)"); q != nil {
-		return fmt.Sprint(byName[q[1]])
+		return fmt.Sprint(q[1], " ", byName[q[1]])
 	} else if q := ask("where is the (.*)"); q != nil {
-		return fmt.Sprint(byShape[q[1]])
+		return fmt.Sprint(q[1], " ", byShape[q[1]])
 	} else if q := ask("what is at (.)"); q != nil {
-		return byCell[int(q[1][0]-'0')]
+		return q[1] + " " + byCell[int(q[1][0]-'0')]
 	} else if q := ask("how many are (.*)"); q != nil {
-		return total(func(_ int, name string) bool { return strings.HasPrefix(name, q[1]+" ") })
+		return q[1] + " " + total(func(_ int, name string) bool { return strings.HasPrefix(name, q[1]+" ") })
 	} else if q := ask("how many in the (.*) row"); q != nil {
 		members := map[string]string{"top": "123", "middle": "456", "bottom": "789"}[q[1]]
 		return total(func(cell int, _ string) bool { return strings.Contains(members, fmt.Sprint(cell)) })

@@ -78,21 +78,22 @@ func askAR(r *rand.Rand, level int, view []object) (question, answer string) {
 	return twoStepQuestion(r, view)
 }
 
-// lookUpQuestion is answered by one object, which its shape or cell names.
+// lookUpQuestion is answered by one object, which its shape or cell names. The
+// answer begins with that name, as one says "the cup: red".
 func lookUpQuestion(r *rand.Rand, view []object, kind int) (question, answer string) {
 	o := pick(r, view)
 	switch kind {
 	case 0:
-		return "what color is the " + o.shape, o.color
+		return "what color is the " + o.shape, o.shape + " " + o.color
 	case 1:
-		return "where is the " + o.shape, fmt.Sprint(o.cell)
+		return "where is the " + o.shape, fmt.Sprint(o.shape, " ", o.cell)
 	}
-	return fmt.Sprintf("what is at %d", o.cell), o.name()
+	return fmt.Sprintf("what is at %d", o.cell), fmt.Sprint(o.cell, " ", o.name())
 }
 
 func colorCount(r *rand.Rand, view []object) (question, answer string) {
 	color := pick(r, colors)
-	return "how many are " + color, fmt.Sprint(count(view, func(o object) bool { return o.color == color }))
+	return "how many are " + color, fmt.Sprint(color, " ", count(view, func(o object) bool { return o.color == color }))
 }
 
 // sharedQuestion needs colour and shape together, or goes over the whole scene.
@@ -100,14 +101,14 @@ func sharedQuestion(r *rand.Rand, view []object) (question, answer string) {
 	o := pick(r, view)
 	switch r.IntN(4) {
 	case 0:
-		return fmt.Sprintf("what is at %d", o.cell), o.name()
+		return fmt.Sprintf("what is at %d", o.cell), fmt.Sprint(o.cell, " ", o.name())
 	case 1:
 		return colorCount(r, view)
 	case 2:
 		row := r.IntN(3)
 		return "how many in the " + rows[row] + " row", fmt.Sprint(count(view, func(o object) bool { return o.row() == row }))
 	}
-	return "where is the " + o.name(), fmt.Sprint(o.cell)
+	return "where is the " + o.name(), fmt.Sprint(o.name(), " ", o.cell)
 }
 
 // relationQuestion starts from one object and asks about others.

@@ -29,10 +29,10 @@ func checkRobotics(t *testing.T, prompt string) string {
 	require.Contains(t, []string{"fetch", "store"}, words[0])
 	a, plan := at["robot"], []string{}
 	for _, goal := range words[1:] {
-		plan = append(append(plan, checkLeg(t, blocked, a, at[goal])...), "grab")
+		plan = append(append(plan, append([]string{goal}, checkLeg(t, blocked, a, at[goal])...)...), "grab")
 		a = at[goal]
 		if words[0] == "store" {
-			plan = append(append(plan, checkLeg(t, blocked, a, at["shelf"])...), "drop")
+			plan = append(append(plan, append([]string{"shelf"}, checkLeg(t, blocked, a, at["shelf"])...)...), "drop")
 			a = at["shelf"]
 		}
 	}

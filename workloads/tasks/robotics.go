@@ -93,21 +93,22 @@ func (w world) describe(order []string) string {
 
 // A stop is where a leg of a job ends and what is done there.
 type stop struct {
+	name string
 	at   point
 	verb string
 }
 
 func (w world) stops(goals []string) (list []stop) {
 	for _, g := range goals {
-		list = append(list, stop{w.things[g], "grab"})
+		list = append(list, stop{g, w.things[g], "grab"})
 		if w.shelf != nil {
-			list = append(list, stop{*w.shelf, "drop"})
+			list = append(list, stop{"shelf", *w.shelf, "drop"})
 		}
 	}
 	return list
 }
 
-// plan returns the reference. A leg says the square it goes to, then runs east
+// plan returns the reference. A leg says what it goes to and its square, then runs east
 // or west, then north or south; if a wall stands in the way, north or south
 // first. Not ok if both are blocked.
 func (w world) plan(goals []string) (plan string, ok bool) {
@@ -118,7 +119,7 @@ func (w world) plan(goals []string) (plan string, ok bool) {
 		if !ok {
 			return "", false
 		}
-		said = append(append(append(said, s.at.String()), steps...), s.verb)
+		said = append(append(append(said, s.name, s.at.String()), steps...), s.verb)
 		at = s.at
 	}
 	return strings.Join(said, " "), true
@@ -181,7 +182,7 @@ func scorePlan(in Instance, output string) float64 {
 	return 0
 }
 
-// works runs a plan. The squares it announces are not looked at: what counts is
+// works runs a plan. What it says of a square is not looked at: what counts is
 // where it grabs and drops.
 func (w world) works(goals, steps []string) bool {
 	at := w.robot
@@ -191,8 +192,8 @@ func (w world) works(goals, steps []string) bool {
 			return false
 		}
 		leg := steps[:n]
-		if n%2 == 1 { // an announcement, then pairs
-			leg = leg[1:]
+		if n >= 2 && leg[0] == s.name {
+			leg = leg[2:]
 		}
 		end, ok := w.walk(at, leg)
 		if !ok || end != s.at {

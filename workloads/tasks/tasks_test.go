@@ -50,7 +50,7 @@ func TestText(t *testing.T) {
 				require.Equal(t, task.Generate(5, id), in, "same seed and id, same instance")
 				require.Regexp(t, `^[a-z0-9 ,;.]+ =>$`, in.Prompt)
 				require.Regexp(t, `^[a-z0-9;]+( [a-z0-9;]+)*$`, in.Answer)
-				require.LessOrEqual(t, len(strings.Fields(in.Answer)), 24)
+				require.LessOrEqual(t, len(strings.Fields(in.Answer)), 28)
 				require.LessOrEqual(t, len(strings.Fields(in.Prompt)), 72)
 			}
 			require.NotEqual(t, task.Generate(5, 1).Prompt, task.Generate(6, 1).Prompt)
@@ -158,13 +158,13 @@ func TestPartialCredit(t *testing.T) {
 		{"nine of ten fields", "healthcare", "", "0 0 0 0 0 0 0 total 0 low", "0 0 0 0 0 0 1 total 0 low", 0.9},
 		{"no half right of way", "driving", "", "wait east west", "wait east", 0},
 		// from 11 the cup at 23 is one east and two north: any order fetches it
-		{"another plan that works", "robotics", "robot 11 , cup 23 , bag 55 ; fetch cup =>", "23 east 1 north 2 grab", "23 north 2 east 1 grab", 0.5},
-		{"a plan without the square", "robotics", "robot 11 , cup 23 , bag 55 ; fetch cup =>", "23 east 1 north 2 grab", "east 1 north 2 grab", 0.5},
+		{"another plan that works", "robotics", "robot 11 , cup 23 , bag 55 ; fetch cup =>", "cup 23 east 1 north 2 grab", "cup 23 north 2 east 1 grab", 0.5},
+		{"a plan without the square", "robotics", "robot 11 , cup 23 , bag 55 ; fetch cup =>", "cup 23 east 1 north 2 grab", "east 1 north 2 grab", 0.5},
 		// 14 is three north of 11, then 11 again for the shelf: one of two jobs done is no plan
-		{"half of the job", "robotics", "robot 11 , cup 14 , bag 55 , shelf 12 ; store cup bag =>", "", "14 north 3 grab 12 south 2 drop", 0},
-		{"both jobs", "robotics", "robot 11 , cup 14 , bag 15 , shelf 12 ; store cup bag =>", "", "14 north 3 grab 12 south 2 drop 15 north 3 grab 12 south 3 drop", 0.5},
-		{"a plan that ends elsewhere", "robotics", "robot 11 , cup 23 , bag 55 ; fetch cup =>", "23 east 1 north 2 grab", "23 north 1 east 1 grab", 0},
-		{"a plan off the grid", "robotics", "robot 11 , cup 23 , bag 55 ; fetch cup =>", "23 east 1 north 2 grab", "west 1 east 2 north 2 grab", 0},
+		{"half of the job", "robotics", "robot 11 , cup 14 , bag 55 , shelf 12 ; store cup bag =>", "", "cup 14 north 3 grab shelf 12 south 2 drop", 0},
+		{"both jobs", "robotics", "robot 11 , cup 14 , bag 15 , shelf 12 ; store cup bag =>", "", "cup 14 north 3 grab shelf 12 south 2 drop bag 15 north 3 grab south 3 drop", 0.5},
+		{"a plan that ends elsewhere", "robotics", "robot 11 , cup 23 , bag 55 ; fetch cup =>", "cup 23 east 1 north 2 grab", "cup 23 north 1 east 1 grab", 0},
+		{"a plan off the grid", "robotics", "robot 11 , cup 23 , bag 55 ; fetch cup =>", "cup 23 east 1 north 2 grab", "west 1 east 2 north 2 grab", 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			task, err := Lookup(tc.task)
