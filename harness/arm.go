@@ -8,6 +8,7 @@ import (
 
 	"meibench/hardware"
 	"meibench/hardware/world"
+	"meibench/harness/eval"
 	"meibench/harness/record"
 	"meibench/harness/results"
 	"meibench/workloads"
@@ -186,16 +187,11 @@ func (t *trial) finished(req *workloads.Request, log *record.Request) {
 // score is 1 for an exact answer, else 0: the share of exact matches is the
 // headline of every table.
 func (t *trial) score(req *workloads.Request, log *record.Request) float64 {
-	task, err := tasks.Lookup(req.Task)
+	grade, err := eval.Judge(tasks.Instance{Task: req.Task, Prompt: req.Text, Answer: req.Answer}, eval.Output(t.arm.setup.model.Tok, log.Output))
 	if err != nil {
 		panic(err) // the workload named a task that does not exist
 	}
-	m := t.arm.setup.model
-	ids := log.Output
-	if n := len(ids); n > 0 && ids[n-1] == m.Tok.EOS() {
-		ids = ids[:n-1]
-	}
-	if task.Score(tasks.Instance{Task: req.Task, Prompt: req.Text, Answer: req.Answer}, m.Tok.Decode(ids)) == 1 {
+	if grade.Exact {
 		return 1
 	}
 	return 0

@@ -13,6 +13,7 @@ import (
 	"meibench/hardware/probe"
 	"meibench/hardware/profiles"
 	"meibench/harness"
+	"meibench/reference/models"
 )
 
 // quickBudget is how long the default run spends on knowing its machine.
@@ -103,7 +104,7 @@ func newProfile(a *app) *cobra.Command {
 	}
 	c.Flags().StringVarP(&out, "out", "o", "host.yaml", "profile file to write; - for none")
 	c.Flags().BoolVar(&quick, "quick", false, fmt.Sprintf("short trials (about %v instead of 40 s)", 2*quickBudget))
-	c.Flags().StringSliceVar(&names, "model", []string{"mei-nano"}, "models whose operations are timed")
+	c.Flags().StringSliceVar(&names, "model", []string{models.Default}, "models whose operations are timed")
 	return c
 }
 

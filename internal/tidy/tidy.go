@@ -59,6 +59,7 @@ var Rooms = []Room{
 	{"cmd/...", 6, []string{"github.com/spf13/cobra", "github.com/spf13/pflag"}},
 	{"reports/...", 5, []string{"gonum.org/v1/plot", "golang.org/x/perf"}},
 	{"harness", 5, nil},
+	{"harness/eval", 5, nil},
 	{"harness/stats", 4, []string{"golang.org/x/perf/benchmath"}},
 	{"harness/results", 4, []string{"github.com/apache/arrow/go/v17", "golang.org/x/perf"}},
 	{"suites/...", 4, []string{yamlReader}},

@@ -40,6 +40,9 @@ type Entry struct {
 	file string
 }
 
+// Default is the model that commands take when none is named.
+const Default = "mei-nano"
+
 // Table lists the embedded models, sorted by name.
 var Table = []Entry{
 	{"mei-nano", "0.87 M parameters, 4 layers, F16, trained on the five generated tasks", "mei-nano.gguf"},

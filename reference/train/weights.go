@@ -9,7 +9,7 @@
 //
 // The one idea: parameters and gradients are one vector each ([Params.Flat]), whose views are a model that package
 // llm can run. So an optimiser, a norm or an average over clients is a loop over floats, and a model in training is
-// evaluated by the code that will serve it; the tests demand equal logits bit for bit.
+// evaluated by the code that will serve it; the tests compare the logits of both.
 //
 // A step has the same bits on any number of threads: batches go to a fixed number of lanes, whose sums are added in
 // order. Arithmetic is float32, with float64 inside the sums of norms and losses only.
