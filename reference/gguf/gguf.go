@@ -73,7 +73,8 @@ func (t Tensor) Elements() int {
 	return n
 }
 
-// File is the index of a GGUF file; tensor data stays behind its reader.
+// File is the index of a GGUF file; tensor data stays behind its reader. Until Close, its methods may be called from
+// several goroutines at once.
 type File struct {
 	Version   int
 	Alignment int

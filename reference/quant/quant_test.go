@@ -216,6 +216,14 @@ func TestDotAndMatrix(t *testing.T) {
 	}
 }
 
+func TestReadRowDoesNotAllocate(t *testing.T) {
+	row := make([]float32, 256)
+	for _, typ := range Decodable() {
+		m := &Matrix{typ, 2, 512, make([]byte, 4*256/typ.Block()*typ.BlockBytes())}
+		require.Zero(t, testing.AllocsPerRun(10, func() { m.ReadRow(row, 1, 256) }), "%v", typ)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	ok := make([]float32, 32)
 	bad := append([]float32(nil), ok...)
