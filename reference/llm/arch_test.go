@@ -232,3 +232,14 @@ func TestExpertsDecodeDoesNotAllocate(t *testing.T) {
 		}), name)
 	}
 }
+
+// TestPlain: what package train may train is llama and qwen2 without any addition.
+func TestPlain(t *testing.T) {
+	for name, c := range configs() {
+		require.Equal(t, slices.Contains([]string{"llama", "llama tied", "qwen2"}, name), c.Plain(), name)
+		require.Equal(t, c.Plain(), c.WithDefaults().Plain(), "%s with defaults", name)
+	}
+	partial := configs()["llama"]
+	partial.RopeDim = 8
+	require.False(t, partial.Plain())
+}

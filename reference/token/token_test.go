@@ -250,3 +250,32 @@ func Example() {
 	fmt.Println(tok.Decode(ids))
 	// Output: "t" "he" " cup" " is" " " "re" "d" the cup is red
 }
+
+// Phi-3's special tokens take the white space behind them, but for begin of text; the file says so by its name only.
+func TestStripRight(t *testing.T) {
+	kv := spmModel().Map()
+	kv["general.name"] = "Phi-3 Mini"
+	m, err := FromMap(kv)
+	require.NoError(t, err)
+	require.True(t, m.StripRight)
+	m.AddSpacePrefix = false
+	tok := build(t, m)
+	require.Equal(t, []int32{1, 2, 260}, tok.EncodePrompt("</s> \n\t h"))
+	require.Equal(t, []int32{270, 260}, tok.Encode("<|tool|>  h"))
+	require.Equal(t, []int32{1, 1, 259, 260}, tok.EncodePrompt("<s> h"), "not begin of text")
+}
+
+func TestEnds(t *testing.T) {
+	m := spmModel()
+	for _, s := range []string{"<end_of_turn>", "<|eot_id|>", "<start_of_turn>"} {
+		m.Tokens, m.Scores, m.Types = append(m.Tokens, s), append(m.Scores, 0), append(m.Types, int32(UserDefined))
+	}
+	tok := build(t, m)
+	for id, want := range map[int32]bool{-1: false, 1: false, 2: true, 260: false, 270: false, 271: true, 272: true, 273: false, 1 << 30: false} {
+		require.Equal(t, want, tok.Ends(id), "token %d", id)
+	}
+	// What ends a turn is a control token whatever the file says: text does not forge it.
+	require.NotContains(t, tok.Encode("h<end_of_turn>"), int32(271))
+	require.Contains(t, tok.EncodePrompt("h<end_of_turn>"), int32(271))
+	require.Contains(t, tok.Encode("h<start_of_turn>"), int32(273))
+}
