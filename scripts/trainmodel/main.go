@@ -110,6 +110,11 @@ func steps(r recipe, o options, s *state, l *train.Learner, tok *token.Tokenizer
 				brief(os.Stdout, measure(l, tok, 60))
 			}
 		}
+		if s.opt.Adam.Steps == r.Keep {
+			if err := s.save(o.keptFile(r.Name, r.Keep)); err != nil {
+				return err
+			}
+		}
 		if time.Since(saved) > o.every {
 			if err := s.save(o.checkpointFile()); err != nil {
 				return err

@@ -19,6 +19,9 @@ type recipe struct {
 	Name        string
 	Seed        uint64 // of parameters and of the training stream
 	Shape       llm.Config
+	From        string // the shallower recipe whose parameters this one begins with, or none
+	FromStep    int    // at this step of it; steps go on counting from there
+	Keep        int    // step at which the run keeps a checkpoint for others to begin with
 	Steps       int
 	Sequences   int     // per step
 	WarmUp      int     // steps
@@ -52,20 +55,20 @@ const (
 // mix gives ar and driving, which are learned last, a double share.
 var mix = []int{0, 1, 2, 3, 4, 0, 2}
 
-// recipes, sorted by name: one recipe in three sizes. Larger models take a
-// smaller rate and, as each step teaches them more, fewer steps.
+// recipes, sorted by name: one recipe in three sizes. mei-base begins as
+// mei-small was before its rate fell, with new layers between.
 var recipes = []recipe{
 	{
-		Name: "mei-base", Seed: 1, Steps: 4000, Sequences: 48, WarmUp: 100, Hold: 2400, Peak: 2e-3, Floor: 2e-5, Decay: 0.1,
-		Mix: mix, Drill: 8, DrillSteps: 300, ExitWeight: 0.3, ExitFrom: 1000, Shape: shape(256, 8, 512),
+		Name: "mei-base", Seed: 1, Steps: 4000, Sequences: 48, WarmUp: 100, Hold: 2600, Peak: 2e-3, Floor: 2e-5, Decay: 0.1,
+		Mix: mix, Drill: 8, DrillSteps: 300, ExitWeight: 0.3, ExitFrom: 1200, Shape: shape(256, 8, 512), From: "mei-small", FromStep: 1500,
 	},
 	{
-		Name: "mei-nano", Seed: 1, Steps: 12000, Sequences: 48, WarmUp: 100, Hold: 8000, Peak: 3e-3, Floor: 3e-5, Decay: 0.1,
-		Mix: mix, Drill: 8, DrillSteps: 1000, ExitWeight: 0.3, ExitFrom: 3000, Shape: shape(64, 5, 192),
+		Name: "mei-nano", Seed: 1, Steps: 6000, Sequences: 48, WarmUp: 100, Hold: 4000, Peak: 3e-3, Floor: 3e-5, Decay: 0.1,
+		Mix: mix, Drill: 8, DrillSteps: 1000, ExitWeight: 0.3, ExitFrom: 2000, Shape: shape(64, 5, 192),
 	},
 	{
-		Name: "mei-small", Seed: 1, Steps: 5000, Sequences: 48, WarmUp: 100, Hold: 3000, Peak: 2.5e-3, Floor: 3e-5, Decay: 0.1,
-		Mix: mix, Drill: 8, DrillSteps: 500, ExitWeight: 0.3, ExitFrom: 1500, Shape: shape(192, 6, 384),
+		Name: "mei-small", Seed: 1, Steps: 3000, Sequences: 48, WarmUp: 100, Hold: 2000, Peak: 2e-3, Floor: 2e-5, Decay: 0.1,
+		Mix: mix, Drill: 8, DrillSteps: 300, ExitWeight: 0.3, ExitFrom: 1200, Shape: shape(256, 3, 512), Keep: 1500,
 	},
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -127,12 +128,32 @@ func TestResume(t *testing.T) {
 	require.ErrorContains(t, err, "another recipe")
 }
 
-func trainSmall(t *testing.T, o options) []float32 {
+// A deeper model begins with what a shallower run kept, and resumes like any other.
+func TestBegin(t *testing.T) {
+	dir := t.TempDir()
+	shallow, deep := small, small
+	shallow.Keep = 3
+	deep.Name, deep.From, deep.FromStep, deep.Shape.Layers = "deep", "small", 3, 4
+	deep.Shape.Vocab = 258
+	_, err := resume(deep, options{checkpoint: filepath.Join(dir, "c")})
+	require.ErrorContains(t, err, "train small first")
+	trainRecipe(t, shallow, options{checkpoint: filepath.Join(dir, "a"), threads: 1})
+	unbroken := trainRecipe(t, deep, options{checkpoint: filepath.Join(dir, "b"), threads: 1})
+	trainRecipe(t, deep, options{checkpoint: filepath.Join(dir, "c"), threads: 2, steps: 4})
+	require.Equal(t, unbroken, trainRecipe(t, deep, options{checkpoint: filepath.Join(dir, "c"), threads: 1}))
+	deep.FromStep = 2
+	require.NoError(t, os.Rename(filepath.Join(dir, "small-3.ckpt"), filepath.Join(dir, "small-2.ckpt")))
+	_, err = resume(deep, options{checkpoint: filepath.Join(dir, "d")})
+	require.ErrorContains(t, err, "holds step 3 of small")
+}
+
+func trainSmall(t *testing.T, o options) []float32 { return trainRecipe(t, small, o) }
+
+func trainRecipe(t *testing.T, r recipe, o options) []float32 {
 	m, err := token.Train(func(yield func(string) bool) { yield("a b c") }, 258, vocabularyPre)
 	require.NoError(t, err)
 	tok, err := token.New(m)
 	require.NoError(t, err)
-	r := small
 	r.Shape.Vocab = tok.Len()
 	s, err := resume(r, o)
 	require.NoError(t, err)
