@@ -3,8 +3,6 @@ package train
 import (
 	"math"
 	"sync"
-
-	"meibench/reference/llm"
 )
 
 // lanes is the number of gradients that are summed at the end of a step. It is
@@ -120,71 +118,6 @@ func sequencesHit(b *Batch, rows []int, hits []bool) []bool {
 		}
 	}
 	return all
-}
-
-// AdamW is Adam with decoupled weight decay (Loshchilov & Hutter 2019, alg. 2).
-// Decay applies to matrices, not to norms.
-type AdamW struct {
-	Beta1, Beta2, Eps float64
-	Decay             float64
-	Clip              float64   // largest norm of the gradient; 0 is no limit
-	M, V              []float32 // moments, in the order of Params.Flat
-	Steps             int       // taken so far
-}
-
-// NewAdamW returns the usual settings for small transformers: 0.9, 0.98, 1e-8,
-// decay 0.1, clip 1.
-func NewAdamW(p *Params) *AdamW {
-	return &AdamW{Beta1: 0.9, Beta2: 0.98, Eps: 1e-8, Decay: 0.1, Clip: 1, M: make([]float32, len(p.Flat)), V: make([]float32, len(p.Flat))}
-}
-
-// Step moves p against grad at the given learning rate and returns the norm of
-// the gradient before clipping.
-func (o *AdamW) Step(p, grad *Params, rate float64) (norm float64) {
-	return o.step(p, grad, rate, func(llm.Weight) bool { return true })
-}
-
-// step is Step for some of the weights; clipping looks at all.
-func (o *AdamW) step(p, grad *Params, rate float64, mine func(llm.Weight) bool) (norm float64) {
-	for _, g := range grad.Flat {
-		norm += float64(g) * float64(g)
-	}
-	norm = math.Sqrt(norm)
-	clip := float32(1)
-	if o.Clip > 0 && norm > o.Clip {
-		clip = float32(o.Clip / norm)
-	}
-	o.Steps++
-	b1, b2 := float32(o.Beta1), float32(o.Beta2)
-	step := float32(rate / (1 - math.Pow(o.Beta1, float64(o.Steps))))
-	unbias := float32(1 / (1 - math.Pow(o.Beta2, float64(o.Steps))))
-	at := 0
-	for _, w := range p.Model.Weights() {
-		keep := float32(1)
-		if w.Matrix != nil {
-			keep = float32(1 - rate*o.Decay)
-		}
-		end := at + w.N*w.K
-		if !mine(w) {
-			at = end
-			continue
-		}
-		adam(p.Flat[at:end], grad.Flat[at:end], o.M[at:end], o.V[at:end], [6]float32{clip, b1, b2, step, unbias, float32(o.Eps)}, keep)
-		at = end
-	}
-	return norm
-}
-
-// adam updates one tensor; k is clip, beta1, beta2, step, unbias, eps.
-func adam(w, g, m, v []float32, k [6]float32, keep float32) {
-	g, m, v = g[:len(w)], m[:len(w)], v[:len(w)]
-	for i, gi := range g {
-		gi *= k[0]
-		m[i] = float32(k[1]*m[i]) + float32((1-k[1])*gi)
-		v[i] = float32(k[2]*v[i]) + float32((1-k[2])*gi*gi)
-		root := float32(math.Sqrt(float64(v[i] * k[4])))
-		w[i] = float32(keep*w[i]) - k[3]*m[i]/(root+k[5])
-	}
 }
 
 // Cosine is the learning rate at a step: a linear warm-up to peak, then half a

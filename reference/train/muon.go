@@ -38,7 +38,7 @@ func orthogonalised(p *Params, w llm.Weight) bool {
 // Step moves p against grad at the given rate and returns the norm of the
 // gradient. Only AdamW clips: the length of a momentum does not matter here.
 func (o *Muon) Step(p, grad *Params, rate float64) (norm float64) {
-	norm = o.Adam.step(p, grad, rate, func(w llm.Weight) bool { return !orthogonalised(p, w) })
+	norm = o.Adam.step(p.Flat, grad.Flat, p.parts(func(w llm.Weight) bool { return !orthogonalised(p, w) }), rate)
 	var wait sync.WaitGroup
 	for thread := range o.hands {
 		wait.Go(func() {
