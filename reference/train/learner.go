@@ -15,10 +15,17 @@ const lanes = 4
 // One goroutine may use it at a time. Training is float32 throughout, with
 // float64 only inside sums of norms and losses.
 type Learner struct {
-	Params  *Params
+	Params *Params
+	// Recompute keeps only the input of each layer for the backward pass and
+	// computes the rest again when it is needed (gradient checkpointing, Chen et
+	// al. 2016): about a third more work, and the memory of one layer instead of
+	// all. The bits are the same.
+	Recompute bool
+
 	threads int
 	tapes   []*tape
 	grads   []*Params
+	added   int // batches since Reset
 }
 
 // NewLearner wraps parameters, which it does not copy. threads is at least 1; more
@@ -35,13 +42,14 @@ func NewLearner(p *Params, threads int) (*Learner, error) {
 	return l, nil
 }
 
-// each runs do for every batch, a lane at a time on each thread.
-func (l *Learner) each(batches []Batch, do func(lane, i int)) {
+// each runs do for every batch, a lane at a time on each thread; the first batch
+// goes to the given lane.
+func (l *Learner) each(batches []Batch, first int, do func(lane, i int)) {
 	var wait sync.WaitGroup
 	for thread := range l.threads {
 		wait.Go(func() {
 			for lane := thread; lane < lanes; lane += l.threads {
-				for i := lane; i < len(batches); i += lanes {
+				for i := (lane - first%lanes + lanes) % lanes; i < len(batches); i += lanes {
 					do(lane, i)
 				}
 			}
@@ -54,30 +62,63 @@ func (l *Learner) each(batches []Batch, do func(lane, i int)) {
 // token) and its gradient, which stays valid until the next call. Batches of
 // a few hundred tokens fit the caches best.
 func (l *Learner) Gradient(batches []Batch) (loss float64, grad *Params) {
-	scale := float32(1 / totalWeight(batches))
-	sums := make([]float64, len(batches))
+	l.Reset()
+	loss = l.Accumulate(batches, Weight(batches))
+	return loss, l.Sum()
+}
+
+// Reset begins a gradient that Accumulate adds to.
+func (l *Learner) Reset() {
+	l.added = 0
 	for _, g := range l.grads {
 		clear(g.Flat)
 	}
-	l.each(batches, func(lane, i int) {
+}
+
+// Accumulate adds the gradient of some batches of a step whose batches weigh
+// total in all, and returns their part of its loss. Any number of calls gives
+// the gradient of one call with all batches, so that a step can be larger than
+// what is held at once.
+func (l *Learner) Accumulate(batches []Batch, total float64) (loss float64) {
+	scale := float32(1 / total)
+	sums := make([]float64, len(batches))
+	l.each(batches, l.added, func(lane, i int) {
 		t, b := l.tapes[lane], &batches[i]
+		t.recompute = l.Recompute
 		t.forward(l.Params.Model, b)
 		sums[i] = t.loss(b, scale)
 		t.backward(l.grads[lane].Model, l.Params.Model, b)
 	})
+	l.added += len(batches)
 	for _, s := range sums {
 		loss += s
 	}
+	return loss
+}
+
+// Sum ends a gradient: it is valid until Reset.
+func (l *Learner) Sum() *Params {
 	sum := l.grads[0].Flat
 	for _, g := range l.grads[1:] {
 		for i, v := range g.Flat {
 			sum[i] += v
 		}
+		clear(g.Flat)
 	}
-	return loss, l.grads[0]
+	return l.grads[0]
 }
 
-func totalWeight(batches []Batch) float64 {
+// ActivationBytes is the memory that a batch's forward pass occupies for its
+// backward pass, of the largest batch so far on all lanes.
+func (l *Learner) ActivationBytes() (n int) {
+	for _, t := range l.tapes {
+		n += t.activationBytes()
+	}
+	return n
+}
+
+// Weight is the sum of the weights of all tokens.
+func Weight(batches []Batch) float64 {
 	total := 0.0
 	for _, b := range batches {
 		for _, w := range b.Weights {
@@ -92,11 +133,12 @@ func totalWeight(batches []Batch) float64 {
 // end of text only, that is exact match under greedy decoding: a greedy decoder
 // is right at a token only after it was right at all tokens before.
 func (l *Learner) Evaluate(batches []Batch) (loss float64, exact [][]bool) {
-	scale := float32(1 / totalWeight(batches))
+	scale := float32(1 / Weight(batches))
 	sums := make([]float64, len(batches))
 	exact = make([][]bool, len(batches))
-	l.each(batches, func(lane, i int) {
+	l.each(batches, 0, func(lane, i int) {
 		t, b := l.tapes[lane], &batches[i]
+		t.recompute = l.Recompute
 		t.forward(l.Params.Model, b)
 		sums[i] = t.loss(b, scale)
 		exact[i] = sequencesHit(b, t.rows, t.hits)

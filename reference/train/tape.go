@@ -52,6 +52,11 @@ type tape struct {
 	pool   *tensor.Pool
 	rope   tensor.Rope
 	layers []layerTape
+
+	recompute bool      // layers share the memory of the first, but for x
+	shared    bool      // they do so now
+	again     []float32 // (T, C): output of a layer that is computed again
+
 	out    []float32 // (T, C): after the last layer
 	norm   []float32 // (T, C)
 	inv    []float32 // (T)
@@ -90,8 +95,19 @@ func (t *tape) reserve(b *Batch) {
 	for _, n := range b.Lens {
 		probs, longest = probs+s.Heads*n*n, max(longest, n)
 	}
+	if t.shared != t.recompute {
+		clear(t.layers)
+		t.shared = t.recompute
+	}
 	for i := range t.layers {
 		l := &t.layers[i]
+		if t.shared && i > 0 {
+			x := l.x
+			room(&x, c)
+			*l = t.layers[0]
+			l.x = x
+			continue
+		}
 		for _, v := range []struct {
 			x *[]float32
 			n int
@@ -107,6 +123,9 @@ func (t *tape) reserve(b *Batch) {
 		}
 	}
 	R := len(t.rows)
+	if t.recompute {
+		room(&t.again, c)
+	}
 	for _, v := range []struct {
 		x *[]float32
 		n int
@@ -206,6 +225,9 @@ func (t *tape) backward(grad, w *llm.Model, b *Batch) {
 		if i+1 == b.Exit && b.exits(s.Layers) {
 			t.exit.backward(t, grad, w)
 		}
+		if t.recompute && i+1 < len(t.layers) {
+			t.layerForward(&t.layers[i], &w.Blocks[i], t.again, b)
+		}
 		t.layerBackward(&t.layers[i], &grad.Blocks[i], &w.Blocks[i], b)
 	}
 	for i, id := range b.Tokens {
@@ -244,4 +266,19 @@ func (t *tape) layerBackward(l *layerTape, g, w *llm.Block, b *Batch) {
 	p.MatMulGradX(t.dnorm, t.dk, w.K.F32, T, KV, C, true)
 	p.MatMulGradX(t.dnorm, t.dv, w.V.F32, T, KV, C, true)
 	RMSNormGrad(t.dx, g.AttnNorm, t.dnorm, l.x, w.AttnNorm, l.inv1, T, C)
+}
+
+// activationBytes counts memory that layers share once.
+func (t *tape) activationBytes() (n int) {
+	for i := range t.layers {
+		l := &t.layers[i]
+		n += cap(l.x)
+		if t.recompute && i > 0 {
+			continue
+		}
+		for _, x := range [][]float32{l.norm1, l.inv1, l.q, l.k, l.v, l.probs, l.att, l.mid, l.norm2, l.inv2, l.gate, l.up, l.inner} {
+			n += cap(x)
+		}
+	}
+	return 4 * (n + cap(t.again))
 }

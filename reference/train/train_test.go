@@ -185,6 +185,53 @@ func TestThreadsDoNotChangeBits(t *testing.T) {
 	}
 }
 
+// Recomputing activations changes memory, not bits: 6 layers keep 6 inputs and
+// one set of the rest instead of six.
+func TestRecompute(t *testing.T) {
+	c := tinyTrain
+	c.Layers = 6
+	gradient := func(recompute ...bool) ([]float32, int) {
+		w, err := New(c)
+		require.NoError(t, err)
+		w.Init(3)
+		l, err := NewLearner(w, 1)
+		require.NoError(t, err)
+		var grad *Params
+		for _, l.Recompute = range recompute {
+			batches := tinyBatches()
+			batches[0].Exit, batches[0].ExitWeight = 2, 0.5
+			_, grad = l.Gradient(batches)
+		}
+		return grad.Flat, l.ActivationBytes()
+	}
+	want, whole := gradient(false)
+	got, part := gradient(true)
+	require.Equal(t, want, got)
+	require.Less(t, 3*part, whole)
+	got, _ = gradient(true, false, true, false)
+	require.Equal(t, want, got, "the mode may change between steps")
+}
+
+// Two calls add up to the bits of one.
+func TestAccumulate(t *testing.T) {
+	w, err := New(tinyTrain)
+	require.NoError(t, err)
+	w.Init(3)
+	l, err := NewLearner(w, 2)
+	require.NoError(t, err)
+	var batches []Batch
+	for range 4 {
+		batches = append(batches, tinyBatches()...)
+	}
+	loss, grad := l.Gradient(batches)
+	want := append([]float32{}, grad.Flat...)
+	l.Reset()
+	got := l.Accumulate(batches[:3], Weight(batches))
+	got += l.Accumulate(batches[3:], Weight(batches))
+	require.InDelta(t, loss, got, 1e-12)
+	require.Equal(t, want, l.Sum().Flat)
+}
+
 // A model this small can learn three sequences by heart.
 func TestLearns(t *testing.T) {
 	w, err := New(tinyTrain)
