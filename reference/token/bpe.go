@@ -26,27 +26,30 @@ func byteRune(b byte) rune {
 	return rune(0x100 + n)
 }
 
-// byteTable is the inverse of byteRune for every character it can yield.
-func byteTable() map[rune]byte {
-	m := make(map[rune]byte, 256)
-	for b := range 256 {
-		m[byteRune(byte(b))] = byte(b)
+// byteTable is the inverse of byteRune for every character it can yield, -1 elsewhere.
+func byteTable() *[0x144]int16 {
+	t := new([0x144]int16)
+	for i := range t {
+		t[i] = -1
 	}
-	return m
+	for b := range 256 {
+		t[byteRune(byte(b))] = int16(b)
+	}
+	return t
 }
 
 // rawBytes undoes byteRune for a whole token; ok is false if it holds a
 // character that stands for no byte.
-func rawBytes(table map[rune]byte, s string) (raw string, ok bool) {
-	var b strings.Builder
+func rawBytes(table *[0x144]int16, s string) (raw string, ok bool) {
+	var short [64]byte
+	b := short[:0]
 	for _, r := range s {
-		c, known := table[r]
-		if !known {
+		if int(r) >= len(table) || table[r] < 0 {
 			return "", false
 		}
-		b.WriteByte(c)
+		b = append(b, byte(table[r]))
 	}
-	return b.String(), true
+	return string(b), true
 }
 
 func shownBytes(raw string) string {
@@ -121,7 +124,7 @@ func (s *symbols) of(raw string) int32 {
 	return id
 }
 
-func (t *Tokenizer) addMerges(table map[rune]byte) error {
+func (t *Tokenizer) addMerges(table *[0x144]int16) error {
 	sym := symbols{t, map[string]int32{}}
 	for b := range t.symbol {
 		t.symbol[b] = sym.of(string([]byte{byte(b)}))
@@ -130,13 +133,13 @@ func (t *Tokenizer) addMerges(table map[rune]byte) error {
 	for i, m := range t.meta.Merges {
 		left, right, found := strings.Cut(m, " ")
 		l, okL := rawBytes(table, left)
-		r, okR := rawBytes(table, right)
-		if !found || !okL || !okR || l == "" || r == "" || !utf8.ValidString(m) {
+		both, okR := rawBytes(table, left+right) // one string for the three
+		if !found || !okL || !okR || l == "" || right == "" || !utf8.ValidString(m) {
 			return fmt.Errorf("tokenizer.ggml.merges[%d] is %.40q, want two byte-level tokens with a space between", i, m)
 		}
-		pair := pairOf(sym.of(l), sym.of(r))
+		pair := pairOf(sym.of(both[:len(l)]), sym.of(both[len(l):]))
 		if _, dup := t.merges[pair]; !dup {
-			t.merges[pair] = merge{int32(i), sym.of(l + r)}
+			t.merges[pair] = merge{int32(i), sym.of(both)}
 		}
 	}
 	t.fixed = make([]atomic.Uint32, len(t.pieces))
