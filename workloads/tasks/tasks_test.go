@@ -2,6 +2,8 @@ package tasks
 
 import (
 	"fmt"
+	"os"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -200,4 +202,21 @@ func ExampleTask() {
 	// resp 32 sat 90 scale 2 on oxygen blood 98 pulse 124 mind alert temp 35.7 ; total =>
 	// total 10 high
 	// 1 0
+}
+
+// The examples of the pages under docs/tasks are right.
+func TestPages(t *testing.T) {
+	example := regexp.MustCompile(`(?m)^(.* =>) {2,}(.*)$`)
+	for _, task := range Table {
+		page, err := os.ReadFile("../../docs/tasks/" + task.Name + ".md")
+		require.NoError(t, err)
+		found := example.FindAllStringSubmatch(string(page), -1)
+		require.NotEmpty(t, found)
+		for _, m := range found {
+			require.Equal(t, checkers[task.Name](t, m[1]), m[2], m[1])
+		}
+		for level := 1; level <= Levels; level++ {
+			require.Regexp(t, fmt.Sprintf(`(?m)^\| .*\b%d\b.* \|`, level), string(page))
+		}
+	}
 }
