@@ -67,12 +67,7 @@ func (l *Lab) Model(name string) (*Model, error) {
 func findModel(name string) (*Model, error) {
 	for _, e := range models.Table {
 		if e.Name == name {
-			data, err := models.Bytes(name)
-			if err != nil {
-				return nil, err
-			}
-			// Small enough to be held in F32, for which the kernels are quickest.
-			m, err := models.Read(data, llm.ReadOptions{F32: true})
+			m, err := models.Open(name)
 			if err != nil {
 				return nil, err
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -15,27 +16,46 @@ import (
 
 // ReadOptions narrow what Read loads. The zero value loads the whole model as it is stored.
 type ReadOptions struct {
-	Lo, Hi  int         // layers to load; both zero stands for all
-	F32     bool        // decode every matrix to float32, as training needs
-	Budget  units.Bytes // refuse, before loading, weights that take more; 0 for no limit. Caches and workspaces are extra.
-	Context int         // most tokens of a cache if below the model's, 0 for the model's; LongRoPE picks its divisors by it
+	Lo, Hi   int         // layers to load; both zero stands for all
+	F32      bool        // decode every matrix to float32, as training needs
+	Unpacked bool        // Open: leave matrices as they are stored
+	Threads  int         // Open: threads to pack with; 0 for all processors
+	Budget   units.Bytes // refuse, before loading, weights that take more; 0 for no limit. Caches and workspaces are extra.
+	Context  int         // most tokens of a cache if below the model's, 0 for the model's; LongRoPE picks its divisors by it
 }
 
-// Open loads a GGUF file from disk; the first file of a split model opens them all. Where the system can map files,
-// matrices that stay in the file's format are views of it: nothing is read before it is used, the file must not be
-// shortened meanwhile, and [Model.Close] ends them.
+// Open loads a GGUF file from disk, ready for inference; the first file of a split model opens them all. Files are mapped
+// where the system can, and matrices packed (see [Model.Pack]) one by one while the pages they came from are released,
+// so that memory stays near the size of the file. With Unpacked set nothing is read before it is used, and with F32
+// matrices are decoded. The file must not be shortened before [Model.Close].
 func Open(path string, o ReadOptions) (*Model, error) {
 	f, err := gguf.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open model: %w", err)
 	}
-	m, err := load(f, o, true)
+	m, err := OpenFile(f, o)
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("open model %s: %w", path, err)
 	}
-	m.file = f
 	return m, nil
+}
+
+// OpenFile is Open for a file that is open already, for example to read its tokenizer too; the model closes it.
+func OpenFile(f *gguf.File, o ReadOptions) (*Model, error) {
+	l := loader{file: f, views: true}
+	if !o.F32 && !o.Unpacked {
+		if o.Threads < 1 {
+			o.Threads = runtime.NumCPU()
+		}
+		l.packer = newPacker(o.Threads)
+		defer l.packer.close()
+	}
+	m, err := l.load(o)
+	if err == nil {
+		m.file = f
+	}
+	return m, err
 }
 
 // Close unmaps the file of a model from Open, whose weights are gone then. Other models have nothing to close.
@@ -61,10 +81,22 @@ func Read(r io.ReaderAt, size int64, o ReadOptions) (*Model, error) {
 // Architectures, options and weight formats that would compute something else are refused by name.
 //
 // All weights are copied: the caller may close the file.
-func FromFile(f *gguf.File, o ReadOptions) (*Model, error) { return load(f, o, false) }
+func FromFile(f *gguf.File, o ReadOptions) (*Model, error) {
+	l := loader{file: f}
+	return l.load(o)
+}
 
-// load does the work; views says that matrices may refer to the mapped file.
-func load(f *gguf.File, o ReadOptions, views bool) (*Model, error) {
+// loader is how the weights of a file become a model's.
+type loader struct {
+	file   *gguf.File
+	views  bool    // matrices may refer to the mapped file
+	packer *packer // packs them, or nil
+	f32    bool
+}
+
+func (l *loader) load(o ReadOptions) (*Model, error) {
+	f := l.file
+	l.f32 = o.F32
 	c, err := ReadConfig(f)
 	if err != nil {
 		return nil, err
@@ -88,12 +120,12 @@ func load(f *gguf.File, o ReadOptions, views bool) (*Model, error) {
 			m.Lo, m.Hi, need, o.Budget)
 	}
 	for _, parts := range tensors(m.Weights()) {
-		if err := loadTensor(f, parts, o.F32, views); err != nil {
+		if err := l.tensor(m, parts); err != nil {
 			return nil, fmt.Errorf("load %s: %w", parts[0].Name, err)
 		}
 	}
 	for _, w := range m.factors() {
-		if err := loadTensor(f, []Weight{w}, true, false); err != nil && !errors.Is(err, gguf.ErrMissing) {
+		if err := l.tensor(m, []Weight{w}); err != nil && !errors.Is(err, gguf.ErrMissing) {
 			return nil, fmt.Errorf("load %s: %w", w.Name, err)
 		}
 	}
@@ -149,46 +181,50 @@ func checkTensor(f *gguf.File, parts []Weight) (gguf.Tensor, error) {
 	return t, nil
 }
 
-// loadTensor reads one tensor and deals its rows out to the matrices or vectors that they belong to.
-func loadTensor(f *gguf.File, parts []Weight, f32, views bool) error {
-	t, err := checkTensor(f, parts)
+// tensor reads one tensor and deals its rows out to the matrices or vectors of m that they belong to.
+func (l *loader) tensor(m *Model, parts []Weight) error {
+	t, err := checkTensor(l.file, parts)
 	if err != nil {
 		return err
 	}
 	first := parts[0]
-	decode := first.Matrix == nil || t.Type == quant.F32 || f32
-	data, err := f.Data(t)
+	data, err := l.file.Data(t)
 	if err != nil {
 		return err
 	}
-	if !decode && !views && f.View(t) != nil {
-		data = bytes.Clone(data)
-	}
-	if !decode {
-		size, err := t.Type.RowBytes(first.K)
-		if err != nil {
-			return err
-		}
+	if first.Matrix == nil || l.f32 || t.Type == quant.F32 && l.packer == nil {
+		values := make([]float32, t.Elements())
+		quant.Decode(t.Type, values, data)
+		l.file.Release(t)
 		for _, w := range parts {
-			n := w.N * size
-			*w.Matrix = Matrix{Type: t.Type, N: w.N, K: w.K, Data: data[:n:n]}
-			data = data[n:]
+			n := w.N * w.K
+			if w.Vector != nil {
+				*w.Vector = values[:n:n]
+			} else {
+				*w.Matrix = Matrix{Type: quant.F32, N: w.N, K: w.K, F32: values[:n:n]}
+			}
+			values = values[n:]
 		}
 		return nil
 	}
-	values := make([]float32, t.Elements())
-	quant.Decode(t.Type, values, data)
-	f.Release(t)
-	for _, w := range parts {
-		n := w.N * w.K
-		if w.Vector != nil {
-			*w.Vector = values[:n:n]
-		} else {
-			*w.Matrix = Matrix{Type: quant.F32, N: w.N, K: w.K, F32: values[:n:n]}
-		}
-		values = values[n:]
+	if !l.views && l.file.View(t) != nil {
+		data = bytes.Clone(data)
 	}
-	return nil
+	size, err := t.Type.RowBytes(first.K)
+	if err != nil {
+		return err
+	}
+	for _, w := range parts {
+		n := w.N * size
+		*w.Matrix = Matrix{Type: t.Type, N: w.N, K: w.K, Data: data[:n:n]}
+		data = data[n:]
+	}
+	if l.packer == nil {
+		return nil
+	}
+	err = l.packer.pack(m, parts)
+	l.file.Release(t)
+	return err
 }
 
 // Write writes the model as GGUF: its shape, then meta (name, tokenizer, licence ...), then its weights in the formats

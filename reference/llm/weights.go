@@ -210,14 +210,28 @@ func shape(parts []Weight) []int {
 // The model takes its packed size in addition to what is loaded; it can no longer be trained. Packing again does
 // nothing.
 func (m *Model) Pack(threads int) error {
-	pool := tensor.NewPool(threads)
-	defer pool.Close()
-	arena := panel.NewArena()
-	for _, w := range m.Weights() {
+	p := newPacker(threads)
+	defer p.close()
+	return p.pack(m, m.Weights())
+}
+
+// packer packs matrices into one arena, on several threads.
+type packer struct {
+	pool  *tensor.Pool
+	arena *panel.Arena
+}
+
+func newPacker(threads int) *packer { return &packer{tensor.NewPool(threads), panel.NewArena()} }
+
+func (p *packer) close() { p.pool.Close() }
+
+// pack packs those of a model's weights that products read: all matrices but an embedding that is not the head as well.
+func (p *packer) pack(m *Model, list []Weight) error {
+	for _, w := range list {
 		if w.Matrix == nil || w.Matrix.packed != nil || w.Matrix == &m.Embed && !m.Tied {
 			continue
 		}
-		if err := w.Matrix.pack(pool, arena); err != nil {
+		if err := w.Matrix.pack(p); err != nil {
 			return fmt.Errorf("pack %s: %w", w.Label(), err)
 		}
 	}
@@ -234,16 +248,16 @@ func (m *Model) Packed() bool {
 	return false
 }
 
-func (m *Matrix) pack(pool *tensor.Pool, arena *panel.Arena) error {
+func (m *Matrix) pack(p *packer) error {
 	src := m.Data
 	if m.F32 != nil {
 		src = panel.Bytes(m.F32)
 	}
-	packed, err := panel.Empty(m.Type, m.N, m.K, src, arena)
+	packed, err := panel.Empty(m.Type, m.N, m.K, src, p.arena)
 	if err != nil {
 		return err
 	}
-	pool.Rows(packed.Panels(), func(lo, hi int) { packed.PackRows(lo, hi, src) })
+	p.pool.Rows(packed.Panels(), func(lo, hi int) { packed.PackRows(lo, hi, src) })
 	m.packed = packed
 	return nil
 }

@@ -68,7 +68,7 @@ func Bytes(name string) ([]byte, error) {
 	return nil, fmt.Errorf("open model %q: unknown, have %s", name, strings.Join(names, ", "))
 }
 
-// Open loads an embedded model by name.
+// Open loads an embedded model by name, ready for inference: it is packed, see [llm.Model.Pack].
 func Open(name string) (*Loaded, error) {
 	data, err := Bytes(name)
 	if err != nil {
@@ -78,31 +78,42 @@ func Open(name string) (*Loaded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open model %q: %w", name, err)
 	}
+	if err := l.Model.Pack(1); err != nil {
+		return nil, fmt.Errorf("open model %q: %w", name, err)
+	}
 	l.Name = name
 	return l, nil
 }
 
-// Load loads a GGUF file of any supported model from disk, whole.
+// Load loads a GGUF file of any supported model from disk, whole and ready for inference; see [llm.Open].
 func Load(path string) (*Loaded, error) {
+	sum, err := digest(path)
+	if err != nil {
+		return nil, fmt.Errorf("load model: %w", err)
+	}
+	f, err := gguf.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("load model: %w", err)
+	}
+	l, err := from(f, func() (*llm.Model, error) { return llm.OpenFile(f, llm.ReadOptions{}) })
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("load model %s: %w", path, err)
+	}
+	l.SHA256 = sum
+	return l, nil
+}
+
+// digest is the SHA-256 of a file, in hex.
+func digest(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("load model: %w", err)
+		return "", err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("load model: %w", err)
-	}
 	sum := sha256.New()
-	if _, err := io.Copy(sum, f); err != nil {
-		return nil, fmt.Errorf("load model %s: %w", path, err)
-	}
-	l, err := read(f, info.Size(), llm.ReadOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("load model %s: %w", path, err)
-	}
-	l.SHA256 = hex.EncodeToString(sum.Sum(nil))
-	return l, nil
+	_, err = io.Copy(sum, f)
+	return hex.EncodeToString(sum.Sum(nil)), err
 }
 
 // Read loads a model from the bytes of a GGUF file; options may narrow it to a
@@ -122,6 +133,11 @@ func read(r io.ReaderAt, size int64, o llm.ReadOptions) (*Loaded, error) {
 	if err != nil {
 		return nil, err
 	}
+	return from(f, func() (*llm.Model, error) { return llm.FromFile(f, o) })
+}
+
+// from reads the tokenizer of a file and then its weights.
+func from(f *gguf.File, weights func() (*llm.Model, error)) (*Loaded, error) {
 	kv := make(map[string]any, len(f.KV))
 	for _, e := range f.KV {
 		kv[e.Key] = e.Value
@@ -134,7 +150,7 @@ func read(r io.ReaderAt, size int64, o llm.ReadOptions) (*Loaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := llm.FromFile(f, o)
+	m, err := weights()
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,17 @@ func TestLoad(t *testing.T) {
 	require.NoError(t, err)
 	want, err := Open("mei-nano")
 	require.NoError(t, err)
-	require.Equal(t, want, l)
+	require.Equal(t, want.SHA256, l.SHA256)
+	require.Equal(t, want.Model.Config, l.Model.Config)
+	require.True(t, want.Model.Packed() && l.Model.Packed())
+	for _, m := range []*Loaded{want, l} { // F16 weights, so packing changes nothing but the speed
+		w := m.Model.NewWork(1)
+		text, err := m.Answer(w, "please play jazz in the kitchen =>", 16)
+		require.NoError(t, err)
+		require.Equal(t, "play jazz kitchen", text)
+		w.Close()
+	}
+	require.NoError(t, l.Model.Close())
 	part, err := Read(data, llm.ReadOptions{Lo: 1, Hi: 2})
 	require.NoError(t, err)
 	require.Equal(t, 2, part.Model.Hi)

@@ -40,3 +40,23 @@ func BenchmarkProducts(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkProductsInCache is the same for one token and a matrix that stays in the second-level cache: what the
+// instructions allow when memory does not wait.
+func BenchmarkProductsInCache(b *testing.B) {
+	const n, k = 256, 1024
+	for _, typ := range []quant.Type{quant.Q8_0, quant.Q4_0, quant.Q5_0, quant.Q4_K, quant.Q5_K, quant.Q6_K, quant.Q3_K, quant.F16, quant.BF16, quant.F32} {
+		b.Run(fmt.Sprintf("type=%v/tokens=1", typ), func(b *testing.B) {
+			m, err := Pack(typ, n, k, randomRows(b, typ, n, k), nil)
+			require.NoError(b, err)
+			x, out := randomActivations(1, k), make([]float32, n)
+			p := newProducts(b, tensor.Kernel(), 1)
+			b.SetBytes(int64(m.Bytes()))
+			for b.Loop() {
+				p.Set(x, 1, k)
+				p.Add(m, out)
+				p.Run()
+			}
+		})
+	}
+}

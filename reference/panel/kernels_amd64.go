@@ -28,28 +28,28 @@ func round8AVX2(x []float32, dst []byte, t, T int) {
 	quantize8(&x[0], blocks, &dst[4*t], &dst[32*T+4*t], 4*T, tokenBytes*T)
 }
 
-var vnniKernels = [len(layouts)]map[shape]kernel{
-	q8:   {{1, 4}: vnniQ8x1x4, {1, 2}: vnniQ8x1x2, {2, 2}: vnniQ8x2x2, {4, 2}: vnniQ8x4x2, {6, 2}: vnniQ8x6x2},
-	q4:   {{1, 4}: vnniQ4x1x4, {1, 2}: vnniQ4x1x2, {2, 2}: vnniQ4x2x2, {4, 2}: vnniQ4x4x2, {6, 2}: vnniQ4x6x2},
-	q5:   {{1, 4}: vnniQ5x1x4, {1, 2}: vnniQ5x1x2, {2, 2}: vnniQ5x2x2, {4, 2}: vnniQ5x4x2, {6, 2}: vnniQ5x6x2},
-	q4k:  {{1, 4}: vnniQ4Kx1x4, {1, 2}: vnniQ4Kx1x2, {2, 2}: vnniQ4Kx2x2, {4, 2}: vnniQ4Kx4x2, {6, 2}: vnniQ4Kx6x2},
-	q5k:  {{1, 4}: vnniQ5Kx1x4, {1, 2}: vnniQ5Kx1x2, {2, 2}: vnniQ5Kx2x2, {4, 2}: vnniQ5Kx4x2, {6, 2}: vnniQ5Kx6x2},
-	q6k:  {{1, 4}: vnniQ6Kx1x4, {1, 2}: vnniQ6Kx1x2, {2, 2}: vnniQ6Kx2x2, {4, 2}: vnniQ6Kx4x2, {6, 2}: vnniQ6Kx6x2},
-	anyQ: {{1, 4}: vnniAnyx1x4, {1, 2}: vnniAnyx1x2, {2, 2}: vnniAnyx2x2, {4, 2}: vnniAnyx4x2, {6, 2}: vnniAnyx6x2},
-	f16:  {{1, 4}: vnniF16x1x4, {1, 2}: vnniF16x1x2, {2, 2}: vnniF16x2x2, {4, 2}: vnniF16x4x2, {8, 2}: vnniF16x8x2, {12, 2}: vnniF16x12x2},
-	bf16: {{1, 4}: vnniBF16x1x4, {1, 2}: vnniBF16x1x2, {2, 2}: vnniBF16x2x2, {4, 2}: vnniBF16x4x2, {8, 2}: vnniBF16x8x2, {12, 2}: vnniBF16x12x2},
-	f32:  {{1, 4}: vnniF32x1x4, {1, 2}: vnniF32x1x2, {2, 2}: vnniF32x2x2, {4, 2}: vnniF32x4x2, {8, 2}: vnniF32x8x2, {12, 2}: vnniF32x12x2},
+var vnniKernels = table{
+	q8:   {1: {4: vnniQ8x1x4, 2: vnniQ8x1x2}, 2: {2: vnniQ8x2x2}, 4: {2: vnniQ8x4x2}, 6: {2: vnniQ8x6x2}},
+	q4:   {1: {4: vnniQ4x1x4, 2: vnniQ4x1x2}, 2: {2: vnniQ4x2x2}, 4: {2: vnniQ4x4x2}, 6: {2: vnniQ4x6x2}},
+	q5:   {1: {4: vnniQ5x1x4, 2: vnniQ5x1x2}, 2: {2: vnniQ5x2x2}, 4: {2: vnniQ5x4x2}, 6: {2: vnniQ5x6x2}},
+	q4k:  {1: {4: vnniQ4Kx1x4, 2: vnniQ4Kx1x2}, 2: {2: vnniQ4Kx2x2}, 4: {2: vnniQ4Kx4x2}, 6: {2: vnniQ4Kx6x2}},
+	q5k:  {1: {4: vnniQ5Kx1x4, 2: vnniQ5Kx1x2}, 2: {2: vnniQ5Kx2x2}, 4: {2: vnniQ5Kx4x2}, 6: {2: vnniQ5Kx6x2}},
+	q6k:  {1: {4: vnniQ6Kx1x4, 2: vnniQ6Kx1x2}, 2: {2: vnniQ6Kx2x2}, 4: {2: vnniQ6Kx4x2}, 6: {2: vnniQ6Kx6x2}},
+	anyQ: {1: {4: vnniAnyx1x4, 2: vnniAnyx1x2}, 2: {2: vnniAnyx2x2}, 4: {2: vnniAnyx4x2}, 6: {2: vnniAnyx6x2}},
+	f16:  {1: {4: vnniF16x1x4, 2: vnniF16x1x2}, 2: {2: vnniF16x2x2}, 4: {2: vnniF16x4x2}, 8: {2: vnniF16x8x2}, 12: {2: vnniF16x12x2}},
+	bf16: {1: {4: vnniBF16x1x4, 2: vnniBF16x1x2}, 2: {2: vnniBF16x2x2}, 4: {2: vnniBF16x4x2}, 8: {2: vnniBF16x8x2}, 12: {2: vnniBF16x12x2}},
+	f32:  {1: {4: vnniF32x1x4, 2: vnniF32x1x2}, 2: {2: vnniF32x2x2}, 4: {2: vnniF32x4x2}, 8: {2: vnniF32x8x2}, 12: {2: vnniF32x12x2}},
 }
 
-var avx2Kernels = [len(layouts)]map[shape]kernel{
-	q8:   {{1, 2}: avx2Q8x1x2, {2, 1}: avx2Q8x2x1},
-	q4:   {{1, 2}: avx2Q4x1x2, {2, 1}: avx2Q4x2x1},
-	q5:   {{1, 2}: avx2Q5x1x2, {2, 1}: avx2Q5x2x1},
-	q4k:  {{1, 2}: avx2Q4Kx1x2, {2, 1}: avx2Q4Kx2x1},
-	q5k:  {{1, 2}: avx2Q5Kx1x2, {2, 1}: avx2Q5Kx2x1},
-	q6k:  {{1, 2}: avx2Q6Kx1x2, {2, 1}: avx2Q6Kx2x1},
-	anyQ: {{1, 2}: avx2Anyx1x2, {2, 1}: avx2Anyx2x1},
-	f16:  {{1, 2}: avx2F16x1x2, {2, 1}: avx2F16x2x1, {4, 1}: avx2F16x4x1},
-	bf16: {{1, 2}: avx2BF16x1x2, {2, 1}: avx2BF16x2x1, {4, 1}: avx2BF16x4x1},
-	f32:  {{1, 2}: avx2F32x1x2, {2, 1}: avx2F32x2x1, {4, 1}: avx2F32x4x1},
+var avx2Kernels = table{
+	q8:   {1: {2: avx2Q8x1x2}, 2: {1: avx2Q8x2x1}},
+	q4:   {1: {2: avx2Q4x1x2}, 2: {1: avx2Q4x2x1}},
+	q5:   {1: {2: avx2Q5x1x2}, 2: {1: avx2Q5x2x1}},
+	q4k:  {1: {2: avx2Q4Kx1x2}, 2: {1: avx2Q4Kx2x1}},
+	q5k:  {1: {2: avx2Q5Kx1x2}, 2: {1: avx2Q5Kx2x1}},
+	q6k:  {1: {2: avx2Q6Kx1x2}, 2: {1: avx2Q6Kx2x1}},
+	anyQ: {1: {2: avx2Anyx1x2}, 2: {1: avx2Anyx2x1}},
+	f16:  {1: {2: avx2F16x1x2}, 2: {1: avx2F16x2x1}, 4: {1: avx2F16x4x1}},
+	bf16: {1: {2: avx2BF16x1x2}, 2: {1: avx2BF16x2x1}, 4: {1: avx2BF16x4x1}},
+	f32:  {1: {2: avx2F32x1x2}, 2: {1: avx2F32x2x1}, 4: {1: avx2F32x4x1}},
 }

@@ -238,17 +238,19 @@ func (p *Products) generic(j *job, f *form, tl *tile, panel int) {
 // kernels is what an instruction set offers.
 type kernels struct {
 	intHeights, floatHeights []int
-	byShape                  [len(layouts)]map[shape]kernel
+	byShape                  table
 	round8                   func(x []float32, dst []byte, t, T int)
 }
 
-// shape is tokens and panels of a kernel.
-type shape struct{ T, P int }
+// table holds kernels by layout, tokens and panels; nil where there is none.
+type table [len(layouts)][mostTokens + 1][mostPanels + 1]kernel
+
+const mostPanels = 4
 
 // choose picks the widest kernel for a tile of T tokens and up to n panels; nil stands for plain Go.
 func (k *kernels) choose(index, T, n int) (kernel, int) {
-	for _, P := range [...]int{4, 2, 1} {
-		if kern := k.byShape[index][shape{T, P}]; kern != nil && P <= n {
+	for P := min(mostPanels, n); P > 0; P-- {
+		if kern := k.byShape[index][T][P]; kern != nil {
 			return kern, P
 		}
 	}
