@@ -2,8 +2,6 @@
 
 package panel
 
-//go:generate go -C ../tensor/internal/asmgen run . -file panels -out ../../../panel/panels_amd64.s -stubs ../../../panel/panels_amd64.go -pkg panel
-
 // vectorKernels returns the kernels for a kernel name of package tensor, or nil for plain Go. Integer products of
 // "avx512" are those of AVX2: without VNNI the wide registers have no byte product to offer.
 func vectorKernels(name string) *kernels {

@@ -38,6 +38,9 @@ import (
 	"meibench/reference/quant"
 )
 
+//go:generate go -C ../tensor/internal/asmgen run . -file panels -out ../../../panel/panels_amd64.s -stubs ../../../panel/panels_amd64.go -pkg panel
+//go:generate go -C ../tensor/internal/asmgen run . -neon panels -dir ../../../panel
+
 // rows is the number of weight rows in a panel.
 const rows = 16
 

@@ -14,10 +14,11 @@
 //
 // # Kernels
 //
-// Kernels are "avx2", "avx512" and "vnni" (fused multiply-add; equal bits to each other; the last differs in package
-// panel only) and "generic" (plain Go, every product rounded before it is added, so equal bits on every architecture).
-// The best one is chosen once; MEIBENCH_CPU=generic|avx2|avx512|vnni forces one, the build tag purego removes the
-// assembly, and [Kernel] reports what runs.
+// Kernels are "avx2", "avx512" and "vnni" on amd64 and "neon" on arm64 (fused multiply-add; equal bits to each other, on
+// both architectures; "vnni" differs from "avx512" in package panel only) and "generic" (plain Go, every product rounded
+// before it is added, so equal bits on every architecture). The best one is chosen once;
+// MEIBENCH_CPU=generic|avx2|avx512|vnni|neon forces one, the build tag purego removes the assembly, and [Kernel] reports
+// what runs.
 //
 // # Threads
 //
@@ -38,6 +39,7 @@ import (
 )
 
 //go:generate go -C internal/asmgen run . -file tiles -out ../../tiles_amd64.s -stubs ../../tiles_amd64.go -pkg tensor
+//go:generate go -C internal/asmgen run . -neon tiles -dir ../..
 
 // kernel is one implementation of the register tile at the heart of every product.
 type kernel struct {

@@ -22,17 +22,6 @@ func kernels() []kernel {
 	return have
 }
 
-// f32Bytes turns strides in elements into the strides in bytes that assembly wants.
-const f32Bytes = 4
-
-// inside panics before assembly would read or write outside a slice.
-func inside(mr int, a []float32, aRow, aK, b, bRow, k, nr int, c []float32, cRow int) {
-	if k < 1 || aRow < 0 || aK < 0 || bRow < 0 || cRow < 0 || b < (k-1)*bRow+nr {
-		panic("tensor: tile with a non-positive length, a negative stride or a short matrix")
-	}
-	_, _ = a[(mr-1)*aRow+(k-1)*aK], c[(mr-1)*cRow+nr-1]
-}
-
 func avx2Tile(mr int, a []float32, aRow, aK int, b []float32, bRow, k int, c []float32, cRow int, acc bool) {
 	inside(mr, a, aRow, aK, len(b), bRow, k, 16, c, cRow)
 	ar, ak, br, cr := aRow*f32Bytes, aK*f32Bytes, bRow*f32Bytes, cRow*f32Bytes
