@@ -7,23 +7,17 @@ package panel
 func vectorKernels(name string) *kernels {
 	switch name {
 	case "vnni":
-		return &kernels{intHeights: []int{6, 4, 2, 1}, floatHeights: []int{12, 8, 4, 2, 1}, byShape: vnniKernels, round8: round8AVX2}
+		return &kernels{intHeights: []int{6, 4, 2, 1}, floatHeights: []int{12, 8, 4, 2, 1}, byShape: vnniKernels, round8: round8Asm}
 	case "avx512":
-		k := &kernels{intHeights: []int{2, 1}, floatHeights: []int{12, 8, 4, 2, 1}, byShape: avx2Kernels, round8: round8AVX2}
+		k := &kernels{intHeights: []int{2, 1}, floatHeights: []int{12, 8, 4, 2, 1}, byShape: avx2Kernels, round8: round8Asm}
 		for _, float := range []int{f16, bf16, f32} {
 			k.byShape[float] = vnniKernels[float]
 		}
 		return k
 	case "avx2":
-		return &kernels{intHeights: []int{2, 1}, floatHeights: []int{4, 2, 1}, byShape: avx2Kernels, round8: round8AVX2}
+		return &kernels{intHeights: []int{2, 1}, floatHeights: []int{4, 2, 1}, byShape: avx2Kernels, round8: round8Asm}
 	}
 	return nil
-}
-
-func round8AVX2(x []float32, dst []byte, t, T int) {
-	blocks := len(x) / blockColumn
-	_ = dst[:blocks*tokenBytes*T]
-	quantize8(&x[0], blocks, &dst[4*t], &dst[32*T+4*t], 4*T, tokenBytes*T)
 }
 
 var vnniKernels = table{

@@ -11,7 +11,7 @@ func vectorKernels(name string) *kernels {
 	if name != "neon" {
 		return nil
 	}
-	k := &kernels{intHeights: []int{1}, floatHeights: []int{6, 4, 2, 1}, byShape: neonFloats, round8: round8}
+	k := &kernels{intHeights: []int{1}, floatHeights: []int{6, 4, 2, 1}, byShape: neonFloats, round8: round8Asm}
 	if cpu.ARM64.HasASIMDDP {
 		k.intHeights = []int{4, 2, 1}
 		for i := range anyQ + 1 {

@@ -102,3 +102,6 @@ func neonF32x4x1(w *byte, stride int, a *byte, n int, out *float32, ldo int)
 
 //go:noescape
 func neonF32x6x1(w *byte, stride int, a *byte, n int, out *float32, ldo int)
+
+//go:noescape
+func quantize8(x *float32, nb int, a *byte, f *byte, step int, tile int)

@@ -9755,3 +9755,151 @@ done:
 	FMOVQ F22, 32(R10)
 	FMOVQ F23, 48(R10)
 	RET
+
+// func quantize8(x *float32, nb int, a *byte, f *byte, step int, tile int)
+TEXT ·quantize8(SB), NOSPLIT, $0-48
+	MOVD x+0(FP), R0
+	MOVD nb+8(FP), R1
+	MOVD a+16(FP), R2
+	MOVD f+24(FP), R3
+	MOVD step+32(FP), R4
+	MOVD tile+40(FP), R5
+	MOVW $0x3c010204, R7
+	WORD $0x4e040ce0 // dup v0.4s, w7
+	MOVW $0x3f800000, R7
+	WORD $0x4e040ce1 // dup v1.4s, w7
+	MOVW $0x00800000, R7
+	WORD $0x4e040ce2 // dup v2.4s, w7
+	MOVW $0x00000000, R7
+	WORD $0x4e040ce3 // dup v3.4s, w7
+block:
+	FMOVQ 0(R0), F4
+	FMOVQ 16(R0), F5
+	FMOVQ 32(R0), F6
+	FMOVQ 48(R0), F7
+	FMOVQ 64(R0), F8
+	FMOVQ 80(R0), F9
+	FMOVQ 96(R0), F10
+	FMOVQ 112(R0), F11
+	WORD $0x4ea0f88c // fabs v12.4s, v4.4s
+	WORD $0x6e23dc8d // fmul v13.4s, v4.4s, v3.4s
+	WORD $0x4ea0f8b0 // fabs v16.4s, v5.4s
+	WORD $0x4e30f58c // fmax v12.4s, v12.4s, v16.4s
+	WORD $0x6e23dcb1 // fmul v17.4s, v5.4s, v3.4s
+	WORD $0x4e31d5ad // fadd v13.4s, v13.4s, v17.4s
+	WORD $0x4ea0f8d0 // fabs v16.4s, v6.4s
+	WORD $0x4e30f58c // fmax v12.4s, v12.4s, v16.4s
+	WORD $0x6e23dcd1 // fmul v17.4s, v6.4s, v3.4s
+	WORD $0x4e31d5ad // fadd v13.4s, v13.4s, v17.4s
+	WORD $0x4ea0f8f0 // fabs v16.4s, v7.4s
+	WORD $0x4e30f58c // fmax v12.4s, v12.4s, v16.4s
+	WORD $0x6e23dcf1 // fmul v17.4s, v7.4s, v3.4s
+	WORD $0x4e31d5ad // fadd v13.4s, v13.4s, v17.4s
+	WORD $0x4ea0f910 // fabs v16.4s, v8.4s
+	WORD $0x4e30f58c // fmax v12.4s, v12.4s, v16.4s
+	WORD $0x6e23dd11 // fmul v17.4s, v8.4s, v3.4s
+	WORD $0x4e31d5ad // fadd v13.4s, v13.4s, v17.4s
+	WORD $0x4ea0f930 // fabs v16.4s, v9.4s
+	WORD $0x4e30f58c // fmax v12.4s, v12.4s, v16.4s
+	WORD $0x6e23dd31 // fmul v17.4s, v9.4s, v3.4s
+	WORD $0x4e31d5ad // fadd v13.4s, v13.4s, v17.4s
+	WORD $0x4ea0f950 // fabs v16.4s, v10.4s
+	WORD $0x4e30f58c // fmax v12.4s, v12.4s, v16.4s
+	WORD $0x6e23dd51 // fmul v17.4s, v10.4s, v3.4s
+	WORD $0x4e31d5ad // fadd v13.4s, v13.4s, v17.4s
+	WORD $0x4ea0f970 // fabs v16.4s, v11.4s
+	WORD $0x4e30f58c // fmax v12.4s, v12.4s, v16.4s
+	WORD $0x6e23dd71 // fmul v17.4s, v11.4s, v3.4s
+	WORD $0x4e31d5ad // fadd v13.4s, v13.4s, v17.4s
+	WORD $0x6e30f98c // fmaxv s12, v12.4s
+	WORD $0x4e23d5ad // fadd v13.4s, v13.4s, v3.4s
+	WORD $0x6e30f9ad // fmaxv s13, v13.4s
+	WORD $0x6e20dd8e // fmul v14.4s, v12.4s, v0.4s
+	WORD $0x6e2efc2f // fdiv v15.4s, v1.4s, v14.4s
+	WORD $0x6eaee450 // fcmgt v16.4s, v2.4s, v14.4s
+	WORD $0x4e701def // bic v15.16b, v15.16b, v16.16b
+	WORD $0x4e2dd5ce // fadd v14.4s, v14.4s, v13.4s
+	WORD $0x4f8f9084 // fmul v4.4s, v4.4s, v15.s[0]
+	WORD $0x4e21a884 // fcvtns v4.4s, v4.4s
+	WORD $0x4f8f90a5 // fmul v5.4s, v5.4s, v15.s[0]
+	WORD $0x4e21a8a5 // fcvtns v5.4s, v5.4s
+	WORD $0x4f8f90c6 // fmul v6.4s, v6.4s, v15.s[0]
+	WORD $0x4e21a8c6 // fcvtns v6.4s, v6.4s
+	WORD $0x4f8f90e7 // fmul v7.4s, v7.4s, v15.s[0]
+	WORD $0x4e21a8e7 // fcvtns v7.4s, v7.4s
+	WORD $0x4f8f9108 // fmul v8.4s, v8.4s, v15.s[0]
+	WORD $0x4e21a908 // fcvtns v8.4s, v8.4s
+	WORD $0x4f8f9129 // fmul v9.4s, v9.4s, v15.s[0]
+	WORD $0x4e21a929 // fcvtns v9.4s, v9.4s
+	WORD $0x4f8f914a // fmul v10.4s, v10.4s, v15.s[0]
+	WORD $0x4e21a94a // fcvtns v10.4s, v10.4s
+	WORD $0x4f8f916b // fmul v11.4s, v11.4s, v15.s[0]
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4ea58491 // add v17.4s, v4.4s, v5.4s
+	WORD $0x4ea784d3 // add v19.4s, v6.4s, v7.4s
+	WORD $0x4eb38631 // add v17.4s, v17.4s, v19.4s
+	WORD $0x4eb1ba31 // addv s17, v17.4s
+	WORD $0x4ea98512 // add v18.4s, v8.4s, v9.4s
+	WORD $0x4eab8553 // add v19.4s, v10.4s, v11.4s
+	WORD $0x4eb38652 // add v18.4s, v18.4s, v19.4s
+	WORD $0x4eb1ba52 // addv s18, v18.4s
+	WORD $0x4eb28630 // add v16.4s, v17.4s, v18.4s
+	MOVD R2, R6
+	WORD $0x0e614884 // sqxtn v4.4h, v4.4s
+	WORD $0x4e6148a4 // sqxtn2 v4.8h, v5.4s
+	WORD $0x0e6148c6 // sqxtn v6.4h, v6.4s
+	WORD $0x4e6148e6 // sqxtn2 v6.8h, v7.4s
+	WORD $0x0e214893 // sqxtn v19.8b, v4.8h
+	WORD $0x4e2148d3 // sqxtn2 v19.16b, v6.8h
+	VST1 V19.S[0], (R6)
+	ADD R4, R6
+	VST1 V19.S[1], (R6)
+	ADD R4, R6
+	VST1 V19.S[2], (R6)
+	ADD R4, R6
+	VST1 V19.S[3], (R6)
+	ADD R4, R6
+	WORD $0x0e614908 // sqxtn v8.4h, v8.4s
+	WORD $0x4e614928 // sqxtn2 v8.8h, v9.4s
+	WORD $0x0e61494a // sqxtn v10.4h, v10.4s
+	WORD $0x4e61496a // sqxtn2 v10.8h, v11.4s
+	WORD $0x0e214913 // sqxtn v19.8b, v8.8h
+	WORD $0x4e214953 // sqxtn2 v19.16b, v10.8h
+	VST1 V19.S[0], (R6)
+	ADD R4, R6
+	VST1 V19.S[1], (R6)
+	ADD R4, R6
+	VST1 V19.S[2], (R6)
+	ADD R4, R6
+	VST1 V19.S[3], (R6)
+	ADD R4, R6
+	MOVD R3, R6
+	FMOVS F14, 0(R6)
+	ADD R4, R6
+	WORD $0x6ea0ba13 // neg v19.4s, v16.4s
+	FMOVS F19, 0(R6)
+	ADD R4, R6
+	WORD $0x6ea0ba33 // neg v19.4s, v17.4s
+	FMOVS F19, 0(R6)
+	ADD R4, R6
+	WORD $0x6ea0ba53 // neg v19.4s, v18.4s
+	FMOVS F19, 0(R6)
+	ADD R4, R6
+	WORD $0x4e21da13 // scvtf v19.4s, v16.4s
+	WORD $0x6e2ede73 // fmul v19.4s, v19.4s, v14.4s
+	FMOVS F19, 0(R6)
+	ADD R4, R6
+	WORD $0x4e21da33 // scvtf v19.4s, v17.4s
+	WORD $0x6e2ede73 // fmul v19.4s, v19.4s, v14.4s
+	FMOVS F19, 0(R6)
+	ADD R4, R6
+	WORD $0x4e21da53 // scvtf v19.4s, v18.4s
+	WORD $0x6e2ede73 // fmul v19.4s, v19.4s, v14.4s
+	FMOVS F19, 0(R6)
+	ADD R4, R6
+	ADD $128, R0
+	ADD R5, R2
+	ADD R5, R3
+	SUB $1, R1
+	CBNZ R1, block
+	RET

@@ -8,10 +8,10 @@ import "golang.org/x/sys/cpu"
 func kernels() []kernel {
 	have := []kernel{generic()}
 	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
-		v := &vector{expShiftAVX2, swigluAVX2, topAVX2, halvesAVX2}
-		have = append(have, kernel{"avx2", 16, []int{6, 4, 2, 1}, avx2Tile, avx2Tile16, transposeAVX2, v})
+		v := assembled()
+		have = append(have, kernel{"avx2", 16, []int{6, 4, 2, 1}, avx2Tile, avx2Tile16, transposeAsm, v})
 		if cpu.X86.HasAVX512F {
-			wide := kernel{"avx512", 32, []int{12, 8, 4, 2, 1}, avx512Tile, avx512Tile16, transposeAVX2, v}
+			wide := kernel{"avx512", 32, []int{12, 8, 4, 2, 1}, avx512Tile, avx512Tile16, transposeAsm, v}
 			have = append(have, wide)
 			if cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512VNNI {
 				wide.name = "vnni" // the same here; package panel has more to offer
@@ -84,30 +84,4 @@ func avx512Tile16(mr int, a []float32, aRow, aK int, b []uint16, bRow, k int, c 
 	default:
 		avx512F16x1(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
 	}
-}
-
-func transposeAVX2(dst []float32, dstRow int, src []float32, srcRow, k int) {
-	if k < 8 || k%8 != 0 || dstRow < 8 || srcRow < 0 {
-		panic("tensor: transpose needs a positive multiple of 8 columns")
-	}
-	_, _ = dst[(k-1)*dstRow+7], src[7*srcRow+k-1]
-	transpose8(&dst[0], dstRow*f32Bytes, &src[0], srcRow*f32Bytes, k/8)
-}
-
-func expShiftAVX2(out, x []float32, shift float32) (lanes [8]float64) {
-	_ = out[:len(x)]
-	expShift8(&out[0], &x[0], len(x)/8, shift, &lanes)
-	return lanes
-}
-
-func swigluAVX2(out, gate, up []float32) {
-	_, _ = out[:len(gate)], up[:len(gate)]
-	swiglu8(&out[0], &gate[0], &up[0], len(gate)/8)
-}
-
-func topAVX2(x []float32) float32 { return top8(&x[0], len(x)/8) }
-
-func halvesAVX2(dst []uint16, src []float32) {
-	_ = dst[:len(src)]
-	halves8(&dst[0], &src[0], len(src)/8)
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"meibench/reference/quant"
 )
 
 // ulps is the distance of got from want in units of the last place of want.
@@ -53,6 +55,29 @@ func TestVectorEqualsPlain(t *testing.T) {
 		bad := append(random(3, 20), nan)
 		softmax(k.vector, bad, bad)
 		require.True(t, math.IsNaN(float64(bad[0])), "NaN must not hide")
+	}
+}
+
+// TestVectorHalves: float32 to float16 as package quant does it, every exponent and every kind of rounding.
+func TestVectorHalves(t *testing.T) {
+	var x []float32
+	for exp := -30; exp <= 17; exp++ { // below the smallest number of float16 to above the largest
+		for _, m := range []float64{1, 1 + 0x1p-11, 1 + 0x1p-10, 1 + 0x1p-10 + 0x1p-11, 1 + 0x1p-11 + 0x1p-23, 2 - 0x1p-11, 2 - 0x1p-11 - 0x1p-23, 1.5} {
+			x = append(x, float32(math.Ldexp(m, exp)), -float32(math.Ldexp(m, exp)))
+		}
+	}
+	x = append(x, 0, float32(math.Copysign(0, -1)), float32(math.Inf(1)), float32(math.Inf(-1)), 65504, 65519.996, 65520, 1e-45)
+	require.Zero(t, len(x)%8)
+	want := make([]uint16, len(x))
+	for i, v := range x {
+		want[i] = quant.F32ToF16(v)
+	}
+	for _, k := range kernels() {
+		if k.vector != nil {
+			got := make([]uint16, len(x))
+			k.vector.halves(got, x)
+			require.Equal(t, want, got, k.name)
+		}
 	}
 }
 

@@ -27,3 +27,18 @@ func neonF16x4(a *float32, aRow int, aK int, b *uint16, bRow int, k int, c *floa
 
 //go:noescape
 func neonF16x6(a *float32, aRow int, aK int, b *uint16, bRow int, k int, c *float32, cRow int, acc bool)
+
+//go:noescape
+func transpose8(dst *float32, dstRow int, src *float32, srcRow int, n int)
+
+//go:noescape
+func expShift8(out *float32, x *float32, n int, shift float32, lanes *[8]float64)
+
+//go:noescape
+func swiglu8(out *float32, gate *float32, up *float32, n int)
+
+//go:noescape
+func top8(x *float32, n int) float32
+
+//go:noescape
+func halves8(dst *uint16, src *float32, n int)

@@ -707,3 +707,377 @@ loop:
 	FMOVQ F22, 32(R20)
 	FMOVQ F23, 48(R20)
 	RET
+
+// func transpose8(dst *float32, dstRow int, src *float32, srcRow int, n int)
+TEXT ·transpose8(SB), NOSPLIT, $0-40
+	MOVD dst+0(FP), R0
+	MOVD dstRow+8(FP), R1
+	MOVD src+16(FP), R2
+	MOVD srcRow+24(FP), R3
+	MOVD n+32(FP), R4
+	ADD R3, R2, R5
+	ADD R3, R5, R6
+	ADD R3, R6, R7
+	ADD R3, R7, R8
+	ADD R3, R8, R9
+	ADD R3, R9, R10
+	ADD R3, R10, R11
+loop:
+	FMOVQ 0(R2), F0
+	FMOVQ 0(R5), F1
+	FMOVQ 0(R6), F2
+	FMOVQ 0(R7), F3
+	FMOVQ 0(R8), F4
+	FMOVQ 0(R9), F5
+	FMOVQ 0(R10), F6
+	FMOVQ 0(R11), F7
+	WORD $0x4e812808 // trn1 v8.4s, v0.4s, v1.4s
+	WORD $0x4e816809 // trn2 v9.4s, v0.4s, v1.4s
+	WORD $0x4e83284a // trn1 v10.4s, v2.4s, v3.4s
+	WORD $0x4e83684b // trn2 v11.4s, v2.4s, v3.4s
+	WORD $0x4e85288c // trn1 v12.4s, v4.4s, v5.4s
+	WORD $0x4e85688d // trn2 v13.4s, v4.4s, v5.4s
+	WORD $0x4e8728ce // trn1 v14.4s, v6.4s, v7.4s
+	WORD $0x4e8768cf // trn2 v15.4s, v6.4s, v7.4s
+	WORD $0x4eca3900 // zip1 v0.2d, v8.2d, v10.2d
+	WORD $0x4eca7902 // zip2 v2.2d, v8.2d, v10.2d
+	WORD $0x4ecb3921 // zip1 v1.2d, v9.2d, v11.2d
+	WORD $0x4ecb7923 // zip2 v3.2d, v9.2d, v11.2d
+	WORD $0x4ece3984 // zip1 v4.2d, v12.2d, v14.2d
+	WORD $0x4ece7986 // zip2 v6.2d, v12.2d, v14.2d
+	WORD $0x4ecf39a5 // zip1 v5.2d, v13.2d, v15.2d
+	WORD $0x4ecf79a7 // zip2 v7.2d, v13.2d, v15.2d
+	FMOVQ F0, 0(R0)
+	FMOVQ F4, 16(R0)
+	ADD R1, R0
+	FMOVQ F1, 0(R0)
+	FMOVQ F5, 16(R0)
+	ADD R1, R0
+	FMOVQ F2, 0(R0)
+	FMOVQ F6, 16(R0)
+	ADD R1, R0
+	FMOVQ F3, 0(R0)
+	FMOVQ F7, 16(R0)
+	ADD R1, R0
+	FMOVQ 16(R2), F0
+	FMOVQ 16(R5), F1
+	FMOVQ 16(R6), F2
+	FMOVQ 16(R7), F3
+	FMOVQ 16(R8), F4
+	FMOVQ 16(R9), F5
+	FMOVQ 16(R10), F6
+	FMOVQ 16(R11), F7
+	WORD $0x4e812808 // trn1 v8.4s, v0.4s, v1.4s
+	WORD $0x4e816809 // trn2 v9.4s, v0.4s, v1.4s
+	WORD $0x4e83284a // trn1 v10.4s, v2.4s, v3.4s
+	WORD $0x4e83684b // trn2 v11.4s, v2.4s, v3.4s
+	WORD $0x4e85288c // trn1 v12.4s, v4.4s, v5.4s
+	WORD $0x4e85688d // trn2 v13.4s, v4.4s, v5.4s
+	WORD $0x4e8728ce // trn1 v14.4s, v6.4s, v7.4s
+	WORD $0x4e8768cf // trn2 v15.4s, v6.4s, v7.4s
+	WORD $0x4eca3900 // zip1 v0.2d, v8.2d, v10.2d
+	WORD $0x4eca7902 // zip2 v2.2d, v8.2d, v10.2d
+	WORD $0x4ecb3921 // zip1 v1.2d, v9.2d, v11.2d
+	WORD $0x4ecb7923 // zip2 v3.2d, v9.2d, v11.2d
+	WORD $0x4ece3984 // zip1 v4.2d, v12.2d, v14.2d
+	WORD $0x4ece7986 // zip2 v6.2d, v12.2d, v14.2d
+	WORD $0x4ecf39a5 // zip1 v5.2d, v13.2d, v15.2d
+	WORD $0x4ecf79a7 // zip2 v7.2d, v13.2d, v15.2d
+	FMOVQ F0, 0(R0)
+	FMOVQ F4, 16(R0)
+	ADD R1, R0
+	FMOVQ F1, 0(R0)
+	FMOVQ F5, 16(R0)
+	ADD R1, R0
+	FMOVQ F2, 0(R0)
+	FMOVQ F6, 16(R0)
+	ADD R1, R0
+	FMOVQ F3, 0(R0)
+	FMOVQ F7, 16(R0)
+	ADD R1, R0
+	ADD $32, R2
+	ADD $32, R5
+	ADD $32, R6
+	ADD $32, R7
+	ADD $32, R8
+	ADD $32, R9
+	ADD $32, R10
+	ADD $32, R11
+	SUB $1, R4
+	CBNZ R4, loop
+	RET
+
+// func expShift8(out *float32, x *float32, n int, shift float32, lanes *[8]float64)
+TEXT ·expShift8(SB), NOSPLIT, $0-40
+	MOVD out+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+	MOVD lanes+32(FP), R3
+	FMOVS shift+24(FP), F0
+	WORD $0x4e040400 // dup v0.4s, v0.s[0]
+	FMOVQ 0(R3), F1
+	FMOVQ 16(R3), F2
+	FMOVQ 32(R3), F3
+	FMOVQ 48(R3), F4
+	MOVW $0x3fb8aa3b, R4
+	WORD $0x4e040c85 // dup v5.4s, w4
+	MOVW $0x4b400000, R4
+	WORD $0x4e040c86 // dup v6.4s, w4
+	MOVW $0x3f318000, R4
+	WORD $0x4e040c87 // dup v7.4s, w4
+	MOVW $0xb95e8083, R4
+	WORD $0x4e040c88 // dup v8.4s, w4
+	MOVW $0x3f800000, R4
+	WORD $0x4e040c89 // dup v9.4s, w4
+	MOVW $0xc2ae0000, R4
+	WORD $0x4e040c8a // dup v10.4s, w4
+	MOVW $0x42b0999a, R4
+	WORD $0x4e040c8b // dup v11.4s, w4
+	MOVW $0x7f800000, R4
+	WORD $0x4e040c8c // dup v12.4s, w4
+	MOVW $0x0000007f, R4
+	WORD $0x4e040c8d // dup v13.4s, w4
+	MOVW $0x39506967, R4
+	WORD $0x4e040c8e // dup v14.4s, w4
+	MOVW $0x3ab743ce, R4
+	WORD $0x4e040c8f // dup v15.4s, w4
+	MOVW $0x3c088908, R4
+	WORD $0x4e040c90 // dup v16.4s, w4
+	MOVW $0x3d2aa9c1, R4
+	WORD $0x4e040c91 // dup v17.4s, w4
+	MOVW $0x3e2aaaaa, R4
+	WORD $0x4e040c92 // dup v18.4s, w4
+	MOVW $0x3f000000, R4
+	WORD $0x4e040c93 // dup v19.4s, w4
+loop:
+	FMOVQ 0(R1), F20
+	WORD $0x4ea0d694 // fsub v20.4s, v20.4s, v0.4s
+	WORD $0x6e25de97 // fmul v23.4s, v20.4s, v5.4s
+	WORD $0x4e26d6f7 // fadd v23.4s, v23.4s, v6.4s
+	WORD $0x4ea6d6f7 // fsub v23.4s, v23.4s, v6.4s
+	WORD $0x6e27def8 // fmul v24.4s, v23.4s, v7.4s
+	WORD $0x4eb8d698 // fsub v24.4s, v20.4s, v24.4s
+	WORD $0x6e28def5 // fmul v21.4s, v23.4s, v8.4s
+	WORD $0x4eb5d718 // fsub v24.4s, v24.4s, v21.4s
+	WORD $0x6e38ddd5 // fmul v21.4s, v14.4s, v24.4s
+	WORD $0x4e2fd6b5 // fadd v21.4s, v21.4s, v15.4s
+	WORD $0x6e38deb5 // fmul v21.4s, v21.4s, v24.4s
+	WORD $0x4e30d6b5 // fadd v21.4s, v21.4s, v16.4s
+	WORD $0x6e38deb5 // fmul v21.4s, v21.4s, v24.4s
+	WORD $0x4e31d6b5 // fadd v21.4s, v21.4s, v17.4s
+	WORD $0x6e38deb5 // fmul v21.4s, v21.4s, v24.4s
+	WORD $0x4e32d6b5 // fadd v21.4s, v21.4s, v18.4s
+	WORD $0x6e38deb5 // fmul v21.4s, v21.4s, v24.4s
+	WORD $0x4e33d6b5 // fadd v21.4s, v21.4s, v19.4s
+	WORD $0x6e38df19 // fmul v25.4s, v24.4s, v24.4s
+	WORD $0x6e39deb5 // fmul v21.4s, v21.4s, v25.4s
+	WORD $0x4e38d6b5 // fadd v21.4s, v21.4s, v24.4s
+	WORD $0x4e29d6b5 // fadd v21.4s, v21.4s, v9.4s
+	WORD $0x4e21aaf7 // fcvtns v23.4s, v23.4s
+	WORD $0x4ead86f7 // add v23.4s, v23.4s, v13.4s
+	WORD $0x4f3756f7 // shl v23.4s, v23.4s, #23
+	WORD $0x6e37deb5 // fmul v21.4s, v21.4s, v23.4s
+	WORD $0x6eb4e559 // fcmgt v25.4s, v10.4s, v20.4s
+	WORD $0x4e791eb5 // bic v21.16b, v21.16b, v25.16b
+	WORD $0x6eabe699 // fcmgt v25.4s, v20.4s, v11.4s
+	WORD $0x6eb91d95 // bit v21.16b, v12.16b, v25.16b
+	FMOVQ F21, 0(R0)
+	WORD $0x0e617ab6 // fcvtl v22.2d, v21.2s
+	WORD $0x4e76d421 // fadd v1.2d, v1.2d, v22.2d
+	WORD $0x4e617ab6 // fcvtl2 v22.2d, v21.4s
+	WORD $0x4e76d442 // fadd v2.2d, v2.2d, v22.2d
+	FMOVQ 16(R1), F20
+	WORD $0x4ea0d694 // fsub v20.4s, v20.4s, v0.4s
+	WORD $0x6e25de97 // fmul v23.4s, v20.4s, v5.4s
+	WORD $0x4e26d6f7 // fadd v23.4s, v23.4s, v6.4s
+	WORD $0x4ea6d6f7 // fsub v23.4s, v23.4s, v6.4s
+	WORD $0x6e27def8 // fmul v24.4s, v23.4s, v7.4s
+	WORD $0x4eb8d698 // fsub v24.4s, v20.4s, v24.4s
+	WORD $0x6e28def5 // fmul v21.4s, v23.4s, v8.4s
+	WORD $0x4eb5d718 // fsub v24.4s, v24.4s, v21.4s
+	WORD $0x6e38ddd5 // fmul v21.4s, v14.4s, v24.4s
+	WORD $0x4e2fd6b5 // fadd v21.4s, v21.4s, v15.4s
+	WORD $0x6e38deb5 // fmul v21.4s, v21.4s, v24.4s
+	WORD $0x4e30d6b5 // fadd v21.4s, v21.4s, v16.4s
+	WORD $0x6e38deb5 // fmul v21.4s, v21.4s, v24.4s
+	WORD $0x4e31d6b5 // fadd v21.4s, v21.4s, v17.4s
+	WORD $0x6e38deb5 // fmul v21.4s, v21.4s, v24.4s
+	WORD $0x4e32d6b5 // fadd v21.4s, v21.4s, v18.4s
+	WORD $0x6e38deb5 // fmul v21.4s, v21.4s, v24.4s
+	WORD $0x4e33d6b5 // fadd v21.4s, v21.4s, v19.4s
+	WORD $0x6e38df19 // fmul v25.4s, v24.4s, v24.4s
+	WORD $0x6e39deb5 // fmul v21.4s, v21.4s, v25.4s
+	WORD $0x4e38d6b5 // fadd v21.4s, v21.4s, v24.4s
+	WORD $0x4e29d6b5 // fadd v21.4s, v21.4s, v9.4s
+	WORD $0x4e21aaf7 // fcvtns v23.4s, v23.4s
+	WORD $0x4ead86f7 // add v23.4s, v23.4s, v13.4s
+	WORD $0x4f3756f7 // shl v23.4s, v23.4s, #23
+	WORD $0x6e37deb5 // fmul v21.4s, v21.4s, v23.4s
+	WORD $0x6eb4e559 // fcmgt v25.4s, v10.4s, v20.4s
+	WORD $0x4e791eb5 // bic v21.16b, v21.16b, v25.16b
+	WORD $0x6eabe699 // fcmgt v25.4s, v20.4s, v11.4s
+	WORD $0x6eb91d95 // bit v21.16b, v12.16b, v25.16b
+	FMOVQ F21, 16(R0)
+	WORD $0x0e617ab6 // fcvtl v22.2d, v21.2s
+	WORD $0x4e76d463 // fadd v3.2d, v3.2d, v22.2d
+	WORD $0x4e617ab6 // fcvtl2 v22.2d, v21.4s
+	WORD $0x4e76d484 // fadd v4.2d, v4.2d, v22.2d
+	ADD $32, R1
+	ADD $32, R0
+	SUB $1, R2
+	CBNZ R2, loop
+	FMOVQ F1, 0(R3)
+	FMOVQ F2, 16(R3)
+	FMOVQ F3, 32(R3)
+	FMOVQ F4, 48(R3)
+	RET
+
+// func swiglu8(out *float32, gate *float32, up *float32, n int)
+TEXT ·swiglu8(SB), NOSPLIT, $0-32
+	MOVD out+0(FP), R0
+	MOVD gate+8(FP), R1
+	MOVD up+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVW $0x3fb8aa3b, R4
+	WORD $0x4e040c80 // dup v0.4s, w4
+	MOVW $0x4b400000, R4
+	WORD $0x4e040c81 // dup v1.4s, w4
+	MOVW $0x3f318000, R4
+	WORD $0x4e040c82 // dup v2.4s, w4
+	MOVW $0xb95e8083, R4
+	WORD $0x4e040c83 // dup v3.4s, w4
+	MOVW $0x3f800000, R4
+	WORD $0x4e040c84 // dup v4.4s, w4
+	MOVW $0xc2ae0000, R4
+	WORD $0x4e040c85 // dup v5.4s, w4
+	MOVW $0x42b0999a, R4
+	WORD $0x4e040c86 // dup v6.4s, w4
+	MOVW $0x7f800000, R4
+	WORD $0x4e040c87 // dup v7.4s, w4
+	MOVW $0x0000007f, R4
+	WORD $0x4e040c88 // dup v8.4s, w4
+	MOVW $0x39506967, R4
+	WORD $0x4e040c89 // dup v9.4s, w4
+	MOVW $0x3ab743ce, R4
+	WORD $0x4e040c8a // dup v10.4s, w4
+	MOVW $0x3c088908, R4
+	WORD $0x4e040c8b // dup v11.4s, w4
+	MOVW $0x3d2aa9c1, R4
+	WORD $0x4e040c8c // dup v12.4s, w4
+	MOVW $0x3e2aaaaa, R4
+	WORD $0x4e040c8d // dup v13.4s, w4
+	MOVW $0x3f000000, R4
+	WORD $0x4e040c8e // dup v14.4s, w4
+loop:
+	FMOVQ 0(R1), F15
+	WORD $0x6ea0f9f0 // fneg v16.4s, v15.4s
+	WORD $0x6e20de12 // fmul v18.4s, v16.4s, v0.4s
+	WORD $0x4e21d652 // fadd v18.4s, v18.4s, v1.4s
+	WORD $0x4ea1d652 // fsub v18.4s, v18.4s, v1.4s
+	WORD $0x6e22de53 // fmul v19.4s, v18.4s, v2.4s
+	WORD $0x4eb3d613 // fsub v19.4s, v16.4s, v19.4s
+	WORD $0x6e23de51 // fmul v17.4s, v18.4s, v3.4s
+	WORD $0x4eb1d673 // fsub v19.4s, v19.4s, v17.4s
+	WORD $0x6e33dd31 // fmul v17.4s, v9.4s, v19.4s
+	WORD $0x4e2ad631 // fadd v17.4s, v17.4s, v10.4s
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
+	WORD $0x4e2bd631 // fadd v17.4s, v17.4s, v11.4s
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
+	WORD $0x4e2cd631 // fadd v17.4s, v17.4s, v12.4s
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
+	WORD $0x4e2dd631 // fadd v17.4s, v17.4s, v13.4s
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
+	WORD $0x4e2ed631 // fadd v17.4s, v17.4s, v14.4s
+	WORD $0x6e33de74 // fmul v20.4s, v19.4s, v19.4s
+	WORD $0x6e34de31 // fmul v17.4s, v17.4s, v20.4s
+	WORD $0x4e33d631 // fadd v17.4s, v17.4s, v19.4s
+	WORD $0x4e24d631 // fadd v17.4s, v17.4s, v4.4s
+	WORD $0x4e21aa52 // fcvtns v18.4s, v18.4s
+	WORD $0x4ea88652 // add v18.4s, v18.4s, v8.4s
+	WORD $0x4f375652 // shl v18.4s, v18.4s, #23
+	WORD $0x6e32de31 // fmul v17.4s, v17.4s, v18.4s
+	WORD $0x6eb0e4b4 // fcmgt v20.4s, v5.4s, v16.4s
+	WORD $0x4e741e31 // bic v17.16b, v17.16b, v20.16b
+	WORD $0x6ea6e614 // fcmgt v20.4s, v16.4s, v6.4s
+	WORD $0x6eb41cf1 // bit v17.16b, v7.16b, v20.16b
+	FMOVQ 0(R2), F16
+	WORD $0x4e24d631 // fadd v17.4s, v17.4s, v4.4s
+	WORD $0x6e31fdf1 // fdiv v17.4s, v15.4s, v17.4s
+	WORD $0x6e30de31 // fmul v17.4s, v17.4s, v16.4s
+	FMOVQ F17, 0(R0)
+	FMOVQ 16(R1), F15
+	WORD $0x6ea0f9f0 // fneg v16.4s, v15.4s
+	WORD $0x6e20de12 // fmul v18.4s, v16.4s, v0.4s
+	WORD $0x4e21d652 // fadd v18.4s, v18.4s, v1.4s
+	WORD $0x4ea1d652 // fsub v18.4s, v18.4s, v1.4s
+	WORD $0x6e22de53 // fmul v19.4s, v18.4s, v2.4s
+	WORD $0x4eb3d613 // fsub v19.4s, v16.4s, v19.4s
+	WORD $0x6e23de51 // fmul v17.4s, v18.4s, v3.4s
+	WORD $0x4eb1d673 // fsub v19.4s, v19.4s, v17.4s
+	WORD $0x6e33dd31 // fmul v17.4s, v9.4s, v19.4s
+	WORD $0x4e2ad631 // fadd v17.4s, v17.4s, v10.4s
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
+	WORD $0x4e2bd631 // fadd v17.4s, v17.4s, v11.4s
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
+	WORD $0x4e2cd631 // fadd v17.4s, v17.4s, v12.4s
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
+	WORD $0x4e2dd631 // fadd v17.4s, v17.4s, v13.4s
+	WORD $0x6e33de31 // fmul v17.4s, v17.4s, v19.4s
+	WORD $0x4e2ed631 // fadd v17.4s, v17.4s, v14.4s
+	WORD $0x6e33de74 // fmul v20.4s, v19.4s, v19.4s
+	WORD $0x6e34de31 // fmul v17.4s, v17.4s, v20.4s
+	WORD $0x4e33d631 // fadd v17.4s, v17.4s, v19.4s
+	WORD $0x4e24d631 // fadd v17.4s, v17.4s, v4.4s
+	WORD $0x4e21aa52 // fcvtns v18.4s, v18.4s
+	WORD $0x4ea88652 // add v18.4s, v18.4s, v8.4s
+	WORD $0x4f375652 // shl v18.4s, v18.4s, #23
+	WORD $0x6e32de31 // fmul v17.4s, v17.4s, v18.4s
+	WORD $0x6eb0e4b4 // fcmgt v20.4s, v5.4s, v16.4s
+	WORD $0x4e741e31 // bic v17.16b, v17.16b, v20.16b
+	WORD $0x6ea6e614 // fcmgt v20.4s, v16.4s, v6.4s
+	WORD $0x6eb41cf1 // bit v17.16b, v7.16b, v20.16b
+	FMOVQ 16(R2), F16
+	WORD $0x4e24d631 // fadd v17.4s, v17.4s, v4.4s
+	WORD $0x6e31fdf1 // fdiv v17.4s, v15.4s, v17.4s
+	WORD $0x6e30de31 // fmul v17.4s, v17.4s, v16.4s
+	FMOVQ F17, 16(R0)
+	ADD $32, R0
+	ADD $32, R1
+	ADD $32, R2
+	SUB $1, R3
+	CBNZ R3, loop
+	RET
+
+// func top8(x *float32, n int) float32
+TEXT ·top8(SB), NOSPLIT, $0-20
+	MOVD x+0(FP), R0
+	MOVD n+8(FP), R1
+	FMOVQ 0(R0), F0
+loop:
+	FMOVQ 0(R0), F1
+	FMOVQ 16(R0), F2
+	ADD $32, R0
+	WORD $0x4e22c421 // fmaxnm v1.4s, v1.4s, v2.4s
+	WORD $0x4e21c400 // fmaxnm v0.4s, v0.4s, v1.4s
+	SUB $1, R1
+	CBNZ R1, loop
+	WORD $0x6e30c800 // fmaxnmv s0, v0.4s
+	FMOVS F0, ret+16(FP)
+	RET
+
+// func halves8(dst *uint16, src *float32, n int)
+TEXT ·halves8(SB), NOSPLIT, $0-24
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD n+16(FP), R2
+loop:
+	FMOVQ 0(R1), F0
+	FMOVQ 16(R1), F1
+	WORD $0x0e216802 // fcvtn v2.4h, v0.4s
+	WORD $0x4e216822 // fcvtn2 v2.8h, v1.4s
+	FMOVQ F2, 0(R0)
+	ADD $32, R1
+	ADD $16, R0
+	SUB $1, R2
+	CBNZ R2, loop
+	RET

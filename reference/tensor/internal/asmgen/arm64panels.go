@@ -17,6 +17,7 @@ func neonPanels() *arm64 {
 			a.floating(e, s.tokens, s.panels)
 		}
 	}
+	a.quantize()
 	return a
 }
 

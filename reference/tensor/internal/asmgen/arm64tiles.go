@@ -10,6 +10,8 @@ func neonTiles() *arm64 {
 			a.tile(e, rows)
 		}
 	}
+	a.transpose()
+	a.vectors()
 	return a
 }
 
