@@ -4,7 +4,7 @@ MEIBENCH := go run ./cmd/meibench
 GOLDEN_PACKAGES = $(shell go list -f '{{range .TestImports}}{{if eq . "meibench/internal/golden"}}{{$$.ImportPath}}{{end}}{{end}} {{range .XTestImports}}{{if eq . "meibench/internal/golden"}}{{$$.ImportPath}}{{end}}{{end}}' ./...)
 COUNT ?= 1
 FUZZTIME ?= 30s
-MODEL ?= mei-nano
+MODEL ?= all
 OUT ?= runs
 
 .PHONY: help build test race fuzz lint staticcheck bench golden generate demo suites report arm64 killtest models ci
@@ -54,8 +54,8 @@ arm64: ## the deterministic core on arm64, under emulation
 killtest: ## kill -9 a run at random moments and resume it, ten times
 	go run ./scripts/killtest -n 10 -- --repeat 2 --set requests=100
 
-models: ## train the reference model MODEL from its seed
-	go run ./scripts/trainmodel -model $(MODEL)
+models: ## train the reference models (or MODEL) from their seed
+	go run ./scripts/trainmodel -model $(MODEL) -dir $(OUT)/models -out reference/models
 
 ci: ## what the build server runs
 	@.ci/run

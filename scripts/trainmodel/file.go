@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sort"
 
 	"meibench/reference/gguf"
@@ -35,10 +36,7 @@ func writeModel(o options, r recipe, p *train.Params, tok *token.Tokenizer) erro
 	if err := half.Write(&b, meta...); err != nil {
 		return err
 	}
-	name := o.out
-	if name == "" {
-		name = r.Name + ".gguf"
-	}
+	name := filepath.Join(o.out, r.Name+".gguf")
 	fmt.Printf("wrote %s: %d bytes\n", name, b.Len())
 	return os.WriteFile(name, b.Bytes(), 0o644)
 }

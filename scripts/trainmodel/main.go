@@ -1,7 +1,7 @@
 // Trainmodel makes the reference models of this project from a seed: it trains
 // the vocabulary and the model on generated tasks and measures what came out.
 //
-//	go run ./scripts/trainmodel -model mei-nano -checkpoint /tmp/mei-nano.ckpt -out reference/models/mei-nano.gguf
+//	go run ./scripts/trainmodel -dir checkpoints -out reference/models
 //	meibench eval --model reference/models/mei-nano.gguf
 //
 // The same seed and recipe give the same bytes on any number of threads on one
@@ -27,18 +27,19 @@ func main() {
 }
 
 type options struct {
-	model, checkpoint, out string
-	threads, n, steps      int
-	done                   int // steps taken when the model is written
-	every                  time.Duration
+	model, dir, out   string
+	checkpoint        string // file, in place of one in dir
+	threads, n, steps int
+	done              int // steps taken when the model is written
+	every             time.Duration
 }
 
 func run(args []string) error {
 	var o options
 	f := flag.NewFlagSet("trainmodel", flag.ContinueOnError)
-	f.StringVar(&o.model, "model", "mei-nano", "recipe to train")
-	f.StringVar(&o.checkpoint, "checkpoint", "", "file to resume from and to save to (default MODEL.ckpt)")
-	f.StringVar(&o.out, "out", "", "GGUF file to write at the end (default MODEL.gguf)")
+	f.StringVar(&o.model, "model", "all", "recipe to train")
+	f.StringVar(&o.dir, "dir", ".", "folder of the checkpoints, to resume from and to save to")
+	f.StringVar(&o.out, "out", ".", "folder for the GGUF files")
 	f.IntVar(&o.threads, "threads", runtime.NumCPU(), "threads; they do not change the result")
 	f.IntVar(&o.n, "n", 200, "validation instances per task and level, measured at the end")
 	f.IntVar(&o.steps, "steps", 0, "stop after this many steps in all (0: the recipe's)")
@@ -46,6 +47,22 @@ func run(args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
+	if err := os.MkdirAll(o.dir, 0o755); err != nil {
+		return err
+	}
+	if o.model == "all" {
+		for _, name := range order() {
+			o.model = name
+			if err := trainOne(o); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return trainOne(o)
+}
+
+func trainOne(o options) error {
 	r, err := lookup(o.model)
 	if err != nil {
 		return err

@@ -78,6 +78,18 @@ func shape(dim, layers, ffn int) llm.Config {
 		Context: 256, RopeBase: 100, Eps: 1e-5, Tied: true}
 }
 
+// order lists all recipes, each behind the one it begins with.
+func order() (names []string) {
+	for len(names) < len(recipes) {
+		for _, r := range recipes {
+			if !slices.Contains(names, r.Name) && (r.From == "" || slices.Contains(names, r.From)) {
+				names = append(names, r.Name)
+			}
+		}
+	}
+	return names
+}
+
 func lookup(name string) (recipe, error) {
 	names := ""
 	for _, r := range recipes {

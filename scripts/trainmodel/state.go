@@ -29,7 +29,7 @@ func (o options) checkpointFile() string {
 	if o.checkpoint != "" {
 		return o.checkpoint
 	}
-	return o.model + ".ckpt"
+	return filepath.Join(o.dir, o.model+".ckpt")
 }
 
 // keptFile is where a run keeps the checkpoint that others begin with: beside
@@ -58,7 +58,7 @@ func resume(r recipe, o options) (*state, error) {
 		return nil, err
 	}
 	if !continues(in.Recipe, r, in.Opt.Adam.Steps) || len(in.Flat) != len(p.Flat) {
-		return nil, fmt.Errorf("resume from %s: it was made by another recipe; delete it or give another -checkpoint", o.checkpointFile())
+		return nil, fmt.Errorf("resume from %s: it was made by another recipe; delete it or give another -dir", o.checkpointFile())
 	}
 	copy(p.Flat, in.Flat)
 	s.opt.Adam, s.opt.M = in.Opt.Adam, in.Opt.M

@@ -24,6 +24,7 @@ var small = recipe{
 
 func TestRecipes(t *testing.T) {
 	require.True(t, slices.IsSortedFunc(recipes, func(a, b recipe) int { return strings.Compare(a.Name, b.Name) }))
+	require.Equal(t, []string{"mei-nano", "mei-small", "mei-base"}, order(), "base begins as small")
 	_, err := lookup("mei-huge")
 	require.ErrorContains(t, err, "mei-nano")
 	for _, r := range recipes {
