@@ -55,12 +55,15 @@ const (
 // mix gives ar and driving, which are learned last, a double share.
 var mix = []int{0, 1, 2, 3, 4, 0, 2}
 
+// lateMix is for mei-base, which begins where driving is what is left to learn.
+var lateMix = []int{2, 0, 2, 1, 2, 3, 0, 4, 2, 4}
+
 // recipes, sorted by name: one recipe in three sizes. mei-base begins as
 // mei-small was before its rate fell, with new layers between.
 var recipes = []recipe{
 	{
 		Name: "mei-base", Seed: 1, Steps: 4000, Sequences: 48, WarmUp: 100, Hold: 2600, Peak: 2e-3, Floor: 2e-5, Decay: 0.1,
-		Mix: mix, Drill: 8, DrillSteps: 300, ExitWeight: 0.3, ExitFrom: 1200, Shape: shape(256, 8, 512), From: "mei-small", FromStep: 1500,
+		Mix: lateMix, Drill: 8, DrillSteps: 300, ExitWeight: 0.3, ExitFrom: 1200, Shape: shape(256, 8, 512), From: "mei-small", FromStep: 1500,
 	},
 	{
 		Name: "mei-nano", Seed: 1, Steps: 6000, Sequences: 48, WarmUp: 100, Hold: 4000, Peak: 3e-3, Floor: 3e-5, Decay: 0.1,
