@@ -56,7 +56,7 @@ func Judge(in tasks.Instance, output string) (Grade, error) {
 
 // Output is the answer in generated ids: what stands before the end of text.
 func Output(tok *token.Tokenizer, ids []int32) string {
-	if i := slices.Index(ids, tok.EOS()); i >= 0 {
+	if i := slices.IndexFunc(ids, tok.Ends); i >= 0 {
 		ids = ids[:i]
 	}
 	return tok.Decode(ids)

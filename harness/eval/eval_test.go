@@ -193,7 +193,7 @@ func alone(t *testing.T, m *models.Loaded, layers int, prompt string, most int) 
 		s := []llm.Seq{{IDs: ids, Cache: c, Want: llm.LastLogits}}
 		require.NoError(t, w.Forward(0, layers, s))
 		id := llm.Greedy(s[0].Out)
-		if id == m.Tokenizer.EOS() {
+		if m.Tokenizer.Ends(id) {
 			break
 		}
 		ids = append(ids, id)

@@ -105,7 +105,7 @@ type slot struct {
 }
 
 func (d *decoder) run(ctx context.Context) error {
-	eos := d.local.Model.Tokenizer.EOS()
+	tok := d.local.Model.Tokenizer
 	for {
 		if err := d.fill(); err != nil {
 			return err
@@ -128,8 +128,8 @@ func (d *decoder) run(ctx context.Context) error {
 			id := llm.Greedy(d.seqs[k].Out)
 			s.out = append(s.out, id)
 			s.new = append(s.new[:0], id)
-			if id == eos || len(s.out) == d.most || s.cache.Len() == s.cache.Cap() {
-				d.give(s.i, Output(d.local.Model.Tokenizer, s.out))
+			if tok.Ends(id) || len(s.out) == d.most || s.cache.Len() == s.cache.Cap() {
+				d.give(s.i, Output(tok, s.out))
 				continue
 			}
 			kept = append(kept, s)
