@@ -28,7 +28,9 @@ type recipe struct {
 	Hold        int     // step from which the rate falls from Peak to Floor
 	Peak, Floor float64 // learning rates
 	Decay       float64
-	Mix         []int   // shares of tasks.Table in a step, repeated in order
+	Mix         []int // shares of tasks.Table in a step, repeated in order
+	Late        []int // shares from step LateFrom on, if that is not 0
+	LateFrom    int
 	Drill       int     // every nth sequence of a step is a drill, see drill; 0 never
 	DrillSteps  int     // until this step, all are
 	ExitWeight  float64 // of the loss at one layer below the last, which batches take in turn
@@ -55,15 +57,19 @@ const (
 // mix gives ar and driving, which are learned last, a double share.
 var mix = []int{0, 1, 2, 3, 4, 0, 2}
 
-// lateMix is for mei-base, which begins where driving is what is left to learn.
-var lateMix = []int{2, 0, 2, 1, 2, 3, 0, 4, 2, 4}
+// drivingMix is for mei-base, which begins where driving is what is left to
+// learn; lastMix for its end, when driving and healthcare are.
+var (
+	drivingMix = []int{2, 0, 2, 1, 2, 3, 0, 4, 2, 4}
+	lastMix    = []int{2, 3, 0, 2, 3, 1, 2, 3, 0, 2, 3, 4}
+)
 
 // recipes, sorted by name: one recipe in three sizes. mei-base begins as
 // mei-small was before its rate fell, with new layers between.
 var recipes = []recipe{
 	{
-		Name: "mei-base", Seed: 1, Steps: 4000, Sequences: 48, WarmUp: 100, Hold: 2600, Peak: 2e-3, Floor: 2e-5, Decay: 0.1,
-		Mix: lateMix, Drill: 8, DrillSteps: 300, ExitWeight: 0.3, ExitFrom: 1200, Shape: shape(256, 8, 512), From: "mei-small", FromStep: 1500,
+		Name: "mei-base", Seed: 1, Steps: 4800, Sequences: 48, WarmUp: 100, Hold: 3000, Peak: 2e-3, Floor: 2e-5, Decay: 0.1,
+		Mix: drivingMix, Late: lastMix, LateFrom: 2300, Drill: 8, DrillSteps: 300, ExitWeight: 0.3, ExitFrom: 1200, Shape: shape(256, 8, 512), From: "mei-small", FromStep: 1500,
 	},
 	{
 		Name: "mei-nano", Seed: 1, Steps: 6000, Sequences: 48, WarmUp: 100, Hold: 4000, Peak: 3e-3, Floor: 3e-5, Decay: 0.1,
@@ -239,7 +245,11 @@ const questions = 4
 // lesson is the nth of the training stream: the first of its 64 candidates
 // that may be trained on.
 func (r recipe) lesson(n int) []tasks.Instance {
-	t := tasks.Table[r.Mix[n%len(r.Mix)]]
+	mix := r.Mix
+	if r.LateFrom > 0 && n >= r.LateFrom*r.Sequences {
+		mix = r.Late
+	}
+	t := tasks.Table[mix[n%len(mix)]]
 	for try := 0; ; try++ {
 		asked := t.Lesson(r.Seed, n*64+try, questions)
 		if asked[0].Split == tasks.Train {

@@ -106,6 +106,9 @@ func continues(a, b recipe, step int) bool {
 	if step <= min(a.Hold, b.Hold) {
 		a.Hold, a.Steps = b.Hold, b.Steps
 	}
+	if (a.LateFrom == 0 || step <= a.LateFrom) && (b.LateFrom == 0 || step <= b.LateFrom) {
+		a.Late, a.LateFrom = b.Late, b.LateFrom
+	}
 	if step <= min(a.Keep, b.Keep) {
 		a.Keep = b.Keep
 	}

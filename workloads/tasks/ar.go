@@ -37,9 +37,13 @@ func drawAR(r *rand.Rand, level int) scene {
 	}
 	text := "see " + strings.Join(said, " , ")
 	sort.Strings(said) // the same objects listed in another order are the same content
-	return scene{text, strings.Join(said, ","), func(r *rand.Rand) (string, string, bool) {
+	return scene{text, strings.Join(said, ","), func(r *rand.Rand) (asked, bool) {
 		question, answer := askAR(r, level, view)
-		return question, answer, true
+		q := asked{question: question, answer: answer}
+		if strings.HasPrefix(question, cellQuestion) {
+			q.level = 3 // whatever the scene: what is asked for stands before what is known
+		}
+		return q, true
 	}}
 }
 
@@ -88,8 +92,10 @@ func lookUpQuestion(r *rand.Rand, view []object, kind int) (question, answer str
 	case 1:
 		return "where is the " + o.shape, fmt.Sprint(o.shape, " ", o.cell)
 	}
-	return fmt.Sprintf("what is at %d", o.cell), fmt.Sprint(o.cell, " ", o.name())
+	return fmt.Sprint(cellQuestion, o.cell), fmt.Sprint(o.cell, " ", o.name())
 }
+
+const cellQuestion = "what is at "
 
 func colorCount(r *rand.Rand, view []object) (question, answer string) {
 	color := pick(r, colors)
@@ -101,7 +107,7 @@ func sharedQuestion(r *rand.Rand, view []object) (question, answer string) {
 	o := pick(r, view)
 	switch r.IntN(4) {
 	case 0:
-		return fmt.Sprintf("what is at %d", o.cell), fmt.Sprint(o.cell, " ", o.name())
+		return fmt.Sprint(cellQuestion, o.cell), fmt.Sprint(o.cell, " ", o.name())
 	case 1:
 		return colorCount(r, view)
 	case 2:

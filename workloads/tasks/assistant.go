@@ -136,7 +136,7 @@ func drawAssistant(r *rand.Rand, level int) scene {
 }
 
 func told(text, meaning string) scene {
-	return scene{text, meaning, func(*rand.Rand) (string, string, bool) { return "", meaning, true }}
+	return scene{text, meaning, func(*rand.Rand) (asked, bool) { return asked{answer: meaning}, true }}
 }
 
 var ordinals = []string{"first", "second", "third", "fourth"}

@@ -43,9 +43,9 @@ func drawDriving(r *rand.Rand, level int) scene {
 		j = drawJunction(r, level) // red is easy
 	}
 	text := j.String() + " , " + pick(r, skies)
-	return scene{text, j.content(), func(r *rand.Rand) (question, answer string, ok bool) {
+	return scene{text, j.content(), func(r *rand.Rand) (asked, bool) {
 		if level >= 4 {
-			return "order", j.order(), true
+			return asked{question: "order", answer: j.order()}, true
 		}
 		// Most vehicles need not wait; of those two in three are passed over, so that "go" alone scores little.
 		i := r.IntN(len(j.vehicles))
@@ -55,7 +55,7 @@ func drawDriving(r *rand.Rand, level int) scene {
 		if j.light != "" {
 			i = 0 // what the others see is not known
 		}
-		return "may " + j.name(i) + " go", j.decide(i), true
+		return asked{question: "may " + j.name(i) + " go", answer: j.decide(i)}, true
 	}}
 }
 

@@ -91,8 +91,8 @@ type Instance struct {
 type Task struct {
 	Name string
 	Doc  string // one line for lists
-	// Generate returns instance id of the seed's endless sequence; levels are
-	// equally frequent and one in eight is in the test split.
+	// Generate returns instance id of the seed's endless sequence; scenes of all
+	// levels are equally frequent and one in eight is in the test split.
 	Generate func(seed uint64, id int) Instance
 	// Lesson returns up to n different questions on the scene of an instance,
 	// that of Generate first: all have its split and its prompt up to " ; ".
@@ -155,7 +155,14 @@ func Exact(in Instance, output string) bool {
 type scene struct {
 	text, content string
 	// ask draws a question; ok is false where it has no answer.
-	ask func(r *rand.Rand) (question, answer string, ok bool)
+	ask func(r *rand.Rand) (q asked, ok bool)
+}
+
+// asked is a question with its answer, and its own level if it is harder than
+// its scene.
+type asked struct {
+	question, answer string
+	level            int
 }
 
 // task makes a table entry of a scene generator, which draws until some
@@ -166,14 +173,15 @@ func task(name, doc string, draw func(r *rand.Rand, level int) scene, score func
 		level := 1 + r.IntN(Levels)
 		for {
 			s := draw(r, level)
-			asked := s.lesson(r, n)
+			list := s.lesson(r, n)
 			split := splitOf(name, s.content)
-			for i := range asked {
-				in := &asked[i]
-				in.Task, in.ID, in.Level, in.Difficulty, in.Split = name, id, level, DifficultyOf(level), split
+			for i := range list {
+				in := &list[i]
+				in.Task, in.ID, in.Split, in.Level = name, id, split, max(level, in.Level)
+				in.Difficulty = DifficultyOf(in.Level)
 			}
-			if len(asked) > 0 {
-				return asked
+			if len(list) > 0 {
+				return list
 			}
 		}
 	}
@@ -182,20 +190,20 @@ func task(name, doc string, draw func(r *rand.Rand, level int) scene, score func
 
 // lesson asks until n questions differ. Luck has four tries for the first, so
 // that it does not depend on n, and four for each of the others.
-func (s scene) lesson(r *rand.Rand, n int) (asked []Instance) {
+func (s scene) lesson(r *rand.Rand, n int) (list []Instance) {
 	seen := map[string]bool{}
-	for try := 0; len(asked) < n && (try < 4 || len(asked) > 0 && try < 4*n); try++ {
-		question, answer, ok := s.ask(r)
+	for try := 0; len(list) < n && (try < 4 || len(list) > 0 && try < 4*n); try++ {
+		q, ok := s.ask(r)
 		prompt := s.text + " =>"
-		if question != "" {
-			prompt = s.text + " ; " + question + " =>"
+		if q.question != "" {
+			prompt = s.text + " ; " + q.question + " =>"
 		}
 		if ok && !seen[prompt] {
 			seen[prompt] = true
-			asked = append(asked, Instance{Prompt: prompt, Answer: answer})
+			list = append(list, Instance{Prompt: prompt, Answer: q.answer, Level: q.level})
 		}
 	}
-	return asked
+	return list
 }
 
 func splitOf(task, content string) Split {

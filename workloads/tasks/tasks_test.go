@@ -61,7 +61,7 @@ func TestText(t *testing.T) {
 }
 
 // No test scene appears in training or validation, whatever the seeds; one in
-// eight is held out for test, one in sixteen for validation, and levels are
+// eight is held out for test, one in sixteen for validation, and scenes of all levels are
 // equally frequent (four standard errors at n = 6000).
 func TestSplits(t *testing.T) {
 	for _, task := range Table {
@@ -79,7 +79,11 @@ func TestSplits(t *testing.T) {
 				require.Equal(t, map[int]Difficulty{1: Easy, 2: Easy, 3: Hard, 4: Hard, 5: Hard}[in.Level], in.Difficulty)
 			}
 			for level := 1; level <= Levels; level++ {
-				require.InDelta(t, 2*sample/5, levels[level], 125) // √(6000·0.2·0.8) = 31
+				want := 2.0 / 5
+				if task.Name == "ar" { // a third of level 1's questions and a quarter of level 2's are level 3
+					want = [Levels]float64{2.0 / 5 * 2 / 3, 2.0 / 5 * 3 / 4, 2.0 / 5 * (1 + 1.0/3 + 1.0/4), 2.0 / 5, 2.0 / 5}[level-1]
+				}
+				require.InDelta(t, want*sample, levels[level], 145) // four times √(6000·0.32·0.68) = 36
 			}
 			require.InDelta(t, sample/4, held[Test], 200)       // contents repeat, so wider than binomial
 			require.InDelta(t, sample/8, held[Validation], 150) // likewise
