@@ -9,6 +9,7 @@ import (
 	"meibench/internal/rng"
 	"meibench/reference/llm"
 	"meibench/reference/quant"
+	"meibench/reference/tensor"
 )
 
 // EngineTest is a whole-model measurement in the sense of llama-bench: Prompt tokens at once (pp), or Gen tokens one
@@ -109,6 +110,63 @@ func MeasureEngine(ctx context.Context, m *llm.Model, t EngineTest) (*EngineRow,
 		}
 	}
 	return row, nil
+}
+
+// EngineWork is what one repeat of a test must do at least: the products of every
+// weight that a token meets, scores and weighted sums, the logits that it gives;
+// weights once for each batch of a prompt and for each generated token, as they lie
+// packed, and the cache. Of a mixture only the experts that are used count; which
+// tokens share one is not known, so a prompt reads as many as it may.
+func EngineWork(m *llm.Model, t EngineTest) Work {
+	var sum Work
+	past := t.Depth
+	for n := t.Prompt; n > 0; n -= promptBatch {
+		sum.add(passWork(m, t.Cache, min(n, promptBatch), past))
+		past += min(n, promptBatch)
+	}
+	for range t.Gen {
+		sum.add(passWork(m, t.Cache, 1, past))
+		past++
+	}
+	return sum
+}
+
+func (w *Work) add(x Work) {
+	w.Float, w.Int, w.Bytes, w.Set = w.Float+x.Float, w.Int+x.Int, w.Bytes+x.Bytes, max(w.Set, x.Set)
+}
+
+// passWork is the work of T tokens behind past others.
+func passWork(m *llm.Model, cache quant.Type, T, past int) (sum Work) {
+	c := m.Config
+	one := float64(c.FLOPs(0, c.Layers, 1, 0)) - 4*float64(c.QDim()*c.Layers) // products of a token
+	sum.Float = float64(c.FLOPs(0, c.Layers, T, past)) - float64(T)*one
+	sum.Bytes = float64(past+T) * float64(c.Layers*tensor.KVBytes(cache, c.KVHeads, c.HeadDim))
+	sum.Set = sum.Bytes
+	for _, w := range m.Weights() {
+		if w.Matrix == nil {
+			sum.Bytes += 4 * float64(w.K)
+			continue
+		}
+		tokens, read := float64(T), 1.0
+		switch {
+		case w.Matrix == &m.Embed && !m.Tied:
+			continue // a few of its rows
+		case w.Matrix == &m.Embed || w.Matrix == &m.Head:
+			tokens = 1
+		case w.Expert:
+			share := float64(c.ExpertsUsed) / float64(c.Experts)
+			tokens, read = tokens*share, min(1, tokens*share)
+		}
+		ops := 2 * tokens * float64(w.N) * float64(w.K)
+		if w.Matrix.Integer() {
+			sum.Int += ops
+		} else {
+			sum.Float += ops
+		}
+		sum.Bytes += read * float64(w.Matrix.Bytes())
+		sum.Set += float64(w.Matrix.Bytes())
+	}
+	return sum
 }
 
 type engineRun struct {

@@ -70,19 +70,19 @@ func TestShareOfTheLimit(t *testing.T) {
 		bound string
 	}{
 		// 1e9 FLOP at 100 GFLOP/s take 10 ms
-		{"bound by arithmetic", Kernel{FLOP: 1e9, Bytes: 1e6, Time: 20 * time.Millisecond, Threads: 1}, 0.5, "arithmetic"},
+		{"bound by arithmetic", Kernel{FLOP: 1e9, Bytes: 1e6, Time: 20 * time.Millisecond, Threads: 1}, 0.5, "F32 AVX-512"},
 		// 200 MB at 20 GB/s take 10 ms
-		{"bound by memory", Kernel{FLOP: 1e6, Bytes: 200e6, Time: 40 * time.Millisecond, Threads: 1}, 0.25, "memory"},
+		{"bound by memory", Kernel{FLOP: 1e6, Bytes: 200e6, Time: 40 * time.Millisecond, Threads: 1}, 0.25, "DRAM"},
 		// 500 kB fit L2: 5 µs at 100 GB/s
 		{"bound by a cache", Kernel{FLOP: 1, Bytes: 500e3, Time: 10 * time.Microsecond, Threads: 1}, 0.5, "L2"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			share, bound := limits().share(tc.k)
+			share, bound := limits().Share(tc.k.Work(), tc.k.Threads, tc.k.Time)
 			require.InDelta(t, tc.share, share, 1e-9)
 			require.Equal(t, tc.bound, bound)
 		})
 	}
-	share, bound := (*Limits)(nil).share(Kernel{FLOP: 1, Bytes: 1, Time: 1})
+	share, bound := (*Limits)(nil).Share(Work{Float: 1, Bytes: 1}, 1, 1)
 	require.Zero(t, share)
 	require.Empty(t, bound)
 }

@@ -21,24 +21,44 @@ type Kernel struct {
 	Format  string        `json:"format,omitempty"`
 	Tokens  int           `json:"tokens"`
 	Threads int           `json:"threads"`
-	FLOP    float64       `json:"flop"`
-	Bytes   float64       `json:"bytes"` // that must be read and written once: weights, inputs, outputs
+	FLOP    float64       `json:"flop"`              // a multiply-add is two
+	Integer bool          `json:"integer,omitempty"` // they are operations on 8-bit integers
+	Bytes   float64       `json:"bytes"`             // that must be read and written once: weights, inputs, outputs
+	Set     float64       `json:"set_bytes"`         // of all copies that are read in turn; 0: Bytes, again and again
 	Time    time.Duration `json:"time_ns"`
 	N       int           `json:"n"` // undisturbed trials
 
-	// Share is the least time that the limits allow, over Time: the larger of
-	// FLOP over the F32 peak and Bytes over the read bandwidth of the level of
-	// memory that holds them. Bound names the limit. NaN-free: 0 means no limit
-	// is known.
+	// Samples are the times of these trials, or of all if every one was disturbed.
+	Samples []time.Duration `json:"samples_ns"`
+
+	// Share is the least time that the limits allow (see [Limits.Share]), over
+	// Time. Bound names the limit. NaN-free: 0 means no limit is known.
 	Share float64 `json:"share_of_limit"`
 	Bound string  `json:"bound"`
 }
 
-// Rate is FLOP/s.
+// Rate is FLOP/s, or OP/s of integers.
 func (k Kernel) Rate() float64 { return k.FLOP / k.Time.Seconds() }
+
+// Unit is that of Rate: operations on integers are no FLOP.
+func (k Kernel) Unit() string {
+	if k.Integer {
+		return "OP/s"
+	}
+	return "FLOP/s"
+}
 
 // Bandwidth is B/s.
 func (k Kernel) Bandwidth() float64 { return k.Bytes / k.Time.Seconds() }
+
+// Work is what the kernel had to do.
+func (k Kernel) Work() Work {
+	w := Work{Bytes: k.Bytes, Set: k.Set, Float: k.FLOP}
+	if k.Integer {
+		w.Int, w.Float = k.FLOP, 0
+	}
+	return w
+}
 
 // MeasureKernels times the reference kernels at a model's shapes: the matrices
 // of its first layer and its head for 1, 8 and 64 tokens, attention, and the
@@ -49,7 +69,7 @@ func MeasureKernels(ctx context.Context, m *llm.Model, limits *Limits, threads i
 	}
 	p := tensor.NewPool(threads)
 	defer p.Close()
-	b := &kernelBench{pool: p, products: panel.NewProducts(p), m: m, limits: limits, threads: p.Workers()}
+	b := &modelBench{bench{pool: p, products: panel.NewProducts(p), limits: limits}, m}
 	for _, T := range []int{1, 8, 64} {
 		b.matrices(T)
 	}
@@ -64,13 +84,19 @@ func MeasureKernels(ctx context.Context, m *llm.Model, limits *Limits, threads i
 	return b.list, context.Cause(ctx)
 }
 
-type kernelBench struct {
+// bench times kernels on a pool.
+type bench struct {
 	pool     *tensor.Pool
 	products *panel.Products
-	m        *llm.Model
 	limits   *Limits
-	threads  int
+	target   time.Duration // of a trial; 0 is the usual one
 	list     []Kernel
+}
+
+// modelBench takes shapes and weights from a model.
+type modelBench struct {
+	bench
+	m *llm.Model
 }
 
 func noise(n int) []float32 {
@@ -82,7 +108,7 @@ func noise(n int) []float32 {
 	return x
 }
 
-func (b *kernelBench) matrices(T int) {
+func (b *modelBench) matrices(T int) {
 	blk := &b.m.Blocks[0]
 	head := &b.m.Head
 	if b.m.Tied {
@@ -97,13 +123,13 @@ func (b *kernelBench) matrices(T int) {
 			continue // the head of a model loaded in part
 		}
 		x, y := noise(T*w.K), make([]float32, T*w.N)
-		b.add(Kernel{Op: "matmul." + op.name, Shape: fmt.Sprintf("T=%d N=%d K=%d", T, w.N, w.K), Format: w.Type.String(), Tokens: T,
+		b.add(Kernel{Op: "matmul." + op.name, Shape: fmt.Sprintf("T=%d N=%d K=%d", T, w.N, w.K), Format: w.Type.String(), Tokens: T, Integer: w.Integer(),
 			FLOP: 2 * float64(T) * float64(w.N) * float64(w.K), Bytes: float64(w.Bytes()) + 4*float64(T)*float64(w.N+w.K)},
 			func() { w.Mul(b.products, y, x, T) })
 	}
 }
 
-func (b *kernelBench) attention(T, past int) {
+func (b *modelBench) attention(T, past int) {
 	c := b.m.Config
 	q, kv := T*c.QDim(), (past+T)*c.KVDim()
 	cache, err := tensor.NewKV(quant.F32, c.KVHeads, c.HeadDim, past+T)
@@ -112,90 +138,170 @@ func (b *kernelBench) attention(T, past int) {
 	}
 	cache.Put(0, past+T, noise(kv), noise(kv))
 	seqs := []tensor.AttnSeq{{Out: make([]float32, q), Q: noise(q), KV: cache, T: T, Past: past}}
+	b.add(attentionKernel(Layer{H: c.Heads, G: c.KVHeads, D: c.HeadDim}, cache.Type, T, past), func() { b.pool.Attention(seqs, c.Heads) })
+}
+
+// attentionKernel counts what T tokens behind past others need: two products a
+// pair of positions and channel; queries in, outputs out, keys and values once.
+// Exponentials are not counted.
+func attentionKernel(l Layer, t quant.Type, T, past int) Kernel {
 	pairs := float64(T)*float64(past) + float64(T)*float64(T+1)/2
-	b.add(Kernel{Op: "attention", Shape: fmt.Sprintf("T=%d past=%d H=%d G=%d D=%d", T, past, c.Heads, c.KVHeads, c.HeadDim), Tokens: T,
-		FLOP: 4 * pairs * float64(c.QDim()), Bytes: 4 * float64(2*q+2*kv)},
-		func() { b.pool.Attention(seqs, c.Heads) })
+	return Kernel{Op: "attention", Shape: fmt.Sprintf("T=%d past=%d H=%d G=%d D=%d", T, past, l.H, l.G, l.D), Format: t.String(), Tokens: T,
+		FLOP:  4 * pairs * float64(l.H*l.D),
+		Bytes: float64(8*T*l.H*l.D) + float64(past+T)*float64(tensor.KVBytes(t, l.G, l.D))}
 }
 
 // rows times what happens row by row, on one thread as the engine does for few rows.
-func (b *kernelBench) rows(T int) {
-	C, F := b.m.Dim, b.m.FFN
-	x, w, y := noise(T*C), noise(C), make([]float32, T*C)
-	b.add(Kernel{Op: "rmsnorm", Shape: fmt.Sprintf("T=%d C=%d", T, C), Tokens: T, FLOP: 4 * float64(T*C), Bytes: 4 * float64(2*T*C+C)},
-		func() { tensor.RMSNorm(y, x, w, nil, T, C, 1e-5) })
-	gate, up, act := noise(T*F), noise(T*F), make([]float32, T*F)
-	b.add(Kernel{Op: "swiglu", Shape: fmt.Sprintf("T=%d F=%d", T, F), Tokens: T, FLOP: 5 * float64(T*F), Bytes: 12 * float64(T*F)},
-		func() { tensor.SwiGLU(act, gate, up) })
+func (b *modelBench) rows(T int) {
+	l := Layer{C: b.m.Dim, F: b.m.FFN}
+	for _, op := range l.rowOps()[:2] {
+		k, run := op(T)
+		k.Threads = 1
+		b.add(k, func() { run(0, T) })
+	}
 }
 
-// add times an operation and compares it with the limits.
-func (b *kernelBench) add(k Kernel, run func()) {
-	const trials, target = 9, 500 * time.Microsecond
-	k.Threads = b.threads
+// add times an operation and compares it with the limits. Long operations get
+// fewer trials, but three.
+func (b *bench) add(k Kernel, run func()) {
+	const trials, least, enough = 9, 3, 300 * time.Millisecond
+	target := 500 * time.Microsecond
+	if b.target > 0 {
+		target = b.target
+	}
+	if k.Threads == 0 {
+		k.Threads = b.pool.Workers()
+	}
 	run() // warm-up
 	began := time.Now()
 	run()
 	reps := int(target/max(time.Since(began), 1)) + 1
 	var times []trial
-	for range trials {
+	for all := time.Now(); len(times) < least || len(times) < trials && time.Since(all) < enough; {
 		lost, began := preemptions(), time.Now()
 		for range reps {
 			run()
 		}
-		x := trial{took: time.Since(began)}
+		x := trial{took: max(time.Since(began)/time.Duration(reps), 1)}
 		x.lost = preemptions() > lost
 		times = append(times, x)
 	}
-	mean, n := undisturbed(times)
-	if n == 0 {
+	k.Time, k.N = undisturbed(times)
+	clean := k.N > 0
+	if !clean {
 		for i := range times {
 			times[i].lost = false
 		}
-		mean, _ = undisturbed(times)
+		k.Time, _ = undisturbed(times)
 	}
-	k.Time, k.N = max(mean/time.Duration(reps), 1), n
-	k.Share, k.Bound = b.limits.share(k)
+	for _, x := range times {
+		if !x.lost {
+			k.Samples = append(k.Samples, x.took)
+		}
+	}
+	k.Share, k.Bound = b.limits.Share(k.Work(), k.Threads, k.Time)
 	b.list = append(b.list, k)
 }
 
-// share is the least time that the limits allow for a kernel, over its time.
-func (l *Limits) share(k Kernel) (share float64, bound string) {
-	if l == nil {
-		return 0, ""
-	}
-	if peak, ok := l.at(PeakF32, "", k.Threads); ok {
-		share, bound = k.FLOP/peak/k.Time.Seconds(), "arithmetic"
-	}
-	name, level := DRAMRead, "memory"
-	for _, c := range l.Machine.Caches {
-		if k.Bytes <= float64(c.Bytes) {
-			name, level = CacheRead, c.Name()
-			break
-		}
-	}
-	detail := ""
-	if name == CacheRead {
-		detail = level
-	}
-	if rate, ok := l.at(name, detail, k.Threads); ok {
-		if s := k.Bytes / rate / k.Time.Seconds(); s > share {
-			share, bound = s, level
-		}
-	}
-	return share, bound
+// Work is what an operation must do at least.
+type Work struct {
+	Float, Int float64 // operations on float32 and on 8-bit integers; a multiply-add is two
+	Bytes      float64 // to read and write
+	Set        float64 // bytes in use before any comes again, which decides on the memory they come from; 0: Bytes
 }
 
-// at is a limit at a number of threads, or at the next lower one measured.
-func (l *Limits) at(name, detail string, threads int) (value float64, ok bool) {
-	most := 0
-	for _, f := range l.Figures {
-		if f.Name != name || detail != "" && f.Detail != detail || math.IsNaN(f.Value) || f.Threads > threads || f.Threads < most {
-			continue
-		}
-		if f.Threads > most || f.Value > value {
-			most, value, ok = f.Threads, f.Value, true
+// set is the bytes in use.
+func (w Work) set() float64 { return max(w.Set, w.Bytes) }
+
+// Share is the least time that the limits allow for work, over the time that it
+// took, and what binds: arithmetic at the peaks of the instruction set that the
+// kernels use, integers and floats one after the other, or the read bandwidth of
+// the smallest memory that holds what is in use, whichever takes longer. Both are
+// 0 where no limit is known.
+func (l *Limits) Share(w Work, threads int, took time.Duration) (share float64, bound string) {
+	if l == nil || took <= 0 {
+		return 0, ""
+	}
+	var sec, most float64
+	for _, part := range []struct {
+		ops    float64
+		figure string
+		name   string
+	}{{w.Float, PeakF32, "F32"}, {w.Int, PeakInt8, "int8"}} {
+		if peak, ok := l.Peak(part.figure, threads); ok && part.ops > 0 {
+			sec += part.ops / peak.Value
+			if part.ops/peak.Value > most {
+				most, bound = part.ops/peak.Value, part.name+" "+peak.Detail
+			}
 		}
 	}
-	return value, ok
+	if rate, ok := l.Memory(w.set(), threads); ok && w.Bytes/rate.Value > sec {
+		sec, bound = w.Bytes/rate.Value, rate.Detail
+	}
+	return sec / took.Seconds(), bound
+}
+
+// Memory is the read bandwidth of the smallest memory that holds a number of
+// bytes; Detail is the level of cache, or "DRAM".
+func (l *Limits) Memory(bytes float64, threads int) (Figure, bool) {
+	for _, c := range l.Machine.Caches {
+		if bytes <= float64(c.Bytes) {
+			return l.find(CacheRead, c.Name(), threads)
+		}
+	}
+	f, ok := l.find(DRAMRead, "", threads)
+	f.Detail = "DRAM"
+	return f, ok
+}
+
+// Peak is a peak, [PeakF32] or [PeakInt8], of the instruction set that the
+// kernels of l.Tier use, and the machine's best where that is not known.
+func (l *Limits) Peak(name string, threads int) (Figure, bool) {
+	if f, ok := l.find(name, instructions(name, l.Tier), threads); ok {
+		return f, true
+	}
+	return l.find(name, "", threads)
+}
+
+// instructions names the set whose peak bounds the kernels of a tier of package
+// tensor, as the loops here call it. Integer products of avx512 are those of avx2.
+func instructions(peak, tier string) string {
+	switch tier {
+	case "generic":
+		return portableName
+	case "avx2":
+		if peak == PeakInt8 {
+			return "AVX2 VPMADDUBSW"
+		}
+		return "AVX2"
+	case "avx512", "vnni":
+		if peak == PeakF32 {
+			return "AVX-512"
+		}
+		if tier == "vnni" {
+			return "AVX512-VNNI"
+		}
+		return "AVX2 VPMADDUBSW"
+	}
+	return ""
+}
+
+// find is a limit at a number of threads, or at the next lower one measured;
+// the best if several details are allowed.
+func (l *Limits) find(name, detail string, threads int) (best Figure, ok bool) {
+	for _, f := range l.Figures {
+		if f.Name != name || detail != "" && f.Detail != detail || math.IsNaN(f.Value) || f.Value <= 0 || f.Threads > threads || f.Threads < best.Threads {
+			continue
+		}
+		if f.Threads > best.Threads || f.Value > best.Value {
+			best, ok = f, true
+		}
+	}
+	return best, ok
+}
+
+// at is the value of find.
+func (l *Limits) at(name, detail string, threads int) (value float64, ok bool) {
+	f, ok := l.find(name, detail, threads)
+	return f.Value, ok
 }

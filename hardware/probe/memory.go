@@ -59,19 +59,24 @@ func turns(n int) func(worker int) int {
 	}
 }
 
-// arena is how much memory to stream: several times the last cache, so that
-// what is read is not in it, within 64 MiB to 1 GiB and an eighth of all memory.
+// arena is how much memory to stream, in whole units of all threads.
 func (p *prober) arena() units.Bytes {
+	unit := units.Bytes(8 * readUnit * pieces * 3 * p.o.Threads)
+	return max(p.machine.streamed()/unit*unit, unit)
+}
+
+// streamed is several times the last cache, so that what is read in order is not
+// in it, within 64 MiB to 1 GiB and an eighth of all memory.
+func (m *Machine) streamed() units.Bytes {
 	size := 64 * units.MiB
-	for _, c := range p.machine.Caches {
+	for _, c := range m.Caches {
 		size = max(size, 4*c.Bytes)
 	}
 	size = min(size, units.GiB)
-	if m := p.machine.Memory; m > 0 {
-		size = min(size, m/8)
+	if m.Memory > 0 {
+		size = min(size, m.Memory/8)
 	}
-	unit := units.Bytes(8 * readUnit * pieces * 3 * p.o.Threads)
-	return max(size/unit*unit, unit)
+	return size
 }
 
 // caches finds how fast each level of cache is read. A working set of half the

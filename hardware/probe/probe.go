@@ -38,6 +38,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"meibench/reference/tensor"
 )
 
 // Names of figures in Limits.
@@ -94,6 +96,7 @@ func (f Figure) MarshalJSON() ([]byte, error) {
 // Limits is what a machine can do.
 type Limits struct {
 	Machine Machine       `json:"machine"`
+	Tier    string        `json:"tier"` // kernels of package tensor that run here
 	When    time.Time     `json:"when"`
 	Quick   bool          `json:"quick"`
 	Took    time.Duration `json:"took_ns"`
@@ -157,7 +160,7 @@ func Measure(ctx context.Context, o Options) (*Limits, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
-	return &Limits{Machine: p.machine, When: began.UTC().Truncate(time.Second), Quick: o.Quick,
+	return &Limits{Machine: p.machine, Tier: tensor.Kernel(), When: began.UTC().Truncate(time.Second), Quick: o.Quick,
 		Took: time.Since(began), Figures: p.figures, Warnings: p.doubts()}, nil
 }
 

@@ -87,7 +87,7 @@ func (r *Report) kernels(w io.Writer) {
 			share = fmt.Sprintf("%.0f %%", 100*k.Share)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", k.Op, k.Shape, k.Format, k.Threads,
-			scaled(k.Time.Seconds(), "s"), scaled(k.Rate(), "FLOP/s"), scaled(k.Bandwidth(), "B/s"), share, k.Bound)
+			scaled(k.Time.Seconds(), "s"), scaled(k.Rate(), k.Unit()), scaled(k.Bandwidth(), "B/s"), share, k.Bound)
 	}
 }
 

@@ -69,6 +69,9 @@ func (m *Matrix) Bytes() units.Bytes {
 	return units.Bytes(4*len(m.F32) + len(m.Data))
 }
 
+// Integer reports whether products round activations to 8 bits and multiply integers: packed weights of quantised types do.
+func (m *Matrix) Integer() bool { return m.packed != nil && m.packed.Integer() }
+
 // Block is one transformer layer: x += Wo·attention(norm x), then x += Down·(silu(Gate·norm x) * Up·norm x). Fields that an
 // architecture does not have are empty; see Config and the table of architectures for what it does with them.
 type Block struct {

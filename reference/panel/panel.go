@@ -161,6 +161,21 @@ type Matrix struct {
 // Bytes is the resident size.
 func (m *Matrix) Bytes() int { return len(m.data) }
 
+// Integer reports whether products round activations to 8 bits and multiply integers.
+func (m *Matrix) Integer() bool { return m.layout.float == 0 }
+
+// Clone is another copy in memory of its own: products that read copies in turn meet them as a model's weights are met,
+// outside every cache. arena may be nil.
+func (m *Matrix) Clone(arena *Arena) *Matrix {
+	if arena == nil {
+		arena = NewArena()
+	}
+	c := *m
+	c.arena, c.data = arena, arena.Take(len(m.data))
+	copy(c.data, m.data)
+	return &c
+}
+
 // Layout names the form of the weights: that of their type, or "Any".
 func (m *Matrix) Layout() string { return m.layout.name }
 

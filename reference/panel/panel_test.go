@@ -326,3 +326,26 @@ func TestNoAllocations(t *testing.T) {
 	step()
 	require.Zero(t, testing.AllocsPerRun(20, step))
 }
+
+func TestCopiesAndEarlyRoundingChangeNothing(t *testing.T) {
+	const n, k, T = 40, 256, 5
+	for _, typ := range []quant.Type{quant.Q4_K, quant.F16} {
+		m, err := Pack(typ, n, k, randomRows(t, typ, n, k), nil)
+		require.NoError(t, err)
+		require.Equal(t, typ == quant.Q4_K, m.Integer())
+		p := newProducts(t, tensor.Kernel(), 2)
+		want, got := make([]float32, T*n), make([]float32, T*n)
+		x := randomActivations(T, k)
+		p.Set(x, T, k)
+		p.Add(m, want)
+		p.Run()
+		c := m.Clone(nil)
+		clear(m.data)
+		p.Set(x, T, k)
+		p.Round()
+		p.Add(c, got)
+		p.Run()
+		require.Equal(t, want, got)
+		require.NotZero(t, got[n-1])
+	}
+}

@@ -113,6 +113,19 @@ func (p *Products) Run() {
 	p.jobs = p.jobs[:0]
 }
 
+// Round lays out the activations for integer products on all threads, as Run does before the first of them, and
+// multiplies nothing: so that the step can be timed. K must be a multiple of 32.
+func (p *Products) Round() {
+	p.ints.used = true
+	p.lay(&p.ints, p.K/blockColumn*tokenBytes, p.set.intHeights)
+	if p.T*p.K < 1<<11 {
+		p.prepare(0, 1)
+	} else {
+		p.pool.Do(&p.rounding)
+	}
+	p.ints.ready, p.ints.used = true, false
+}
+
 // lay makes room for a form that is wanted and not yet there.
 func (p *Products) lay(f *form, size int, heights []int) {
 	if !f.used || f.ready {
