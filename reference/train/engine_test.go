@@ -13,23 +13,26 @@ import (
 // tape equal those of Forward. Attention rounds in another order (Forward sums
 // blocks of positions, and may forget them), so bits may differ.
 func TestTapeEqualsForward(t *testing.T) {
-	p, err := New(tinyTrain)
-	require.NoError(t, err)
-	p.Init(5)
-	tp := newTape(tinyTrain)
-	var b Batch
-	ids := []int32{0, 3, 4, 5, 1, 7}
-	b.Add(ids, 1, 1)
-	b.Add([]int32{2, 2, 2}, 1, 1)
-	tp.forward(p.Model, &b)
+	c := tinyTrain
+	for _, c.Arch = range []string{llm.Llama, llm.Qwen2, llm.Qwen3} {
+		p, err := New(c)
+		require.NoError(t, err)
+		p.Init(5)
+		tp := newTape(c)
+		var b Batch
+		ids := []int32{0, 3, 4, 5, 1, 7}
+		b.Add(ids, 1, 1)
+		b.Add([]int32{2, 2, 2}, 1, 1)
+		tp.forward(p.Model, &b)
 
-	w := p.Model.NewWork(1)
-	defer w.Close()
-	cache, err := tinyTrain.NewCache(0, tinyTrain.Layers, 8)
-	require.NoError(t, err)
-	seqs := []llm.Seq{{IDs: ids[:5], Cache: cache, Want: llm.AllLogits}}
-	require.NoError(t, w.Forward(0, tinyTrain.Layers, seqs))
-	require.InDeltaSlice(t, seqs[0].Out, tp.logits[:5*tinyTrain.Vocab], 1e-5)
+		w := p.Model.NewWork(1)
+		defer w.Close()
+		cache, err := c.NewCache(0, c.Layers, 8)
+		require.NoError(t, err)
+		seqs := []llm.Seq{{IDs: ids[:5], Cache: cache, Want: llm.AllLogits}}
+		require.NoError(t, w.Forward(0, c.Layers, seqs))
+		require.InDeltaSlice(t, seqs[0].Out, tp.logits[:5*c.Vocab], 1e-5)
+	}
 }
 
 // A model learns one sequence: begin (0), prompt 5 6, answer 7, end (1).

@@ -28,6 +28,15 @@ func RMSNormGrad(dx, dw, dy, x, w, invRMS []float32, T, C int) {
 	}
 }
 
+// SumRows is the gradient of a bias, added to what is there: dbias += Σ_t dy.
+//
+//	dbias: (C), dy: (T, C)
+func SumRows(dbias, dy []float32, T int) {
+	for t := range T {
+		tensor.Add(dbias, dy[t*len(dbias):(t+1)*len(dbias)])
+	}
+}
+
 // SwiGLUGrad writes the gradients of silu(gate)·up into dgate and dup.
 //
 //	all: (n); sig is scratch of n

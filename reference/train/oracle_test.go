@@ -78,15 +78,26 @@ func naiveAttention(a attention, q, k, v []float64, T int) []float64 {
 	return out
 }
 
-func naiveRope(x []float64, T, H, D int, base float64) {
+// naiveRope turns neighbours (llama) or channels half a head apart (neox).
+func naiveRope(x []float64, T int, s llm.Config, H int) {
+	D := s.HeadDim
 	for t := range T {
 		for h := range H {
-			for i := 0; i < D; i += 2 {
-				sin, cos := math.Sincos(float64(t) * math.Pow(base, -float64(i)/float64(D)))
-				at := (t*H+h)*D + i
-				x[at], x[at+1] = x[at]*cos-x[at+1]*sin, x[at]*sin+x[at+1]*cos
+			for i := range D / 2 {
+				sin, cos := math.Sincos(float64(t) * math.Pow(s.RopeBase, -2*float64(i)/float64(D)))
+				a, b := (t*H+h)*D+2*i, (t*H+h)*D+2*i+1
+				if s.Arch != llm.Llama {
+					a, b = (t*H+h)*D+i, (t*H+h)*D+i+D/2
+				}
+				x[a], x[b] = x[a]*cos-x[b]*sin, x[a]*sin+x[b]*cos
 			}
 		}
+	}
+}
+
+func addBias(x, bias []float64) {
+	for i := range x {
+		x[i] += bias[i%len(bias)]
 	}
 }
 
@@ -138,15 +149,23 @@ func naiveModel(s llm.Config, layers int, flat []float64, ids []int32) []float64
 		}
 	}
 	for layer := range s.Layers {
-		if layer >= layers { // pass over the weights
-			take(C + Q*C + 2*KV*C + C*Q + C + 3*s.FFN*C)
+		attnNorm, wq, wk, wv := take(C), take(Q*C), take(KV*C), take(KV*C)
+		h := naiveNorm(x, attnNorm, C, float64(s.Eps))
+		q, k, v := naiveLinear(h, wq, Q, C), naiveLinear(h, wk, KV, C), naiveLinear(h, wv, KV, C)
+		switch s.Arch {
+		case llm.Qwen2:
+			addBias(q, take(Q))
+			addBias(k, take(KV))
+			addBias(v, take(KV))
+		case llm.Qwen3:
+			q, k = naiveNorm(q, take(s.HeadDim), s.HeadDim, float64(s.Eps)), naiveNorm(k, take(s.HeadDim), s.HeadDim, float64(s.Eps))
+		}
+		if layer >= layers { // pass over the other weights
+			take(C*Q + C + 3*s.FFN*C)
 			continue
 		}
-		h := naiveNorm(x, take(C), C, float64(s.Eps))
-		q, k := naiveLinear(h, take(Q*C), Q, C), naiveLinear(h, take(KV*C), KV, C)
-		v := naiveLinear(h, take(KV*C), KV, C)
-		naiveRope(q, T, s.Heads, s.HeadDim, s.RopeBase)
-		naiveRope(k, T, s.KVHeads, s.HeadDim, s.RopeBase)
+		naiveRope(q, T, s, s.Heads)
+		naiveRope(k, T, s, s.KVHeads)
 		att := naiveAttention(attention{s.Heads, s.KVHeads, s.HeadDim}, q, k, v, T)
 		add(naiveLinear(att, take(C*Q), C, Q))
 		h = naiveNorm(x, take(C), C, float64(s.Eps))

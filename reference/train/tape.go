@@ -43,6 +43,8 @@ type layerTape struct {
 	mid, norm2      []float32 // (T, C): after attention
 	inv2            []float32 // (T)
 	gate, up, inner []float32 // (T, F)
+
+	rawQ, rawK, invQ, invK []float32 // before the norms of queries and keys, where there are such
 }
 
 // tape runs one batch forward and backward on one thread, with its own memory.
@@ -71,11 +73,15 @@ type tape struct {
 	dprobs             []float32 // (t, t) of the longest sequence
 	dgate, dup, dinner []float32 // (T, F)
 	sig                []float32 // (T, F)
+	draw               []float32 // as dq
 }
 
 func newTape(s llm.Config) *tape {
 	t := &tape{shape: s, attn: attention{s.Heads, s.KVHeads, s.HeadDim}, pool: tensor.NewPool(1), layers: make([]layerTape, s.Layers)}
 	t.rope = tensor.Rope{D: s.HeadDim, Base: s.RopeBase, Style: tensor.RopeNorm}
+	if s.Arch != llm.Llama {
+		t.rope.Style = tensor.RopeNeox
+	}
 	t.rope.Reserve(s.Context)
 	return t
 }
@@ -168,6 +174,7 @@ func (t *tape) layerForward(l *layerTape, w *llm.Block, next []float32, b *Batch
 	p.MatMul(l.q, l.norm1, w.Q.F32, T, Q, C)
 	p.MatMul(l.k, l.norm1, w.K.F32, T, KV, C)
 	p.MatMul(l.v, l.norm1, w.V.F32, T, KV, C)
+	l.finish(w, T, s)
 	each(b.Lens, s.Heads, func(at, n, probs int) {
 		q, k, v := l.q[at*Q:(at+n)*Q], l.k[at*KV:(at+n)*KV], l.v[at*KV:(at+n)*KV]
 		t.rope.Apply(q, n, s.Heads, 0)
@@ -182,6 +189,47 @@ func (t *tape) layerForward(l *layerTape, w *llm.Block, next []float32, b *Batch
 	tensor.SwiGLU(l.inner, l.gate, l.up)
 	p.MatMul(next, l.inner, w.Down.F32, T, C, F)
 	tensor.Add(next, l.mid)
+}
+
+// finish adds biases to queries, keys and values, or normalises queries and keys
+// head by head, if the architecture does.
+func (l *layerTape) finish(w *llm.Block, T int, s llm.Config) {
+	if w.QB != nil {
+		tensor.AddRow(l.q, w.QB, T)
+		tensor.AddRow(l.k, w.KB, T)
+		tensor.AddRow(l.v, w.VB, T)
+	}
+	if w.QNorm != nil {
+		room(&l.rawQ, len(l.q))
+		room(&l.rawK, len(l.k))
+		room(&l.invQ, T*s.Heads)
+		room(&l.invK, T*s.KVHeads)
+		copy(l.rawQ, l.q)
+		copy(l.rawK, l.k)
+		tensor.RMSNorm(l.q, l.rawQ, w.QNorm, l.invQ, T*s.Heads, s.HeadDim, s.Eps)
+		tensor.RMSNorm(l.k, l.rawK, w.KNorm, l.invK, T*s.KVHeads, s.HeadDim, s.Eps)
+	}
+}
+
+// unfinish turns the gradients of what finish returns into those of what it got.
+func (t *tape) unfinish(l *layerTape, g, w *llm.Block, T int) {
+	s := t.shape
+	if w.QNorm != nil {
+		for _, v := range []struct {
+			dy, raw, inv, w, dw []float32
+			heads               int
+		}{{t.dq, l.rawQ, l.invQ, w.QNorm, g.QNorm, s.Heads}, {t.dk, l.rawK, l.invK, w.KNorm, g.KNorm, s.KVHeads}} {
+			room(&t.draw, len(v.dy))
+			clear(t.draw)
+			RMSNormGrad(t.draw, v.dw, v.dy, v.raw, v.w, v.inv, T*v.heads, s.HeadDim)
+			copy(v.dy, t.draw)
+		}
+	}
+	if w.QB != nil {
+		SumRows(g.QB, t.dq, T)
+		SumRows(g.KB, t.dk, T)
+		SumRows(g.VB, t.dv, T)
+	}
 }
 
 // each visits the sequences: first token, length, first element of its probs.
@@ -259,6 +307,7 @@ func (t *tape) layerBackward(l *layerTape, g, w *llm.Block, b *Batch) {
 		t.rope.Unapply(dq, n, s.Heads, 0)
 		t.rope.Unapply(dk, n, s.KVHeads, 0)
 	})
+	t.unfinish(l, g, w, T)
 	p.MatMulGradW(g.Q.F32, t.dq, l.norm1, T, Q, C)
 	p.MatMulGradW(g.K.F32, t.dk, l.norm1, T, KV, C)
 	p.MatMulGradW(g.V.F32, t.dv, l.norm1, T, KV, C)

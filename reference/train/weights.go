@@ -14,20 +14,21 @@
 // A step has the same bits on any number of threads: batches go to a fixed number of lanes, whose sums are added in
 // order. Arithmetic is float32, with float64 inside the sums of norms and losses only.
 //
-// What it does not do: architectures other than llama, and any graph but the decoder's: backward passes are written
+// What it does not do: architectures other than llama, qwen2 and qwen3, and any graph but the decoder's: backward passes are written
 // by hand, one per operation, and checked by central difference against a float64 model in the tests.
 package train
 
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"meibench/internal/rng"
 	"meibench/reference/llm"
 	"meibench/reference/quant"
 )
 
-// Params is a whole F32 llama model whose tensors are views of one vector:
+// Params is a whole F32 model whose tensors are views of one vector:
 // parameters, or their gradient. An optimiser, a clipping norm or an average
 // over clients works on Flat; a forward pass works on Model.
 type Params struct {
@@ -35,16 +36,21 @@ type Params struct {
 	Flat  []float32 // all tensors in the order of Model.Weights
 }
 
-// New returns zeros in the shape of c. Architectures with biases are
-// refused: their gradients are not written.
+// New returns zeros in the shape of c: llama, qwen2 (biases) or qwen3 (norms of
+// queries and keys), without windows, caps, experts or scaled positions, for
+// which no backward pass is written.
 func New(c llm.Config) (*Params, error) {
 	c = c.WithDefaults()
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("new trainable model: %w", err)
 	}
-	if c.Arch != llm.Llama || !c.Plain() {
-		return nil, fmt.Errorf("new trainable model: architecture %q has no backward pass here, want %q without windows, caps, experts or scaled positions",
-			c.Arch, llm.Llama)
+	bare := c
+	if c.Arch == llm.Qwen2 || c.Arch == llm.Qwen3 {
+		bare.Arch = llm.Llama
+	}
+	if bare.Arch != llm.Llama || !bare.Plain() {
+		return nil, fmt.Errorf("new trainable model: architecture %q has no backward pass here, want %q, %q or %q without windows, caps, experts or scaled positions",
+			c.Arch, llm.Llama, llm.Qwen2, llm.Qwen3)
 	}
 	m := &llm.Model{Config: c, Hi: c.Layers, Blocks: make([]llm.Block, c.Layers)}
 	t := &Params{m, make([]float32, c.TotalParams())}
@@ -96,7 +102,7 @@ func head(m *llm.Model) *llm.Matrix {
 	return &m.Head
 }
 
-// Init draws fresh parameters: norms are 1, matrices normal with deviation
+// Init draws fresh parameters: norms are 1, biases 0, matrices normal with deviation
 // 1/√K, those that write to the residual stream a further 10·√2L smaller,
 // embedding and head 0.05, so that at first the stream carries the tokens and
 // little else. Note: on look-up drills (one seed) a loss of 0.37 took 400 steps
@@ -111,6 +117,9 @@ func (t *Params) Init(seed uint64) {
 		if w.Vector != nil {
 			for i := range *w.Vector {
 				(*w.Vector)[i] = 1
+				if strings.HasSuffix(w.Name, ".bias") {
+					(*w.Vector)[i] = 0
+				}
 			}
 			continue
 		}
