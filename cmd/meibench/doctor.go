@@ -2,11 +2,13 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"meibench/internal/preflight"
+	"meibench/reference/tensor"
 )
 
 func newDoctor(a *app) *cobra.Command {
@@ -16,7 +18,7 @@ func newDoctor(a *app) *cobra.Command {
 		Long: "Check what spoils measurements: clock governor, load, memory, disk, timers, steal, quotas.\nEach line is ok, warn or fail, with what to do. Exit code 3 if a line fails.",
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			lines := preflight.Here(dir).Check()
+			lines := append(preflight.Here(dir).Check(), kernelLine(tensor.Kernel(), tensor.Kernels(), tensor.KernelErr()))
 			if a.json {
 				if err := writeJSON(a.out, lines); err != nil {
 					return err
@@ -41,4 +43,18 @@ func newDoctor(a *app) *cobra.Command {
 	}
 	c.Flags().StringVar(&dir, "out", ".", "folder whose disk is checked")
 	return c
+}
+
+// kernelLine says which kernels measured cells will run, and whether that is what MEIBENCH_CPU asks for.
+func kernelLine(name string, have []string, err error) preflight.Line {
+	l := preflight.Line{Name: "kernels", Found: fmt.Sprintf("%s of %s", name, strings.Join(have, ", "))}
+	switch {
+	case err != nil:
+		l.Status, l.Fix = preflight.Warn, err.Error()
+	case name != have[len(have)-1]:
+		l.Status, l.Fix = preflight.Warn, "MEIBENCH_CPU forces a slower kernel than this CPU has; unset it unless that is what you measure"
+	case name == "generic":
+		l.Status, l.Fix = preflight.Warn, "this build or CPU has no vector kernels: speeds are those of plain Go"
+	}
+	return l
 }

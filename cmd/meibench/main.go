@@ -24,6 +24,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"meibench/internal/spell"
+	"meibench/reference/tensor"
 )
 
 // Exit codes, printed by help and tested.
@@ -116,6 +117,11 @@ func newRoot(a *app) *cobra.Command {
 		Use: "meibench", Short: "benchmarks for large language models at the mobile edge", Long: rootLong,
 		SilenceErrors: true, SilenceUsage: true, Version: version(),
 		Example: "  meibench run\n  meibench run --mode modelled --json\n  meibench list pipelines\n  meibench describe robotics",
+	}
+	root.PersistentPreRun = func(*cobra.Command, []string) {
+		if err := tensor.KernelErr(); err != nil {
+			fmt.Fprintln(a.err, "warning:", err)
+		}
 	}
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print the result as JSON")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "no progress on stderr")
