@@ -54,22 +54,32 @@ func (w *Work) join(norm []float32) {
 	if w.traits.postNorms {
 		w.normalise(w.tmp, w.tmp, norm, nil)
 	}
-	tensor.Add(w.h, w.tmp)
+	w.each(w.rows, w.Model.Dim, (*Work).add)
+}
+
+func (w *Work) add(lo, hi int) {
+	C := w.Model.Dim
+	tensor.Add(w.h[lo*C:hi*C], w.tmp[lo*C:hi*C])
 }
 
 // attention turns norm into tmp and appends keys and values to the caches.
 func (w *Work) attention(l int, seqs []Seq) {
 	m, b, n := w.Model, w.layer, w.rows
 	w.multiply(w.norm, n, product{&b.Q, w.q}, product{&b.K, w.k}, product{&b.V, w.v})
+	row := 0
+	for i := range seqs {
+		for range seqs[i].tokens(m.Dim) {
+			w.store[row] = seqs[i].Cache.layer(l)
+			row++
+		}
+	}
 	w.each(n, m.QDim(), (*Work).finishQKV)
 	window, scale := m.windowOf(l), m.attentionScale()
-	row := 0
+	row = 0
 	for i := range seqs {
 		s := &seqs[i]
 		T, past := s.tokens(m.Dim), s.past()
-		kv := s.Cache.layer(l)
-		kv.Put(past, T, w.k[row*m.KVDim():], w.v[row*m.KVDim():])
-		w.attn[i] = tensor.AttnSeq{Out: w.att[row*m.QDim():], Q: w.q[row*m.QDim():], KV: kv, T: T, Past: past,
+		w.attn[i] = tensor.AttnSeq{Out: w.att[row*m.QDim():], Q: w.q[row*m.QDim():], KV: w.store[row], T: T, Past: past,
 			Window: window, Scale: scale, Softcap: m.AttnSoftcap}
 		row += T
 	}
@@ -80,7 +90,8 @@ func (w *Work) attention(l int, seqs []Seq) {
 	}
 }
 
-// finishQKV adds biases to queries, keys and values of rows [lo, hi), normalises heads and rotates them.
+// finishQKV adds biases to queries, keys and values of rows [lo, hi), normalises heads, rotates them, and appends keys
+// and values to the caches.
 func (w *Work) finishQKV(lo, hi int) {
 	m, b := w.Model, w.layer
 	Q, KV, D := m.QDim(), m.KVDim(), m.HeadDim
@@ -97,6 +108,7 @@ func (w *Work) finishQKV(lo, hi int) {
 	for r := lo; r < hi; r++ {
 		w.rope.Apply(w.q[r*Q:(r+1)*Q], 1, m.Heads, w.pos[r])
 		w.rope.Apply(w.k[r*KV:(r+1)*KV], 1, m.KVHeads, w.pos[r])
+		w.store[r].Put(w.pos[r], 1, w.k[r*KV:(r+1)*KV], w.v[r*KV:(r+1)*KV])
 	}
 }
 

@@ -45,6 +45,7 @@ type Work struct {
 	local    tensor.Rope // of layers with a window
 	job      rowJob
 	attn     []tensor.AttnSeq
+	store    []*tensor.KV // of each row, in the present layer
 
 	// Rows of the call, one per new token of every sequence. The comments give row widths.
 	rows                 int
@@ -210,12 +211,12 @@ func (w *Work) reserve(hi int, seqs []Seq) {
 	grow(&w.logits, logits*m.Vocab)
 	w.mix.reserve(m.Config, w.rows)
 	if cap(w.pos) < w.rows {
-		w.pos = make([]int, w.rows)
+		w.pos, w.store = make([]int, w.rows), make([]*tensor.KV, w.rows)
 	}
 	if cap(w.attn) < len(seqs) {
 		w.attn = make([]tensor.AttnSeq, len(seqs))
 	}
-	w.pos, w.attn = w.pos[:w.rows], w.attn[:len(seqs)]
+	w.pos, w.store, w.attn = w.pos[:w.rows], w.store[:w.rows], w.attn[:len(seqs)]
 }
 
 func grow(buf *[]float32, n int) {

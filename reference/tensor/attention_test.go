@@ -158,3 +158,22 @@ func BenchmarkAttention(b *testing.B) {
 		}
 	}
 }
+
+// TestHalves: the vector conversion rounds as package quant does, everywhere between two halves and at the corners.
+func TestHalves(t *testing.T) {
+	var src []float32
+	for h := range 0x7c00 {
+		lo, hi := quant.F16ToF32(uint16(h)), quant.F16ToF32(uint16(h+1))
+		if h == 0x7bff {
+			hi = 65536
+		}
+		mid := lo + (hi-lo)/2
+		src = append(src, lo, -lo, mid, -mid, math.Nextafter32(mid, 0), math.Nextafter32(mid, hi))
+	}
+	src = append(src, float32(math.Inf(1)), float32(math.Inf(-1)), 1e-9, -1e-9, 1e30)
+	got := make([]uint16, len(src))
+	halves(got, src)
+	for i, v := range src {
+		require.Equal(t, quant.F32ToF16(v), got[i], "%g", v)
+	}
+}

@@ -99,7 +99,7 @@ func (kv *KV) keyScaleAt(g, p int) int {
 	return (g*kv.panels()+p/kvPanel)*kv.groups*kvPanel + p%kvPanel
 }
 
-// Put stores T positions from pos on, rounded to the type.
+// Put stores T positions from pos on, rounded to the type. Several goroutines may put different positions.
 //
 //	k, v: (T, G, D)
 func (kv *KV) Put(pos, T int, k, v []float32) {
@@ -123,18 +123,30 @@ func (kv *KV) put(g, p int, k, v []float32) {
 		}
 		copy(kv.v32[value:], v)
 	case quant.F16:
-		for d, x := range k {
-			kv.k16[key+d*kvPanel] = quant.F32ToF16(x)
+		row := kv.v16[value : value+kv.D]
+		halves(row, k) // on their way, in the place of the values to come
+		for d, x := range row {
+			kv.k16[key+d*kvPanel] = x
 		}
-		for d, x := range v {
-			kv.v16[value+d] = quant.F32ToF16(x)
-		}
+		halves(row, v)
 	default:
 		for b := range kv.groups {
 			lo, hi := 32*b, min(32*b+32, kv.D)
 			kv.keyScales[kv.keyScaleAt(g, p)+b*kvPanel] = round8(k[lo:hi], kv.k8[key+lo*kvPanel:], kvPanel)
 			kv.valueScales[(g*kv.Capacity+p)*kv.groups+b] = round8(v[lo:hi], kv.v8[value+lo:], 1)
 		}
+	}
+}
+
+// halves rounds src to float16, to nearest even.
+func halves(dst []uint16, src []float32) {
+	n := 0
+	if v := chosen().kernel.vector; v != nil && len(src) >= 8 {
+		n = len(src) &^ 7
+		v.halves(dst[:n], src[:n])
+	}
+	for i := n; i < len(src); i++ {
+		dst[i] = quant.F32ToF16(src[i])
 	}
 }
 
