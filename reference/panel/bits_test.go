@@ -92,6 +92,24 @@ func fused(l *layout, w, a []byte, k, r int) float32 {
 	return out
 }
 
+// contract is the product of a packed matrix and T tokens, by the definition.
+func contract(m *Matrix, x []float32, T int) []float32 {
+	k := m.K
+	out := make([]float32, 0, T*m.N)
+	for token := range T {
+		a := make([]byte, max(4*k, k/32*tokenBytes))
+		if m.layout.float > 0 {
+			transpose(x[token*k:(token+1)*k], a, 0, 1)
+		} else {
+			round8(x[token*k:(token+1)*k], a, 0, 1)
+		}
+		for row := range m.N {
+			out = append(out, fused(m.layout, m.data[row/rows*m.stride:], a, k, row%rows))
+		}
+	}
+	return out
+}
+
 // TestVectorBits: vector kernels have the bits of the contract, so AVX2, AVX-512, VNNI and NEON agree with each other.
 func TestVectorBits(t *testing.T) {
 	const n, k, T = 48, 512, 7 // panels in pairs and alone; tiles of every height that adds up to 7
@@ -102,19 +120,8 @@ func TestVectorBits(t *testing.T) {
 		require.NoError(t, err)
 		x := randomActivations(T, k)
 		x[3*k+5], x[4*k+7] = 1e-42, 3e7 // a denormal, and a block of zeros but one
-		want := make([]float32, T*n)
-		for token := range T {
-			a := make([]byte, max(4*k, k/32*tokenBytes))
-			if m.layout.float > 0 {
-				transpose(x[token*k:(token+1)*k], a, 0, 1)
-			} else {
-				round8(x[token*k:(token+1)*k], a, 0, 1)
-			}
-			for row := range n {
-				want[token*n+row] = fused(m.layout, m.data[row/rows*m.stride:], a, k, row%rows)
-				require.NoError(t, binary.Write(digest, binary.LittleEndian, want[token*n+row]))
-			}
-		}
+		want := contract(m, x, T)
+		require.NoError(t, binary.Write(digest, binary.LittleEndian, want))
 		for _, name := range tensor.Kernels() {
 			if kern, _ := kernelsOf(name).choose(m.index, 1, 2); kern == nil {
 				continue // plain Go
@@ -128,4 +135,46 @@ func TestVectorBits(t *testing.T) {
 	}
 	// What this case comes to on every machine; the oracle above says that it is right.
 	require.Equal(t, "cbbf2f74d164a700ebf426dbe17c7c75", fmt.Sprintf("%x", digest.Sum(nil)[:16]))
+}
+
+// FuzzVectorBits: any weights, activations, tokens and rows, denormals, infinities and NaN among them.
+func FuzzVectorBits(f *testing.F) {
+	for i := range types {
+		f.Add(uint8(i), uint8(40), uint8(1), uint8(3), []byte{1, 2, 3}, []byte{0x80, 0x3f, 0, 0, 0x80, 0xbf, 7})
+		f.Add(uint8(i), uint8(64), uint8(2), uint8(7), []byte{0, 0x7c, 0xff, 0x7f, 0x80}, []byte{1, 0, 0, 0, 0x20, 0x60, 0, 0, 0xc0, 0x7f})
+	}
+	f.Fuzz(func(t *testing.T, which, n, units, T uint8, weights, activations []byte) {
+		typ := types[int(which)%len(types)]
+		rowsOf, k, tokens := int(n)%70+1, (int(units)%2+1)*256, int(T)%14+1
+		size, err := typ.RowBytes(k)
+		require.NoError(t, err)
+		src, x := make([]byte, rowsOf*size), make([]float32, tokens*k)
+		r := rng.Stream(3, "fuzz", len(weights))
+		for i := range src { // the fuzzer's bytes, with others between them
+			src[i] = byte(r.Uint32())
+			if j := i % (len(weights) + 5); j < len(weights) {
+				src[i] = weights[j]
+			}
+		}
+		for i := range x {
+			x[i] = float32(rng.Normal(r))
+			if j := i % 97; 4*j+4 <= len(activations) {
+				x[i] = float(activations[4*j:])
+			}
+		}
+		m, err := Pack(typ, rowsOf, k, src, nil)
+		require.NoError(t, err)
+		want := contract(m, x, tokens)
+		for _, name := range tensor.Kernels() {
+			if kern, _ := kernelsOf(name).choose(m.index, 1, 2); kern == nil {
+				continue
+			}
+			got := run(t, newProducts(t, name, 1), m, x, tokens)
+			for i, w := range want {
+				if g := got[i]; math.Float32bits(w) != math.Float32bits(g) && (w == w || g == g) {
+					t.Fatalf("%s %v (%d, %d), %d tokens: element %d is %g, want %g", name, typ, rowsOf, k, tokens, i, g, w)
+				}
+			}
+		}
+	})
 }
