@@ -7,10 +7,11 @@
 //	go run ./scripts/arm64 -suite NAME -- --site pocket --repeat 2
 //
 // It compares a digest over a million draws of every transform of internal/rng
-// (their tests pin only a few), runs the tests of the deterministic packages
-// (those of the kernels on two processors), and with -suite compares
-// requests.arrow of two runs byte for byte. As root it
-// installs qemu-user where it is missing; otherwise it says so and passes.
+// (their tests pin only a few), and one over the logits of a shipped model, by
+// plain and by fused kernels, in four number formats. It runs the tests of the
+// deterministic packages, those of the kernels on two processors, and with
+// -suite compares requests.arrow of two runs byte for byte. As root it installs
+// qemu-user where it is missing; otherwise it says so and passes.
 package main
 
 import (
@@ -25,10 +26,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 
 	"meibench/internal/rng"
+	"meibench/reference/llm"
+	"meibench/reference/models"
+	"meibench/reference/quant"
+	"meibench/reference/tensor"
 )
 
 // packages hold what must not depend on the machine.
@@ -42,10 +48,14 @@ var errSkip = errors.New("skipped")
 func main() {
 	suite := flag.String("suite", "", "also compare a modelled run of this suite; flags for it come after --")
 	tests := flag.String("tests", packages, "packages to test, separated by blanks")
-	digest := flag.Bool("digest", false, "print the digest of the random streams and stop")
+	digest := flag.Bool("digest", false, "print the digests of random streams and logits, and stop")
 	flag.Parse()
 	if *digest {
 		printDigest(os.Stdout)
+		if err := printLogits(os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "arm64:", err)
+			os.Exit(1)
+		}
 		return
 	}
 	switch err := run(*suite, strings.Fields(*tests), flag.Args()); {
@@ -67,7 +77,7 @@ func run(suite string, tests, args []string) error {
 		return err
 	}
 	defer os.RemoveAll(scratch)
-	fmt.Println("== random streams")
+	fmt.Println("== random streams and logits")
 	failed := streams(qemu, scratch)
 	if suite != "" {
 		fmt.Println("== modelled run of", suite)
@@ -135,13 +145,25 @@ func streams(qemu, scratch string) error {
 	if err != nil {
 		return err
 	}
-	var ours bytes.Buffer
-	printDigest(&ours)
+	var here bytes.Buffer
+	printDigest(&here)
+	if err := printLogits(&here); err != nil {
+		return err
+	}
+	ours := here.Bytes()
 	fmt.Printf("%s", theirs)
-	if !bytes.Equal(ours.Bytes(), theirs) {
-		return fmt.Errorf("the random streams differ; %s has:\n%s", runtime.GOARCH, ours.Bytes())
+	if len(tensor.Kernels()) == 1 {
+		fmt.Println("skipped: this processor has no fused kernels to compare with")
+		ours, theirs = withoutFused(ours), withoutFused(theirs)
+	}
+	if !bytes.Equal(ours, theirs) {
+		return fmt.Errorf("random streams or logits differ; %s has:\n%s", runtime.GOARCH, ours)
 	}
 	return nil
+}
+
+func withoutFused(text []byte) []byte {
+	return regexp.MustCompile(`(?m)^.*, fused, .*\n`).ReplaceAll(text, nil)
 }
 
 // printDigest hashes a million draws of each transform.
@@ -165,6 +187,71 @@ func printDigest(w io.Writer) {
 		}
 		fmt.Fprintf(w, "%-12s %x\n", tc.name, h.Sum(nil)[:12])
 	}
+}
+
+// printLogits hashes what a model says in a prompt and five greedy tokens, by the slowest and the fastest kernel.
+func printLogits(w io.Writer) error {
+	const name = "mei-nano"
+	data, err := models.Bytes(name)
+	if err != nil {
+		return err
+	}
+	l, err := models.Read(data, llm.ReadOptions{})
+	if err != nil {
+		return err
+	}
+	ids := l.Tokenizer.EncodePrompt("Turn on the kitchen light and wake me at seven.")
+	kernels := tensor.Kernels()
+	for _, typ := range []quant.Type{quant.F32, quant.F16, quant.Q8_0, quant.Q4_0} {
+		m, err := l.Model.As(typ)
+		if err == nil {
+			err = m.Pack(1)
+		}
+		if err != nil {
+			return fmt.Errorf("%s as %v: %w", name, typ, err)
+		}
+		for i, family := range []string{"plain", "fused"} {
+			h := sha256.New()
+			if err := hashLogits(h, m, kernels[i*(len(kernels)-1)], ids); err != nil {
+				return err
+			}
+			fmt.Fprintf(w, "%s, %s, %v: %x\n", name, family, typ, h.Sum(nil)[:12])
+		}
+	}
+	return nil
+}
+
+func hashLogits(h io.Writer, m *llm.Model, kernel string, ids []int32) error {
+	pool, err := tensor.NewPoolOn(kernel, 2)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	c, err := m.NewCache(0, m.Layers, len(ids)+5)
+	if err != nil {
+		return err
+	}
+	seqs := []llm.Seq{{IDs: ids, Cache: c, Want: llm.AllLogits}}
+	work := m.NewWorkOn(pool)
+	defer work.Close()
+	for range 6 {
+		if err := work.Forward(0, m.Layers, seqs); err != nil {
+			return err
+		}
+		out := seqs[0].Out
+		if err := binary.Write(h, binary.LittleEndian, out); err != nil {
+			return err
+		}
+		last := out[len(out)-m.Vocab:]
+		best := 0
+		for i, v := range last {
+			if v > last[best] {
+				best = i
+			}
+		}
+		seqs[0].IDs = []int32{int32(best)}
+	}
+	return nil
 }
 
 // modelled runs a suite on both machines and compares the rows.
