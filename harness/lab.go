@@ -20,6 +20,7 @@ import (
 	"meibench/internal/host"
 	"meibench/reference/llm"
 	"meibench/reference/models"
+	"meibench/reference/panel"
 	"meibench/reference/tensor"
 	"meibench/reference/token"
 	"meibench/suites"
@@ -341,7 +342,7 @@ func (l *Lab) manifest(o Options, arms []*arm) (results.Manifest, error) {
 		Commit: here.Commit, GoVersion: here.GoVersion, GOARCH: here.GOARCH, GOAMD64: here.GOAMD64, CPU: here.CPU,
 		Kernel: here.Kernel, Governor: here.Governor, Host: here.More(),
 		Profiles: map[string]string{}, Models: map[string]string{}}
-	m.Host["kernels"] = tensor.Kernel()
+	m.Host["kernels"], m.Host["integer_kernels"] = tensor.Kernel(), panel.IntegerKernel(tensor.Kernel())
 	var text, hash []string
 	for _, s := range o.Suites {
 		text, hash = append(text, string(s.Text)), append(hash, s.Hash)

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"meibench/internal/preflight"
+	"meibench/reference/panel"
 	"meibench/reference/tensor"
 )
 
@@ -48,6 +49,9 @@ func newDoctor(a *app) *cobra.Command {
 // kernelLine says which kernels measured cells will run, and whether that is what MEIBENCH_CPU asks for.
 func kernelLine(name string, have []string, err error) preflight.Line {
 	l := preflight.Line{Name: "kernels", Found: fmt.Sprintf("%s of %s", name, strings.Join(have, ", "))}
+	if ints := panel.IntegerKernel(name); ints != name {
+		l.Found += "; quantised weights by " + ints
+	}
 	switch {
 	case err != nil:
 		l.Status, l.Fix = preflight.Warn, err.Error()

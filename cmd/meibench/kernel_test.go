@@ -13,6 +13,7 @@ import (
 
 	"meibench/harness/results"
 	"meibench/internal/preflight"
+	"meibench/reference/panel"
 	"meibench/reference/tensor"
 )
 
@@ -59,6 +60,7 @@ func TestForcedKernelIsRecorded(t *testing.T) {
 			var m results.Manifest
 			require.NoError(t, json.Unmarshal(text, &m))
 			require.Equal(t, tc.runs, m.Host["kernels"])
+			require.Equal(t, panel.IntegerKernel(tc.runs), m.Host["integer_kernels"])
 			if tc.warning == "" {
 				require.NotContains(t, errOut, "MEIBENCH_CPU")
 			} else {

@@ -7,15 +7,15 @@ package panel
 func vectorKernels(name string) *kernels {
 	switch name {
 	case "vnni":
-		return &kernels{intHeights: []int{6, 4, 2, 1}, floatHeights: []int{12, 8, 4, 2, 1}, byShape: vnniKernels, round8: round8Asm}
+		return &kernels{ints: "vnni", intHeights: []int{6, 4, 2, 1}, floatHeights: []int{12, 8, 4, 2, 1}, byShape: vnniKernels, round8: round8Asm}
 	case "avx512":
-		k := &kernels{intHeights: []int{2, 1}, floatHeights: []int{12, 8, 4, 2, 1}, byShape: avx2Kernels, round8: round8Asm}
+		k := &kernels{ints: "avx2", intHeights: []int{2, 1}, floatHeights: []int{12, 8, 4, 2, 1}, byShape: avx2Kernels, round8: round8Asm}
 		for _, float := range []int{f16, bf16, f32} {
 			k.byShape[float] = vnniKernels[float]
 		}
 		return k
 	case "avx2":
-		return &kernels{intHeights: []int{2, 1}, floatHeights: []int{4, 2, 1}, byShape: avx2Kernels, round8: round8Asm}
+		return &kernels{ints: "avx2", intHeights: []int{2, 1}, floatHeights: []int{4, 2, 1}, byShape: avx2Kernels, round8: round8Asm}
 	}
 	return nil
 }

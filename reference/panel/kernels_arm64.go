@@ -11,9 +11,9 @@ func vectorKernels(name string) *kernels {
 	if name != "neon" {
 		return nil
 	}
-	k := &kernels{intHeights: []int{1}, floatHeights: []int{6, 4, 2, 1}, byShape: neonFloats, round8: round8Asm}
+	k := &kernels{ints: "generic", intHeights: []int{1}, floatHeights: []int{6, 4, 2, 1}, byShape: neonFloats, round8: round8Asm}
 	if cpu.ARM64.HasASIMDDP {
-		k.intHeights = []int{4, 2, 1}
+		k.ints, k.intHeights = "neon", []int{4, 2, 1}
 		for i := range anyQ + 1 {
 			k.byShape[i] = neonInts[i]
 		}

@@ -250,6 +250,7 @@ func (p *Products) generic(j *job, f *form, tl *tile, panel int) {
 
 // kernels is what an instruction set offers.
 type kernels struct {
+	ints                     string // name of the kernels of integer products, see IntegerKernel
 	intHeights, floatHeights []int
 	byShape                  table
 	round8                   func(x []float32, dst []byte, t, T int)
@@ -275,5 +276,10 @@ func kernelsOf(name string) *kernels {
 	if k := vectorKernels(name); k != nil {
 		return k
 	}
-	return &kernels{intHeights: []int{1}, floatHeights: []int{1}, round8: round8}
+	return &kernels{ints: "generic", intHeights: []int{1}, floatHeights: []int{1}, round8: round8}
 }
+
+// IntegerKernel names what multiplies quantised weights where package tensor runs the kernel of the given name. It is
+// another one where that has no integer products to offer: "avx2" for "avx512", and "generic" for "neon" on a processor
+// without the dot product.
+func IntegerKernel(name string) string { return kernelsOf(name).ints }
