@@ -60,3 +60,18 @@ func BenchmarkProductsInCache(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkRound8 rounds one token's activations into a tile.
+func BenchmarkRound8(b *testing.B) {
+	const k = 2048
+	x := randomActivations(1, k)
+	for _, T := range []int{1, 6} {
+		b.Run(fmt.Sprintf("columns=%d/tile=%d", k, T), func(b *testing.B) {
+			dst, set := make([]byte, k/32*tokenBytes*T), kernelsOf(tensor.Kernel())
+			b.SetBytes(4 * k)
+			for b.Loop() {
+				set.round8(x, dst, 0, T)
+			}
+		})
+	}
+}

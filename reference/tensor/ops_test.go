@@ -175,3 +175,18 @@ func ExamplePool_MatMul() {
 	fmt.Println(out)
 	// Output: [1 6]
 }
+
+// TestRMSNormRows: a row's bits do not depend on the rows beside it.
+func TestRMSNormRows(t *testing.T) {
+	const C = 37
+	for T := 1; T < 10; T++ {
+		x, w, got, inv := random(1, T*C), random(2, C), make([]float32, T*C), make([]float32, T)
+		RMSNorm(got, x, w, inv, T, C, 1e-5)
+		for r := range T {
+			one, oneInv := make([]float32, C), make([]float32, 1)
+			RMSNorm(one, x[r*C:(r+1)*C], w, oneInv, 1, C, 1e-5)
+			require.Equal(t, one, got[r*C:(r+1)*C])
+			require.Equal(t, oneInv[0], inv[r])
+		}
+	}
+}
