@@ -203,7 +203,10 @@ func (p *Products) share(j *job, lo, hi int, edge []float32) {
 	if m.layout.float > 0 {
 		f = &p.floats
 	}
-	step := hi - lo
+	if p.T == 1 {
+		lo += p.streams(j, f, lo, hi, edge)
+	}
+	step := max(1, hi-lo)
 	if len(f.tiles) > 1 {
 		step = max(4, chunkBytes/m.stride/4*4)
 	}
@@ -212,6 +215,29 @@ func (p *Products) share(j *job, lo, hi int, edge []float32) {
 			p.tile(j, f, &f.tiles[i], [2]int{c, min(c+step, hi)}, edge)
 		}
 	}
+}
+
+// streams multiplies panels [lo, hi) by one token, as far as they go by four, and returns how many that is. The four
+// panels of a call lie a quarter of the range apart, so that each of four streams reads memory from one panel into the
+// next without a break, and what is fetched ahead at the end of a panel is the beginning of the one that follows.
+// Note: with four neighbours at a time, three streams in four began cold; narrow matrices ran 10 % slower.
+func (p *Products) streams(j *job, f *form, lo, hi int, edge []float32) int {
+	const P = mostPanels
+	m := j.m
+	kern, quarter := p.set.byShape[m.index][1][P], (hi-lo)/P
+	if kern == nil || quarter == 0 {
+		return 0
+	}
+	units := m.layout.units(m.K)
+	for i := lo; i < lo+quarter; i++ {
+		kern(&m.data[i*m.stride], quarter*m.stride, &f.data[0], units, &edge[0], 0)
+		for s := range P {
+			if row := (i + s*quarter) * rows; row < m.N {
+				copy(j.out[row:m.N], edge[s*rows:(s+1)*rows])
+			}
+		}
+	}
+	return P * quarter
 }
 
 // tile multiplies panels [at[0], at[1]) by one tile of tokens.
