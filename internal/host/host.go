@@ -141,6 +141,24 @@ func workTree(git func(args ...string) (string, error)) string {
 // tree reads small text files.
 type tree struct{ fs.FS }
 
+// Available is the memory that a program could still take: what the system says, or what is left of the limit of this
+// control group if that is less. 0 where neither can be read.
+func Available() units.Bytes { return available(os.DirFS("/")) }
+
+func available(root fs.FS) units.Bytes {
+	t := tree{root}
+	free := bytesOf(field(t.text("proc/meminfo"), "MemAvailable"))
+	limit, used := t.text("sys/fs/cgroup/memory.max"), t.text("sys/fs/cgroup/memory.current")
+	if limit == "" || used == "" || limit == "max" {
+		return free
+	}
+	left := max(1, bytesOf(limit)-bytesOf(used))
+	if free == 0 {
+		return left
+	}
+	return min(free, left)
+}
+
 // text is a file's content without white space and NULs around it, "" if it
 // cannot be read.
 func (t tree) text(name string) string {

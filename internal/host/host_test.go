@@ -108,3 +108,25 @@ func TestSizes(t *testing.T) {
 		require.Equal(t, want, bytesOf(text), text)
 	}
 }
+
+func TestAvailable(t *testing.T) {
+	const meminfo = "MemTotal: 4096 kB\nMemAvailable:    2048 kB\n"
+	for _, tc := range []struct {
+		name  string
+		files map[string]string
+		want  units.Bytes
+	}{
+		{"nothing to read", nil, 0},
+		{"the system's word", map[string]string{"proc/meminfo": meminfo}, 2 * units.MiB},
+		{"no limit", map[string]string{"proc/meminfo": meminfo, "sys/fs/cgroup/memory.max": "max\n", "sys/fs/cgroup/memory.current": "5\n"}, 2 * units.MiB},
+		{"a limit with less left", map[string]string{"proc/meminfo": meminfo, "sys/fs/cgroup/memory.max": "1048576\n", "sys/fs/cgroup/memory.current": "48576\n"}, 1000000},
+		{"a limit with more left", map[string]string{"proc/meminfo": meminfo, "sys/fs/cgroup/memory.max": "104857600\n", "sys/fs/cgroup/memory.current": "0\n"}, 2 * units.MiB},
+		{"a limit that is exceeded", map[string]string{"proc/meminfo": meminfo, "sys/fs/cgroup/memory.max": "10\n", "sys/fs/cgroup/memory.current": "20\n"}, 1},
+		{"only a limit", map[string]string{"sys/fs/cgroup/memory.max": "10\n", "sys/fs/cgroup/memory.current": "3\n"}, 7},
+	} {
+		t.Run(tc.name, func(t *testing.T) { require.Equal(t, tc.want, available(fake(tc.files))) })
+	}
+	if runtime.GOOS == "linux" {
+		require.Positive(t, Available())
+	}
+}

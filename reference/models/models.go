@@ -25,6 +25,8 @@ import (
 	"os"
 	"strings"
 
+	"meibench/internal/host"
+	"meibench/internal/units"
 	"meibench/reference/gguf"
 	"meibench/reference/llm"
 	"meibench/reference/token"
@@ -85,22 +87,23 @@ func Open(name string) (*Loaded, error) {
 	return l, nil
 }
 
-// Load loads a GGUF file of any supported model from disk, whole and ready for inference; see [llm.Open].
-func Load(path string) (*Loaded, error) {
-	sum, err := digest(path)
-	if err != nil {
-		return nil, fmt.Errorf("load model: %w", err)
-	}
+// Load loads a GGUF file of any supported model from disk, whole and ready for inference; see [llm.Open]. A model that
+// takes more memory than the machine has left is refused before anything is loaded.
+func Load(path string) (*Loaded, error) { return load(path, host.Available()) }
+
+func load(path string, budget units.Bytes) (*Loaded, error) {
 	f, err := gguf.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("load model: %w", err)
 	}
-	l, err := from(f, func() (*llm.Model, error) { return llm.OpenFile(f, llm.ReadOptions{}) })
+	l, err := from(f, func() (*llm.Model, error) { return llm.OpenFile(f, llm.ReadOptions{Budget: budget}) })
+	if err == nil {
+		l.SHA256, err = digest(path)
+	}
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("load model %s: %w", path, err)
 	}
-	l.SHA256 = sum
 	return l, nil
 }
 

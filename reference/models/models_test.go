@@ -59,6 +59,8 @@ func TestLoad(t *testing.T) {
 	require.Equal(t, 2, part.Model.Hi)
 	_, err = Read(data[:len(data)/2], llm.ReadOptions{})
 	require.Error(t, err)
+	_, err = load(path, 1000)
+	require.ErrorContains(t, err, "the budget is 1000")
 	_, err = Load(path + ".none")
 	require.ErrorContains(t, err, "load model")
 }
