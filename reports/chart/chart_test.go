@@ -10,6 +10,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -40,6 +41,7 @@ func all(values []float64, label string) map[string]*Picture {
 		"scatter":  Scatter(label, []Field{{XAxis: label, YAxis: label, Pairs: []Pair{{Label: label, X: Range{v, v, last}, Y: Range{last, v, last}}}}, {XAxis: "empty"}}, keys),
 		"stacks":   Stacks(label, []Facet{{Title: label, Bars: []Stack{{Label: label, Parts: []float64{v, last, 0}, Total: label}}}}, keys),
 		"timeline": Timeline(label, label, []Track{{Title: label, Lanes: []Lane{{Label: label, Spans: []TimeSpan{{ComputeSpan, 0, v}, {WaitSpan, v, last}}}}, First: v}, {Title: "none", First: math.NaN()}}, keys),
+		"roofline": Roofline(label, label, label, []Roof{{Title: label, Slopes: []Ceiling{{label, v}, {label, last}}, Peaks: []Ceiling{{label, last}}, Spots: []Spot{{Label: label, X: v, Y: last}, {X: last, Y: v}}}, {Title: "bare"}}, keys),
 		"empty":    Empty(label, label),
 	}
 }
@@ -96,6 +98,19 @@ func TestPNG(t *testing.T) {
 	require.NoError(t, err)
 	w, _ := p.Size()
 	require.InDelta(t, w/72*dpi, img.Bounds().Dx(), 1)
+}
+
+func TestPDF(t *testing.T) {
+	p := all([]float64{1, 2, 3}, "x")["roofline"]
+	first, err := p.PDF()
+	require.NoError(t, err)
+	require.True(t, bytes.HasPrefix(first, []byte("%PDF-")))
+	for range 4 {
+		again, err := p.PDF()
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(first, again), "same bytes twice")
+	}
+	require.NotContains(t, string(first), time.Now().UTC().Format("D:200601"))
 }
 
 func labels(ts []tick) (out []string) {

@@ -152,15 +152,9 @@ func name(f *frame, pairs []Pair) {
 		taken = append(taken, vg.Rectangle{Min: at.Sub(pt(2.5, 2.5)), Max: at.Add(pt(2.5, 2.5))})
 	}
 	for _, p := range far[:min(len(far), mostNamed)] {
-		w := noteText.width(p.Label)
-		for _, side := range [...]vg.Point{{X: 5, Y: -3}, {X: -5 - w, Y: -3}, {X: -w / 2, Y: 5}, {X: -w / 2, Y: -11}} {
-			from := pt(f.X(p.X.V), f.Y(p.Y.V)).Add(side)
-			r := vg.Rectangle{Min: from, Max: from.Add(pt(w, noteText.size))}
-			if f.Contains(r.Min) && f.Contains(r.Max) && !slices.ContainsFunc(taken, func(t vg.Rectangle) bool { return overlap(r, t) }) {
-				plate(f.Canvas, draw.XLeft, from.X, from.Y, p.Label)
-				taken = append(taken, r)
-				break
-			}
+		if r, ok := f.room(pt(f.X(p.X.V), f.Y(p.Y.V)), p.Label, taken); ok {
+			plate(f.Canvas, draw.XLeft, r.Min.X, r.Min.Y, p.Label)
+			taken = append(taken, r)
 		}
 	}
 }
