@@ -61,8 +61,8 @@ func (r *EngineRow) PerSec() (mean, deviation, best float64) {
 	return mean, deviation, best
 }
 
-// promptBatch is how many tokens of a prompt are computed together, llama.cpp's n_ubatch.
-const promptBatch = 512
+// PromptBatch is how many tokens of a prompt are computed together, llama.cpp's n_ubatch.
+const PromptBatch = 512
 
 // MeasureEngine runs one test on a model: a warm-up, then repeats. Tokens are random; every generated token computes its
 // logits, every prompt those of its last token.
@@ -120,9 +120,9 @@ func MeasureEngine(ctx context.Context, m *llm.Model, t EngineTest) (*EngineRow,
 func EngineWork(m *llm.Model, t EngineTest) Work {
 	var sum Work
 	past := t.Depth
-	for n := t.Prompt; n > 0; n -= promptBatch {
-		sum.add(passWork(m, t.Cache, min(n, promptBatch), past))
-		past += min(n, promptBatch)
+	for n := t.Prompt; n > 0; n -= PromptBatch {
+		sum.add(passWork(m, t.Cache, min(n, PromptBatch), past))
+		past += min(n, PromptBatch)
 	}
 	for range t.Gen {
 		sum.add(passWork(m, t.Cache, 1, past))
@@ -182,7 +182,7 @@ func (e *engineRun) step(ids []int32) error {
 
 func (e *engineRun) prompt(ids []int32) error {
 	for len(ids) > 0 {
-		n := min(promptBatch, len(ids))
+		n := min(PromptBatch, len(ids))
 		if err := e.step(ids[:n]); err != nil {
 			return err
 		}

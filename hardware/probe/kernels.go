@@ -3,7 +3,7 @@ package probe
 import (
 	"context"
 	"fmt"
-	"math"
+	"strings"
 	"time"
 
 	"meibench/internal/rng"
@@ -254,6 +254,22 @@ func (l *Limits) Memory(bytes float64, threads int) (Figure, bool) {
 	return f, ok
 }
 
+// Limit is the figure that a bound named by [Limits.Share] stands for.
+func (l *Limits) Limit(bound string, threads int) (Figure, bool) {
+	kind, _, _ := strings.Cut(bound, " ")
+	switch kind {
+	case "":
+		return Figure{}, false
+	case "F32":
+		return l.Peak(PeakF32, threads)
+	case "int8":
+		return l.Peak(PeakInt8, threads)
+	case "DRAM":
+		return l.find(DRAMRead, "", threads)
+	}
+	return l.find(CacheRead, bound, threads)
+}
+
 // Peak is a peak, [PeakF32] or [PeakInt8], of the instruction set that the
 // kernels of l.Tier use, and the machine's best where that is not known.
 func (l *Limits) Peak(name string, threads int) (Figure, bool) {
@@ -286,14 +302,11 @@ func instructions(peak, tier string) string {
 	return ""
 }
 
-// find is a limit at a number of threads, or at the next lower one measured;
-// the best if several details are allowed.
+// find is a limit at a number of threads: the best that they or fewer reached, in
+// any detail unless one is given.
 func (l *Limits) find(name, detail string, threads int) (best Figure, ok bool) {
 	for _, f := range l.Figures {
-		if f.Name != name || detail != "" && f.Detail != detail || math.IsNaN(f.Value) || f.Value <= 0 || f.Threads > threads || f.Threads < best.Threads {
-			continue
-		}
-		if f.Threads > best.Threads || f.Value > best.Value {
+		if f.Name == name && (detail == "" || f.Detail == detail) && f.Threads <= threads && f.Value > best.Value { // false for NaN
 			best, ok = f, true
 		}
 	}

@@ -109,8 +109,8 @@ type KernelPlan struct {
 	Progress func(i, n int, what string)
 }
 
-// check refuses what cannot be measured.
-func (p *KernelPlan) check() error {
+// Check refuses what cannot be measured, and [MeasureLayer] does so first.
+func (p *KernelPlan) Check() error {
 	if err := p.Layer.check(); err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func (p *KernelPlan) check() error {
 // turn. Everything else is small, stays in a cache there and here, and is compared
 // with that cache.
 func MeasureLayer(ctx context.Context, p KernelPlan) ([]Kernel, error) {
-	if err := p.check(); err != nil {
+	if err := p.Check(); err != nil {
 		return nil, err
 	}
 	if p.Memory == 0 {
@@ -349,7 +349,11 @@ func (l *layerBench) rows() {
 		}
 		x := noise(T * C)
 		// 32 quants and 7 numbers of 4 bytes a block; largest, scale, round and sum
-		l.each(Kernel{Op: "round8", Shape: fmt.Sprintf("T=%d C=%d", T, C), Tokens: T, FLOP: 4 * float64(T*C), Bytes: float64(4*T*C) + 60*float64(T*C/32)}, 0,
+		most := 0
+		if T*C < panel.SmallRound {
+			most = 1
+		}
+		l.each(Kernel{Op: "round8", Shape: fmt.Sprintf("T=%d C=%d", T, C), Tokens: T, FLOP: 4 * float64(T*C), Bytes: float64(4*T*C) + 60*float64(T*C/32)}, most,
 			func(b *bench) { b.products.Set(x, T, C); b.products.Round() })
 	}
 }

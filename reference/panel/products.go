@@ -85,6 +85,9 @@ func (p *Products) Add(m *Matrix, out []float32) {
 // small is the number of multiply-adds below which waking threads costs more than it saves.
 const small = 1 << 15
 
+// SmallRound is the number of activations below which one thread rounds them.
+const SmallRound = 1 << 11
+
 // Run computes what was added.
 func (p *Products) Run() {
 	work := 0
@@ -98,7 +101,7 @@ func (p *Products) Run() {
 		p.multiply(0, 1)
 	} else {
 		if p.ints.used && !p.ints.ready || p.floats.used && !p.floats.ready {
-			if p.T*p.K < 1<<11 {
+			if p.T*p.K < SmallRound {
 				p.prepare(0, 1)
 			} else {
 				p.pool.Do(&p.rounding)
@@ -118,7 +121,7 @@ func (p *Products) Run() {
 func (p *Products) Round() {
 	p.ints.used = true
 	p.lay(&p.ints, p.K/blockColumn*tokenBytes, p.set.intHeights)
-	if p.T*p.K < 1<<11 {
+	if p.T*p.K < SmallRound {
 		p.prepare(0, 1)
 	} else {
 		p.pool.Do(&p.rounding)
