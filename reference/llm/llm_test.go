@@ -451,11 +451,13 @@ func BenchmarkForward(b *testing.B) {
 	for _, typ := range []quant.Type{quant.F32, quant.Q8_0, quant.Q4_0} {
 		m, err := model(b, c).As(typ)
 		require.NoError(b, err)
+		require.NoError(b, m.Pack(1))
 		w := work(b, m, 1)
 		kv, err := m.NewCache(0, m.Layers, 512)
 		require.NoError(b, err)
 		for _, T := range []int{1, 256} {
-			b.Run(fmt.Sprintf("quant=%v/T=%d/past=128/kernel=%s", typ, T, tensor.Kernel()), func(b *testing.B) {
+			b.Run(fmt.Sprintf("quant=%v/T=%d/past=128/threads=1/kernel=%s", typ, T, tensor.Kernel()), func(b *testing.B) {
+				b.SetBytes(int64(m.WeightBytes(0, m.Layers)) + int64(T+128)*int64(m.KVBytesPerToken(0, m.Layers))) // once, in F32 the cache
 				seqs := []Seq{{IDs: tokens(T, m.Vocab), Cache: kv}}
 				for b.Loop() {
 					kv.SetLen(128)

@@ -11,7 +11,7 @@ import (
 )
 
 // BenchmarkProducts multiplies T tokens by (5632, 2048) matrices that are read in turn from 256 MB, more than any cache
-// holds. B/s counts packed weights, GFLOP/s a multiply-add as two.
+// holds. B/s counts packed weights, FLOP/s (of integers for quantised types) a multiply-add as two.
 func BenchmarkProducts(b *testing.B) {
 	const n, k, memory = 5632, 2048, 256 << 20
 	for _, typ := range []quant.Type{quant.Q8_0, quant.Q4_0, quant.Q5_0, quant.Q4_K, quant.Q5_K, quant.Q6_K, quant.Q3_K, quant.F16, quant.BF16, quant.F32} {
@@ -26,7 +26,7 @@ func BenchmarkProducts(b *testing.B) {
 		for _, T := range []int{1, 2, 4, 516} {
 			x, out := randomActivations(T, k), make([]float32, T*n)
 			for _, threads := range []int{1, 2} {
-				b.Run(fmt.Sprintf("type=%v/tokens=%d/threads=%d", typ, T, threads), func(b *testing.B) {
+				b.Run(fmt.Sprintf("type=%v/tokens=%d/threads=%d/kernel=%s", typ, T, threads, tensor.Kernel()), func(b *testing.B) {
 					p := newProducts(b, tensor.Kernel(), threads)
 					b.SetBytes(int64(ms[0].Bytes()))
 					for i := 0; b.Loop(); i++ {
@@ -34,7 +34,7 @@ func BenchmarkProducts(b *testing.B) {
 						p.Add(ms[i%len(ms)], out)
 						p.Run()
 					}
-					b.ReportMetric(2*float64(T)*n*k*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+					b.ReportMetric(2*float64(T)*n*k*float64(b.N)/b.Elapsed().Seconds(), "FLOP/s")
 				})
 			}
 		}
@@ -46,7 +46,7 @@ func BenchmarkProducts(b *testing.B) {
 func BenchmarkProductsInCache(b *testing.B) {
 	const n, k = 256, 1024
 	for _, typ := range []quant.Type{quant.Q8_0, quant.Q4_0, quant.Q5_0, quant.Q4_K, quant.Q5_K, quant.Q6_K, quant.Q3_K, quant.F16, quant.BF16, quant.F32} {
-		b.Run(fmt.Sprintf("type=%v/tokens=1", typ), func(b *testing.B) {
+		b.Run(fmt.Sprintf("type=%v/tokens=1/threads=1/kernel=%s", typ, tensor.Kernel()), func(b *testing.B) {
 			m, err := Pack(typ, n, k, randomRows(b, typ, n, k), nil)
 			require.NoError(b, err)
 			x, out := randomActivations(1, k), make([]float32, n)
@@ -57,6 +57,7 @@ func BenchmarkProductsInCache(b *testing.B) {
 				p.Add(m, out)
 				p.Run()
 			}
+			b.ReportMetric(2*n*k*float64(b.N)/b.Elapsed().Seconds(), "FLOP/s")
 		})
 	}
 }

@@ -145,14 +145,14 @@ func BenchmarkAttention(b *testing.B) {
 			kv, _, _ := fill(b, typ, s.G, s.D, s.past+s.T)
 			seq := []AttnSeq{{Q: random(1, s.T*s.H*s.D), KV: kv, Out: make([]float32, s.T*s.H*s.D), T: s.T, Past: s.past}}
 			for _, threads := range []int{1, 2} {
-				b.Run(fmt.Sprintf("tokens=%d/past=%d/heads=%d/kv=%d/type=%v/threads=%d", s.T, s.past, s.H, s.G, typ, threads), func(b *testing.B) {
+				b.Run(fmt.Sprintf("tokens=%d/past=%d/heads=%d/kv=%d/type=%v/threads=%d/kernel=%s", s.T, s.past, s.H, s.G, typ, threads, Kernel()), func(b *testing.B) {
 					p := poolOn(b, Kernel(), threads)
 					for b.Loop() {
 						p.Attention(seq, s.H)
 					}
 					seen := s.T*s.past + s.T*(s.T+1)/2
-					b.ReportMetric(float64(4*seen*s.H*s.D)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
-					b.SetBytes(int64(seen / s.T * KVBytes(typ, s.G, s.D)))
+					b.ReportMetric(float64(4*seen*s.H*s.D)*float64(b.N)/b.Elapsed().Seconds(), "FLOP/s")
+					b.SetBytes(int64((s.past+s.T)*KVBytes(typ, s.G, s.D) + 8*s.T*s.H*s.D)) // the cache once, queries and outputs
 				})
 			}
 		}

@@ -263,7 +263,8 @@ func BenchmarkMatMul(b *testing.B) {
 			{"gradx", func() { p.MatMulGradX(x, y, w, s.t, s.n, s.k, false) }},
 			{"gradw", func() { p.MatMulGradW(w, y, x, s.t, s.n, s.k) }},
 		} {
-			b.Run(fmt.Sprintf("op=%s/T=%d/N=%d/K=%d/kernel=%s", op.name, s.t, s.n, s.k, p.Kernel()), func(b *testing.B) {
+			b.Run(fmt.Sprintf("op=%s/T=%d/N=%d/K=%d/threads=1/kernel=%s", op.name, s.t, s.n, s.k, p.Kernel()), func(b *testing.B) {
+				b.SetBytes(int64(4 * (s.t*s.k + s.n*s.k + s.t*s.n)))
 				for b.Loop() {
 					clear(w[:1]) // gradw grows without bound otherwise; timing is not touched
 					op.run()
