@@ -79,12 +79,6 @@ func (i isa) copy(from, to VecVirtual) {
 // bytes is the number of bytes of a register.
 func (i isa) bytes() int { return 64 / i.parts }
 
-// at moves a memory operand on by n bytes.
-func at(m Mem, n int) Mem {
-	m.Disp += n
-	return m
-}
-
 func ptr(name string) Register { return Load(Param(name), GP64()) }
 
 func mem(r Register, disp int) Mem { return Mem{Base: r, Disp: disp} }
