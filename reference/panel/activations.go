@@ -3,6 +3,8 @@ package panel
 import (
 	"encoding/binary"
 	"math"
+
+	"meibench/reference/quant"
 )
 
 // Activations are laid out in tiles: the tokens that one kernel call takes, at most 12.
@@ -44,17 +46,7 @@ func tiles(dst []tile, T, size int, heights []int) []tile {
 func round8(x []float32, dst []byte, t, T int) {
 	put := func(at int, v uint32) { binary.LittleEndian.PutUint32(dst[at:], v) }
 	for ; len(x) > 0; x, dst = x[blockColumn:], dst[tokenBytes*T:] {
-		var top, poison float32
-		for _, v := range x[:blockColumn] {
-			top = max(top, v, -v)
-			poison += v * 0
-		}
-		scale := top * (1.0 / 127)
-		var inverse float32
-		if scale >= 0x1p-126 {
-			inverse = 1 / scale
-		}
-		scale += poison
+		scale, inverse := quant.Scale8(x[:blockColumn])
 		var sums [2]int32
 		for s := range 8 {
 			var group uint32

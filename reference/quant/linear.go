@@ -168,3 +168,21 @@ func encodeQ80(dst []byte, src []float32) {
 		}
 	}
 }
+
+// Scale8 is how activations, keys and values are rounded to 8 bits while a model runs: x ≈ scale·q with
+// q = round(x·inverse), to nearest even, at most 127 in magnitude.
+//
+// scale = max|x|/127, in float32. Below the normal range it has no usable inverse: that is 0 then, and so is every q. An
+// infinity or NaN in x makes scale NaN, so that it is not lost.
+func Scale8(x []float32) (scale, inverse float32) {
+	var top, poison float32
+	for _, v := range x {
+		top = max(top, v, -v)
+		poison += v * 0
+	}
+	scale = top * (1.0 / 127)
+	if scale >= 0x1p-126 {
+		inverse = 1 / scale
+	}
+	return scale + poison, inverse
+}

@@ -152,20 +152,11 @@ func halves(dst []uint16, src []float32) {
 
 // round8 rounds x to 8 bits, one every step of dst, and returns the scale; NaN and infinities make it NaN.
 func round8(x []float32, dst []int8, step int) float32 {
-	var top, poison float32
-	for _, v := range x {
-		top = max(top, v, -v)
-		poison += v * 0
-	}
-	scale := top * (1.0 / 127)
-	var inverse float32
-	if scale >= 0x1p-126 {
-		inverse = 1 / scale
-	}
+	scale, inverse := quant.Scale8(x)
 	for i, v := range x {
 		dst[i*step] = int8(max(-127, min(127, math.RoundToEven(float64(float32(v*inverse))))))
 	}
-	return scale + poison
+	return scale
 }
 
 // Get reads positions [from, to) back, as float32.
