@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"meibench/hardware/probe"
+	"meibench/internal/host"
 	"meibench/internal/units"
 	"meibench/reference/convert"
 	"meibench/reference/gguf"
@@ -115,6 +116,9 @@ func (f *benchFlags) settle(a *app, changed func(flag string) bool) error {
 			return fmt.Errorf("--%s %s", name, why)
 		}
 	}
+	if len(f.models) > 0 && len(f.tests(0)) == 0 {
+		return errors.New("nothing to measure: --prompt and --gen are both 0")
+	}
 	if a.json && !changed("output") {
 		f.output = "json"
 	}
@@ -165,11 +169,11 @@ func (f *benchFlags) run(ctx context.Context, a *app) error {
 	}
 	var list []*benchModel
 	for _, name := range f.models {
-		m, err := f.open(name)
+		m, err := f.find(name)
 		if err != nil {
 			return withCode(exitUsage, err)
 		}
-		defer m.weights.Close()
+		defer m.file.Close()
 		list = append(list, m)
 	}
 	r := &engine.Report{Commit: revision(), Limits: f.limits, Layer: plan.Layer}
@@ -179,10 +183,11 @@ func (f *benchFlags) run(ctx context.Context, a *app) error {
 			return withCode(exitEnvironment, err)
 		}
 	}
+	say := func(i, n int, what string) { p.Cell(i, n, what, 0) }
 	if len(list) > 0 {
-		err = f.rows(ctx, p, r, list, cache)
+		err = f.rows(ctx, r, list, say)
 	} else {
-		plan.Limits, plan.Progress = r.Limits, func(i, n int, what string) { p.Cell(i, n, what, 0) }
+		plan.Limits, plan.Progress = r.Limits, say
 		r.Kernels, err = probe.MeasureLayer(ctx, plan)
 	}
 	p.Close()
@@ -212,47 +217,53 @@ func (f *benchFlags) plan(cache quant.Type) (plan probe.KernelPlan, err error) {
 	return plan, plan.Check()
 }
 
-// benchModel is a model that is ready, and what to print of it.
+// benchModel is a model to run, and what to print of it.
 type benchModel struct {
-	weights *llm.Model
-	about   engine.Model
+	file  *gguf.File
+	load  func(*gguf.File, llm.ReadOptions) (*llm.Model, error)
+	about engine.Model
 }
 
-// open loads a shipped model or a file, packed.
-func (f *benchFlags) open(name string) (*benchModel, error) {
-	var file *gguf.File
-	var load func(*gguf.File, llm.ReadOptions) (*llm.Model, error)
-	var err error
+// find opens a shipped model or a file and checks that it can run every test, before anything is loaded or measured.
+func (f *benchFlags) find(name string) (m *benchModel, err error) {
+	m = &benchModel{load: llm.OpenFile}
 	if slices.Contains(shippedModels(), name) {
 		var data []byte
 		if data, err = models.Bytes(name); err == nil {
-			file, err = gguf.Read(bytes.NewReader(data), int64(len(data)))
+			m.file, err = gguf.Read(bytes.NewReader(data), int64(len(data)))
 		}
-		load = llm.FromFile
-	} else {
-		file, err = gguf.Open(name)
-		load = llm.OpenFile
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("no model %q: meibench ships %s, and there is no such file", name, strings.Join(shippedModels(), ", "))
-		}
+		m.load = llm.FromFile
+	} else if m.file, err = gguf.Open(name); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no model %q: meibench ships %s, and there is no such file", name, strings.Join(shippedModels(), ", "))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open model %s: %w", name, err)
 	}
-	m := &benchModel{about: aboutOf(name, file)}
-	if m.weights, err = load(file, llm.ReadOptions{Threads: slices.Max(f.threads)}); err != nil {
-		file.Close()
+	c, err := llm.ReadConfig(m.file)
+	if err != nil {
+		m.file.Close()
 		return nil, fmt.Errorf("open model %s: %w", name, err)
 	}
-	if err := m.weights.Pack(slices.Max(f.threads)); err != nil {
-		return nil, fmt.Errorf("open model %s: %w", name, err)
-	}
+	m.about = aboutOf(name, m.file)
 	for _, t := range f.tests(0) {
-		if need, have := t.Depth+t.Tokens(), m.weights.Context; need > have {
-			return nil, fmt.Errorf("model %s: %s needs %d tokens, its context is %d: choose smaller --prompt, --gen or --depth", name, t.Name(), need, have)
+		if need := t.Depth + t.Tokens(); need > c.Context {
+			m.file.Close()
+			return nil, fmt.Errorf("model %s: %s needs %d tokens, its context is %d: choose smaller --prompt, --gen or --depth", name, t.Name(), need, c.Context)
 		}
 	}
 	return m, nil
+}
+
+// open loads and packs the weights.
+func (m *benchModel) open(threads int) (*llm.Model, error) {
+	w, err := m.load(m.file, llm.ReadOptions{Threads: threads, Budget: host.Available()})
+	if err == nil {
+		err = w.Pack(threads)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load: %w", err)
+	}
+	return w, nil
 }
 
 // aboutOf reads off a file what it holds.
@@ -306,21 +317,37 @@ func (f *benchFlags) tests(cache quant.Type) (list []probe.EngineTest) {
 	return list
 }
 
-// rows runs every test of every model.
-func (f *benchFlags) rows(ctx context.Context, p *progress, r *engine.Report, list []*benchModel, cache quant.Type) error {
-	tests := f.tests(cache)
+// rows runs every test of every model, one model in memory at a time.
+func (f *benchFlags) rows(ctx context.Context, r *engine.Report, list []*benchModel, say func(i, n int, what string)) error {
 	for i, m := range list {
-		for j, t := range tests {
-			p.Cell(i*len(tests)+j, len(list)*len(tests), fmt.Sprintf("%s, %s, %d thread(s)", m.about.File, t.Name(), t.Threads), 0)
-			row, err := probe.MeasureEngine(ctx, m.weights, t)
-			if err != nil {
-				return fmt.Errorf("measure %s of %s: %w", t.Name(), m.about.File, err)
-			}
-			r.Rows = append(r.Rows, engine.Row{EngineRow: *row, Model: m.about, Work: probe.EngineWork(m.weights, t)})
+		runtime.GC() // the memory of the model before
+		err := f.rowsOf(ctx, r, m, func(j, n int, what string) { say(i*n+j, len(list)*n, what) })
+		if err != nil {
+			return fmt.Errorf("measure %s: %w", m.about.File, err)
 		}
 	}
-	if len(tests) == 0 {
-		return errors.New("nothing to measure: --prompt and --gen are both 0")
+	return nil
+}
+
+// rowsOf runs the tests of one model.
+func (f *benchFlags) rowsOf(ctx context.Context, r *engine.Report, m *benchModel, say func(i, n int, what string)) error {
+	cache, err := typeOf("cache type", f.cache, tensor.KVTypes())
+	if err != nil {
+		return err
+	}
+	tests := f.tests(cache)
+	say(0, len(tests), m.about.File)
+	w, err := m.open(slices.Max(f.threads))
+	if err != nil {
+		return err
+	}
+	for i, t := range tests {
+		say(i, len(tests), fmt.Sprintf("%s, %s, %d thread(s)", m.about.File, t.Name(), t.Threads))
+		row, err := probe.MeasureEngine(ctx, w, t)
+		if err != nil {
+			return fmt.Errorf("%s: %w", t.Name(), err)
+		}
+		r.Rows = append(r.Rows, engine.Row{EngineRow: *row, Model: m.about, Work: probe.EngineWork(w, t)})
 	}
 	return nil
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meibench/hardware/probe"
+	"meibench/reference/models"
 )
 
 // someLimits stand for those of this machine, which take seconds to measure.
@@ -81,8 +84,13 @@ func TestBenchKernelsOfAModel(t *testing.T) {
 		order = append(order, [4]int{r.Thread, r.Depth, r.Prompt, r.Gen})
 	}
 	require.Equal(t, [][4]int{{1, 0, 16, 0}, {1, 0, 0, 4}, {1, 8, 16, 0}, {1, 8, 0, 4}, {2, 0, 16, 0}, {2, 0, 0, 4}, {2, 8, 16, 0}, {2, 8, 0, 4}}, order)
-	f.output = "md"
-	require.Contains(t, runSmall(t, f), "| tg4 @ d8 ")
+
+	raw, err := models.Bytes("mei-nano")
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "copy.gguf")
+	require.NoError(t, os.WriteFile(path, raw, 0o600))
+	f.models, f.output = []string{"mei-nano", path}, "md"
+	require.Equal(t, 2*2, strings.Count(runSmall(t, f), "| tg4 @ d8 "), "models and threads")
 }
 
 func TestBenchKernelsRefuses(t *testing.T) {
@@ -102,6 +110,7 @@ func TestBenchKernelsRefuses(t *testing.T) {
 		{"a figure of another kind", []string{"--figure", "roof.jpg"}, ".svg, .png or .pdf"},
 		{"no threads", []string{"--threads", "0"}, "--threads [0]: want numbers from 1"},
 		{"a prompt without a model", []string{"-p", "64"}, "name one with --model"},
+		{"neither prompt nor generation", []string{"--model", "mei-nano", "-p", "0", "-n", "0"}, "nothing to measure"},
 		{"a shape with a model", []string{"--model", "mei-nano", "--shape", "tinyllama"}, "leave out --model"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -111,4 +120,14 @@ func TestBenchKernelsRefuses(t *testing.T) {
 			require.Empty(t, out)
 		})
 	}
+}
+
+func TestBenchKernelsInterrupted(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	f := small()
+	f.models = []string{"mei-nano"}
+	err := f.run(ctx, &app{out: io.Discard, err: io.Discard, quiet: true})
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorContains(t, err, "measure mei-nano: pp16 @ d8")
 }

@@ -161,8 +161,8 @@ func (b *modelBench) rows(T int) {
 	}
 }
 
-// add times an operation and compares it with the limits. Long operations get
-// fewer trials, but three.
+// add times an operation and compares it with the limits. Disturbed trials are
+// repeated, up to a point; long operations get fewer, but three.
 func (b *bench) add(k Kernel, run func()) {
 	const trials, least, enough = 9, 3, 300 * time.Millisecond
 	target := 500 * time.Microsecond
@@ -177,13 +177,16 @@ func (b *bench) add(k Kernel, run func()) {
 	run()
 	reps := int(target/max(time.Since(began), 1)) + 1
 	var times []trial
-	for all := time.Now(); len(times) < least || len(times) < trials && time.Since(all) < enough; {
-		lost, began := preemptions(), time.Now()
+	lost := 0
+	for all := time.Now(); len(times) < least || len(times)-lost < trials && len(times) < 4*trials && time.Since(all) < enough; {
+		before, began := preemptions(), time.Now()
 		for range reps {
 			run()
 		}
 		x := trial{took: max(time.Since(began)/time.Duration(reps), 1)}
-		x.lost = preemptions() > lost
+		if x.lost = preemptions() > before; x.lost {
+			lost++
+		}
 		times = append(times, x)
 	}
 	k.Time, k.N = undisturbed(times)
