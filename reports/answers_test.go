@@ -172,7 +172,7 @@ func TestSetting(t *testing.T) {
 	r := Build(f.data)
 	require.Equal(t, []Fact{
 		{"question", "Where should it run?"},
-		{"model", "mei-nano (0.87 M parameters, made for this benchmark: not a product LLM)"},
+		{"model", "mei-nano (0.31 M parameters, made for this benchmark: not a product LLM)"},
 		{"site", "desk"},
 		{"robot", "3 requests a run, 5 users, 2 requests per second; TTFT ≤ 100 ms for 99 % of requests"},
 	}, r.Setting)

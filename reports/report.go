@@ -26,6 +26,7 @@ import (
 	"strings"
 
 	"meibench/harness/record"
+	"meibench/reference/models"
 )
 
 // Report is what a run shows, ready to be written in several formats.
@@ -164,8 +165,10 @@ func question(suite string) string {
 
 // modelText keeps readers from taking a toy for a product.
 func modelText(name string) string {
-	if name == "mei-nano" || strings.HasPrefix(name, "mei-nano:") {
-		return name + " (0.87 M parameters, made for this benchmark: not a product LLM)"
+	for _, e := range models.Table {
+		if name == e.Name || strings.HasPrefix(name, e.Name+":") {
+			return name + " (" + e.Size + " parameters, made for this benchmark: not a product LLM)"
+		}
 	}
 	return name
 }

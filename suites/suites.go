@@ -6,7 +6,7 @@
 //
 //	name: quickstart
 //	question: Which placement meets each application's limits on this machine?
-//	defaults: {site: this-machine, model: mei-nano, scale: task, requests: 12}
+//	defaults: {site: this-machine, model: mei-small, scale: task, requests: 12}
 //	matrix:
 //	  app: [assistant, ar]
 //	  pipeline: [local, offload, split]

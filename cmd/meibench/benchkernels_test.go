@@ -76,7 +76,7 @@ func TestBenchKernelsOfAModel(t *testing.T) {
 	var order [][4]int
 	for _, r := range rows {
 		require.Equal(t, "mei-nano", r.File)
-		require.Regexp(t, `^llama 0\.8\d+M F16$`, r.Type)
+		require.Regexp(t, `^llama 0\.3\d+M F16$`, r.Type)
 		require.Len(t, r.NS, 2)
 		require.Positive(t, r.Share)
 		require.Positive(t, r.Params)
@@ -102,7 +102,7 @@ func TestBenchKernelsRefuses(t *testing.T) {
 		{"unknown type", []string{"--types", "q4_z"}, `unknown type "q4_z"; did you mean "q4_0"? (have f32, f16`},
 		{"unknown shape", []string{"--shape", "gpt-5"}, "want one of llama-3.1-8b"},
 		{"rows that are not whole blocks", []string{"--shape", "qwen2.5-0.5b", "--types", "q4_k"}, "choose another type or shape"},
-		{"unknown model", []string{"--model", "absent"}, "meibench ships mei-nano, and there is no such file"},
+		{"unknown model", []string{"--model", "absent"}, "meibench ships mei-base, mei-nano, mei-small, and there is no such file"},
 		{"a file that is no model", []string{"--model", "main.go"}, "open model main.go"},
 		{"more tokens than the model takes", []string{"--model", "mei-nano", "-d", "100000"}, "choose smaller --prompt, --gen or --depth"},
 		{"unknown cache type", []string{"--cache-type", "q4_0"}, "have f32, f16, q8_0"},

@@ -2,14 +2,16 @@
 // binary: small decoder-only transformers in GGUF files, trained by
 // scripts/trainmodel on the generated tasks of workloads/tasks.
 //
-//	l, err := models.Open("mei-nano")
-//	ids := l.Tokenizer.EncodePrompt("me south straight , car east straight , main none , light off , walkers none , dry =>")
+//	l, err := models.Open(models.Default)
+//	ids := l.Tokenizer.EncodePrompt("me south straight , car east straight , dry ; may me go =>")
 //	work := l.Model.NewWork(1)
 //
 // They exist so that every technique (quantisation, speculation, splitting,
-// caching, fine-tuning) shows its real effect on quality. They know five kinds
-// of generated questions and nothing else; README.md in this folder is their
-// card, with measured scores.
+// caching, fine-tuning) shows its real effect on quality. There are three sizes
+// of one family, with one tokenizer, so that a small one can draft for a large
+// one, learn from it, or give way to it. They know five kinds of generated
+// questions and nothing else; README.md in this folder is their card, with
+// measured scores.
 //
 // Files of other models load with Load and Read; the weights of this package
 // are read-only like any opened model's.
@@ -32,22 +34,25 @@ import (
 	"meibench/reference/token"
 )
 
-//go:embed mei-nano.gguf
+//go:embed mei-base.gguf mei-nano.gguf mei-small.gguf
 var files embed.FS
 
 // Entry names an embedded model.
 type Entry struct {
 	Name string
+	Size string // parameters, for readers
 	Doc  string // one line for lists
 	file string
 }
 
-// Default is the model that commands take when none is named.
-const Default = "mei-nano"
+// Default is the model that commands and suites take when none is named.
+const Default = "mei-small"
 
 // Table lists the embedded models, sorted by name.
 var Table = []Entry{
-	{"mei-nano", "0.87 M parameters, 4 layers, F16, trained on the five generated tasks", "mei-nano.gguf"},
+	{"mei-base", "5.0 M", "5.0 M parameters, 8 layers, F16, trained on the five generated tasks", "mei-base.gguf"},
+	{"mei-nano", "0.31 M", "0.31 M parameters, 5 layers, F16, trained on the five generated tasks", "mei-nano.gguf"},
+	{"mei-small", "2.0 M", "2.0 M parameters, 3 layers, F16, trained on the five generated tasks", "mei-small.gguf"},
 }
 
 // Loaded is a model with its tokenizer.

@@ -68,12 +68,12 @@ var (
 // mei-small was before its rate fell, with new layers between.
 var recipes = []recipe{
 	{
-		Name: "mei-base", Seed: 1, Steps: 4800, Sequences: 48, WarmUp: 100, Hold: 3000, Peak: 2e-3, Floor: 2e-5, Decay: 0.1,
+		Name: "mei-base", Seed: 1, Steps: 3900, Sequences: 48, WarmUp: 100, Hold: 2600, Peak: 2e-3, Floor: 2e-5, Decay: 0.1,
 		Mix: drivingMix, Late: lastMix, LateFrom: 2300, Drill: 8, DrillSteps: 300, ExitWeight: 0.3, ExitFrom: 1200, Shape: shape(256, 8, 512), From: "mei-small", FromStep: 1500,
 	},
 	{
-		Name: "mei-nano", Seed: 1, Steps: 6000, Sequences: 48, WarmUp: 100, Hold: 4000, Peak: 3e-3, Floor: 3e-5, Decay: 0.1,
-		Mix: mix, Drill: 8, DrillSteps: 1000, ExitWeight: 0.3, ExitFrom: 2000, Shape: shape(64, 5, 192),
+		Name: "mei-nano", Seed: 1, Steps: 4500, Sequences: 48, WarmUp: 100, Hold: 3000, Peak: 3e-3, Floor: 3e-5, Decay: 0.1,
+		Mix: mix, Drill: 8, DrillSteps: 600, ExitWeight: 0.3, ExitFrom: 1500, Shape: shape(64, 5, 192),
 	},
 	{
 		Name: "mei-small", Seed: 1, Steps: 3000, Sequences: 48, WarmUp: 100, Hold: 2000, Peak: 2e-3, Floor: 2e-5, Decay: 0.1,
