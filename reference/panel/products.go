@@ -86,7 +86,7 @@ func (p *Products) Add(m *Matrix, out []float32) {
 const small = 1 << 15
 
 // SmallRound is the number of activations below which one thread rounds them.
-const SmallRound = 1 << 11
+const SmallRound = 1 << 13
 
 // Run computes what was added.
 func (p *Products) Run() {
