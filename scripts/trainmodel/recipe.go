@@ -124,14 +124,6 @@ func vocabularyTexts(seed uint64) iter.Seq[string] {
 	}
 }
 
-// sequence is an instance as ids: begin of text, prompt, answer, end of text.
-func sequence(tok *token.Tokenizer, in tasks.Instance) (ids []int32, prompt int) {
-	ids = tok.EncodePrompt(in.Prompt)
-	prompt = len(ids)
-	ids = append(ids, tok.Encode(in.Answer)...)
-	return append(ids, tok.EOS()), prompt
-}
-
 // stream yields the batches of each step from the given one on. What a step
 // trains on depends on the seed and the step only, so a resumed run sees what
 // an unbroken one would have seen.
