@@ -249,7 +249,9 @@ func TestEndpointErrors(t *testing.T) {
 	}{
 		{"no address", "localhost:8080", nil, `endpoint "localhost:8080": want an address such as http://localhost:8080`},
 		{"nobody there", "http://127.0.0.1:1", nil, "is the server running?"},
-		{"refusal", "", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "model is loading", http.StatusServiceUnavailable) }, "503 Service Unavailable: model is loading"},
+		{"refusal", "", func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "model is loading", http.StatusServiceUnavailable)
+		}, "503 Service Unavailable: model is loading"},
 		{"not JSON", "", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }, "the reply is not the JSON that was expected"},
 		{"another protocol", "", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"choices":[{"message":{}}]}`) }, "no choices[0].text"},
 	} {
