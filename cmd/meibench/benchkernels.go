@@ -91,7 +91,7 @@ func newBenchKernels(a *app) *cobra.Command {
 	fl.StringSliceVar(&f.types, "types", []string{"q8_0", "q4_0", "q4_k", "q5_k", "q6_k", "f16", "bf16", "f32"}, "types of weights: "+strings.ToLower(fmt.Sprint(quant.Encodable())))
 	fl.IntSliceVar(&f.tokens, "tokens", []int{1, 8, 512}, "tokens at once")
 	fl.StringArrayVarP(&f.models, "model", "m", nil, "GGUF file or shipped model ("+strings.Join(shippedModels(), ", ")+") to run whole; may be repeated")
-	fl.IntSliceVarP(&f.prompts, "prompt", "p", []int{512}, "with --model: tokens of a prompt; 0 for none")
+	fl.IntSliceVarP(&f.prompts, "prompt", "p", []int{512}, "with --model: tokens of a prompt; 0 for none (shipped models have room for 256 tokens)")
 	fl.IntSliceVarP(&f.gen, "gen", "n", []int{128}, "with --model: tokens to generate; 0 for none")
 	fl.IntSliceVarP(&f.depths, "depth", "d", []int{0}, "tokens that are in the cache before (default without --model 512,4096)")
 	fl.IntSliceVarP(&f.threads, "threads", "t", all, "numbers of threads")
@@ -191,6 +191,9 @@ func (f *benchFlags) run(ctx context.Context, a *app) error {
 		r.Kernels, err = probe.MeasureLayer(ctx, plan)
 	}
 	p.Close()
+	for _, warning := range r.Limits.Warnings {
+		fmt.Fprintln(a.err, "warning:", warning)
+	}
 	if err != nil && len(r.Rows) == 0 {
 		return withCode(exitEnvironment, err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"meibench/harness/eval"
 	"meibench/reference/models"
+	"meibench/reference/tensor"
 	"meibench/workloads/tasks"
 )
 
@@ -23,7 +24,10 @@ const evalLong = `Score a model on the five generated tasks, or on its perplexit
 The model is one that meibench ships, a GGUF file, or what an OpenAI-compatible
 server runs. Questions are drawn from the test split; --n of them from each of
 the easy and the hard levels of each application. Exact match carries its Wilson
-interval, credit and perplexity theirs; all are 95 %.`
+interval, credit and perplexity theirs; all are 95 %.
+
+Shipped models learned the answers of the tasks and nothing else, so their perplexity on prose, or on questions, is
+worse than a blind guess over their 1024 tokens: it compares versions of one model on one text, not models.`
 
 // evalFlags are the flags of eval.
 type evalFlags struct {
@@ -43,7 +47,12 @@ func newEval(a *app) *cobra.Command {
 			"  meibench eval --endpoint http://localhost:8080 --n 50\n  meibench eval --model model.gguf --perplexity book.txt",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if f.text != "" {
+			switch {
+			case f.n < 1:
+				return withCode(exitUsage, fmt.Errorf("--n %d: want at least one question", f.n))
+			case f.text != "" && f.layers != 0:
+				return withCode(exitUsage, errors.New("--perplexity is of the whole model: leave out --layers"))
+			case f.text != "":
 				return f.perplexity(c.Context(), a)
 			}
 			return f.tasks(c.Context(), a)
@@ -98,7 +107,16 @@ func (f *evalFlags) subject() (eval.Subject, string, error) {
 	}
 	local := eval.NewLocal(m, f.threads)
 	local.Layers = f.layers
-	return local, fmt.Sprintf("%s, %d parameters, sha256 %s", m.Name, m.Model.TotalParams(), m.SHA256), nil
+	name := describe(m)
+	if f.layers != 0 {
+		name += fmt.Sprintf(", early exit behind %d of %d layers", f.layers, m.Model.Layers)
+	}
+	return local, name, nil
+}
+
+// describe tells a model from its likes: files of one model in several types share a name.
+func describe(m *models.Loaded) string {
+	return fmt.Sprintf("%s, %d parameters, head in %v, sha256 %s, kernels %s", m.Name, m.Model.TotalParams(), m.Model.HeadType(), m.SHA256, tensor.Kernel())
 }
 
 func (f *evalFlags) tasks(ctx context.Context, a *app) error {
@@ -156,6 +174,9 @@ func printScores(a *app, name string, r *eval.Report) error {
 		row(app.Name, "easy", app.Easy)
 		row("", "hard", app.Hard)
 		for i, s := range app.Levels {
+			if s.N == 0 {
+				continue
+			}
 			row("", fmt.Sprintf("level %d", i+1), s)
 		}
 	}
@@ -195,7 +216,11 @@ func (f *evalFlags) perplexity(ctx context.Context, a *app) error {
 			*eval.Perplexity
 		}{m.Name, m.SHA256, r})
 	}
-	fmt.Fprintf(a.out, "%s\nperplexity %.4f, 95 %% interval %.4f to %.4f\n%d tokens, %d scored in %d windows of %d every %d\n",
-		m.Name, r.Value.Value, r.Value.Lo, r.Value.Hi, r.Tokens, r.Scored, r.Windows, r.Window, r.Stride)
+	interval := "interval unknown: one window"
+	if r.Windows > 1 {
+		interval = fmt.Sprintf("95 %% interval %.6g to %.6g", r.Value.Lo, r.Value.Hi)
+	}
+	fmt.Fprintf(a.out, "%s\nperplexity %.6g, %s\n%d tokens, %d scored in %d windows of %d every %d\n",
+		describe(m), r.Value.Value, interval, r.Tokens, r.Scored, r.Windows, r.Window, r.Stride)
 	return nil
 }

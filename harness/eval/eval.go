@@ -224,7 +224,7 @@ func wilson(k, n int) Interval {
 	return Interval{w.Center, w.Lo, w.Hi}
 }
 
-// mean is that of independent values, by normal approximation.
+// mean is that of independent values between 0 and 1, by normal approximation.
 func mean(xs []float64) Interval {
 	n := float64(max(1, len(xs)))
 	sum, squares := 0.0, 0.0
@@ -235,5 +235,5 @@ func mean(xs []float64) Interval {
 		squares += (x - sum/n) * (x - sum/n)
 	}
 	half := stats.Normal((1+confidence)/2) * math.Sqrt(squares/max(1, n-1)/n)
-	return Interval{sum / n, sum/n - half, sum/n + half}
+	return Interval{sum / n, max(0, sum/n-half), min(1, sum/n+half)}
 }

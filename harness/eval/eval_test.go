@@ -90,12 +90,14 @@ func TestTasks(t *testing.T) {
 }
 
 // Two answers in three right: mean 2/3, deviation √(2·(1/3)² + (2/3)²)/√2 = 0.5774, over √3
-// 0.3333, times 1.96.
+// 0.3333, times 1.96, and no higher than a credit can be.
 func TestMean(t *testing.T) {
 	m := mean([]float64{1, 0, 1})
 	require.InDelta(t, 2.0/3, m.Value, 1e-12)
 	require.InDelta(t, 2.0/3-1.959964/3, m.Lo, 1e-6)
-	require.InDelta(t, 2.0/3+1.959964/3, m.Hi, 1e-6)
+	require.Equal(t, 1.0, m.Hi)
+	require.Equal(t, 0.0, mean([]float64{0, 1, 0}).Lo)
+	require.InDelta(t, 0.5+1.959964*math.Sqrt(0.04/3/4), mean([]float64{0.4, 0.6, 0.4, 0.6}).Hi, 1e-6) // deviation √(0.04/3), over √4
 }
 
 func TestScore(t *testing.T) {

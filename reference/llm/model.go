@@ -117,6 +117,9 @@ type Model struct {
 	file *gguf.File // whose pages matrices refer to, or nil
 }
 
+// HeadType is the number format of the head, the last matrix that a token meets.
+func (m *Model) HeadType() quant.Type { return m.head().Type }
+
 // head is the matrix that turns hidden states into logits.
 func (m *Model) head() *Matrix {
 	if m.Tied {

@@ -36,9 +36,6 @@ func (r *Report) head(w io.Writer) error {
 	if len(r.Kernels) > 0 {
 		fmt.Fprintf(w, "layer %v; products and attention of one token read copies in turn that no cache holds\n", r.Layer)
 	}
-	for _, warning := range r.Limits.Warnings {
-		fmt.Fprintf(w, "warning: %s\n", warning)
-	}
 	_, err := fmt.Fprintln(w)
 	return err
 }
