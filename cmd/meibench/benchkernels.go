@@ -91,8 +91,8 @@ func newBenchKernels(a *app) *cobra.Command {
 	fl.StringSliceVar(&f.types, "types", []string{"q8_0", "q4_0", "q4_k", "q5_k", "q6_k", "f16", "bf16", "f32"}, "types of weights: "+strings.ToLower(fmt.Sprint(quant.Encodable())))
 	fl.IntSliceVar(&f.tokens, "tokens", []int{1, 8, 512}, "tokens at once")
 	fl.StringArrayVarP(&f.models, "model", "m", nil, "GGUF file or shipped model ("+strings.Join(shippedModels(), ", ")+") to run whole; may be repeated")
-	fl.IntSliceVarP(&f.prompts, "prompt", "p", []int{512}, "with --model: tokens of a prompt; 0 for none (shipped models have room for 256 tokens)")
-	fl.IntSliceVarP(&f.gen, "gen", "n", []int{128}, "with --model: tokens to generate; 0 for none")
+	fl.IntSliceVarP(&f.prompts, "prompt", "p", []int{512}, "with --model: tokens of a prompt; 0 for none (default with a shipped model, whose context is 256: 128)")
+	fl.IntSliceVarP(&f.gen, "gen", "n", []int{128}, "with --model: tokens to generate; 0 for none (default with a shipped model 64)")
 	fl.IntSliceVarP(&f.depths, "depth", "d", []int{0}, "tokens that are in the cache before (default without --model 512,4096)")
 	fl.IntSliceVarP(&f.threads, "threads", "t", all, "numbers of threads")
 	fl.IntVarP(&f.repeats, "repeats", "r", 5, "with --model: repeats of each test, after a warm-up")
@@ -114,6 +114,15 @@ func (f *benchFlags) settle(a *app, changed func(flag string) bool) error {
 	for _, name := range others {
 		if changed(name) {
 			return fmt.Errorf("--%s %s", name, why)
+		}
+	}
+	shipped := func(name string) bool { return slices.Contains(shippedModels(), name) }
+	if slices.ContainsFunc(f.models, shipped) { // whose context is 256
+		if !changed("prompt") {
+			f.prompts = []int{128}
+		}
+		if !changed("gen") {
+			f.gen = []int{64}
 		}
 	}
 	if len(f.models) > 0 && len(f.tests(0)) == 0 {
