@@ -58,8 +58,18 @@ func OpenFile(f *gguf.File, o ReadOptions) (*Model, error) {
 	return m, err
 }
 
-// Close unmaps the file of a model from Open, whose weights are gone then. Other models have nothing to close.
+// Close gives packed weights and the mapping of the file back. A model from Open cannot be used afterwards; another is
+// as it was before Pack.
 func (m *Model) Close() error {
+	if m.arena != nil {
+		for _, w := range m.Weights() {
+			if w.Matrix != nil {
+				w.Matrix.packed = nil
+			}
+		}
+		m.arena.Free()
+		m.arena = nil
+	}
 	if m.file == nil {
 		return nil
 	}

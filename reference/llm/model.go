@@ -114,7 +114,8 @@ type Model struct {
 	RopeFactors []float32 // (RopeDim/2) divisors of the rotation angles, or nil
 	RopeLong    []float32 // those used in their place when Context is beyond Rope.OrigContext, or nil
 
-	file *gguf.File // whose pages matrices refer to, or nil
+	arena *panel.Arena // of packed matrices, or nil
+	file  *gguf.File   // whose pages matrices refer to, or nil
 }
 
 // HeadType is the number format of the head, the last matrix that a token meets.

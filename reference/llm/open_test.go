@@ -68,3 +68,32 @@ func TestOpenStaysSmall(t *testing.T) {
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(4<<20))
 	require.NoError(t, opened.Close())
 }
+
+// TestCloseUnpacks: a model that was packed in memory computes what it did before, once its panels are given back.
+func TestCloseUnpacks(t *testing.T) {
+	m, err := model(t, packable(configs()["llama"])).As(quant.Q4_K)
+	require.NoError(t, err)
+	ids := tokens(9, m.Vocab)
+	want := all(t, work(t, m, 1), ids)
+	require.NoError(t, m.Pack(1))
+	require.NotEqual(t, want, all(t, work(t, m, 1), ids)) // activations are rounded
+	require.NoError(t, m.Close())
+	require.False(t, m.Packed())
+	require.Equal(t, want, all(t, work(t, m, 1), ids))
+}
+
+// BenchmarkOpen maps and packs the GGUF file that MEIBENCH_MODEL names.
+func BenchmarkOpen(b *testing.B) {
+	path := os.Getenv("MEIBENCH_MODEL")
+	if path == "" {
+		b.Skip("MEIBENCH_MODEL names no file")
+	}
+	info, err := os.Stat(path)
+	require.NoError(b, err)
+	b.SetBytes(info.Size())
+	for b.Loop() {
+		m, err := Open(path, ReadOptions{})
+		require.NoError(b, err)
+		require.NoError(b, m.Close())
+	}
+}

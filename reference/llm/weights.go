@@ -234,6 +234,7 @@ func (p *packer) pack(m *Model, list []Weight) error {
 		if err := w.Matrix.pack(p); err != nil {
 			return fmt.Errorf("pack %s: %w", w.Label(), err)
 		}
+		m.arena = p.arena
 	}
 	return nil
 }

@@ -6,14 +6,15 @@ import (
 )
 
 // Arena is memory for packed weights, taken in large pieces that the system may back by large pages: a product reads
-// gigabytes in order, and with small pages the processor looks up an address every 4 KiB. It is freed when nothing
-// refers to it or to a matrix in it any more. Safe for concurrent use.
+// gigabytes in order, and with small pages the processor looks up an address every 4 KiB. Free gives it back; without,
+// that happens some time after nothing refers to it or to a matrix in it any more. Safe for concurrent use.
 //
 // Note: with 4 KiB pages matrix-vector products ran 5 to 8 % slower on the machine of the design notes.
 type Arena struct {
 	mu    sync.Mutex
 	free  []byte // rest of the last piece
 	taken int
+	drop  []func() // one per piece that is not the garbage collector's
 }
 
 const (
@@ -34,7 +35,8 @@ func (a *Arena) Take(n int) []byte {
 		size := max(piece, (room+1<<21-1)>>21<<21)
 		memory, release := mapMemory(size)
 		if release != nil {
-			runtime.AddCleanup(a, func(m []byte) { release(m) }, memory)
+			later := runtime.AddCleanup(a, func(m []byte) { release(m) }, memory)
+			a.drop = append(a.drop, func() { later.Stop(); release(memory) })
 		}
 		if size-room < len(a.free) { // the old rest is larger than the new one
 			return memory[:n:n]
@@ -44,6 +46,16 @@ func (a *Arena) Take(n int) []byte {
 	out := a.free[:n:n]
 	a.free = a.free[room:]
 	return out
+}
+
+// Free gives the memory back at once. What Take returned must not be used afterwards.
+func (a *Arena) Free() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, drop := range a.drop {
+		drop()
+	}
+	a.drop, a.free, a.taken = nil, nil, 0
 }
 
 // Bytes is what was taken so far.

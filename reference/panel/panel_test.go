@@ -311,6 +311,11 @@ func TestArena(t *testing.T) {
 		require.Equal(t, bytes.Repeat([]byte{byte(i + 1)}, len(b)), b)
 	}
 	require.GreaterOrEqual(t, a.Bytes(), 71<<20)
+	a.Free()
+	require.Zero(t, a.Bytes())
+	require.Len(t, a.Take(10), 10) // and again
+	a.Free()
+	a.Free()
 }
 
 func TestNoAllocations(t *testing.T) {
