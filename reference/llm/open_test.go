@@ -2,9 +2,11 @@ package llm
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -66,6 +68,17 @@ func TestOpenStaysSmall(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	require.Greater(t, int64(opened.WeightBytes(0, c.Layers)), int64(15<<20))
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(4<<20))
+
+	// Nor do pages of the file stay: smaps lists what is resident of each mapping.
+	smaps, err := os.ReadFile("/proc/self/smaps")
+	require.NoError(t, err)
+	_, ours, ok := strings.Cut(string(smaps), path+"\n")
+	require.True(t, ok, "the file is not mapped")
+	var resident int
+	_, ours, _ = strings.Cut(ours, "\nRss:")
+	_, err = fmt.Sscanf(ours, "%d kB", &resident)
+	require.NoError(t, err)
+	require.Less(t, resident, 2<<10) // of 15 MiB and more
 	require.NoError(t, opened.Close())
 }
 
