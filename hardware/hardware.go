@@ -39,9 +39,11 @@ const (
 	Aggregate                 // combine model updates
 	Generate                  // prompt to whole answer in one operation
 	Drop                      // forget the sequences' KV cache, or with no sequences the model; takes no time
+	Save                      // copy the sequences' KV cache out, to move or to park it
+	Restore                   // take a KV cache in that Save copied out
 )
 
-var kindNames = [...]string{"", "prefill", "decode", "verify", "encode", "load", "train-step", "aggregate", "generate", "drop"}
+var kindNames = [...]string{"", "prefill", "decode", "verify", "encode", "load", "train-step", "aggregate", "generate", "drop", "save", "restore"}
 
 // String is the operation's name as it appears in records.
 func (k Kind) String() string {
@@ -84,14 +86,20 @@ type Payload struct {
 const NoToken int32 = -1
 
 // Seq is one sequence of a batched operation. Its KV cache lives on the device
-// under ID, one cache per span of layers, and holds Context tokens.
+// under ID, one cache per span of layers. If the cache holds more than Context
+// tokens, the ones beyond are forgotten first: that is how a draft that was
+// rejected, or an answer that is taken up again, rolls back.
 type Seq struct {
 	ID      int64
-	Context int     // tokens already cached on this device
-	New     int     // tokens this operation adds; > 0
-	Tokens  []int32 // the New token ids, where the span starts at layer 0; nil if modelled
-	In      Payload // activations (New × Dim), where it starts higher
-	Limit   int     // Generate: most tokens to answer with
+	Context int       // tokens already cached on this device that stay
+	New     int       // tokens this operation adds; > 0
+	Tokens  []int32   // the New token ids, where the span starts at layer 0; nil if modelled
+	In      Payload   // activations (New × Dim), where it starts higher; Restore: the cache
+	Limit   int       // Generate: most tokens to answer with
+	Text    string    // Generate: the prompt as text, for a device with a tokenizer of its own
+	Adapter string    // LoRA adapter on top of the model; "" = the backbone alone
+	Tree    []int32   // Verify: index in Tokens of each draft's parent, Tree[0] = -1; nil = a chain
+	Q       []float32 // Verify by sampling: the draft model's probability of each draft (New-1)
 }
 
 // Op is one operation on a device.
@@ -101,17 +109,78 @@ type Op struct {
 	Layers Span
 	Seqs   []Seq
 	Bytes  units.Bytes // Load, Encode, Aggregate: amount of data; TrainStep: gradients and optimiser state
+	Exit   *Exit       // Decode: leave early where confidence allows; nil = run all layers
+	Sample *Sample     // how tokens are chosen; nil = greedy
+	Keep   *Keep       // what the KV cache keeps; nil = everything
+	Shard  Shard       // which part of every layer; zero = the whole
+}
+
+// Exit lets a token leave before the last layer (checklist I11): after each of
+// the Layers the head is asked, and a token whose Measure reaches Threshold goes
+// no further. The skipped layers get their keys and values from the state there.
+type Exit struct {
+	Layers    []int   // numbers of layers run, ascending, all below the span's end
+	Measure   Measure // of confidence
+	Threshold float64 // leave at Measure >= Threshold; above 1 never
+	Decay     float64 // per output position, after CALM: Threshold·(1-Decay+Decay·exp(-4t/T)); 0 = constant
+	Stop      bool    // a token that stays unsure at the last of Layers stops there, with its activations (exit-then-offload)
+}
+
+// Measure is a way to tell how sure a model is, in [0, 1].
+type Measure uint8
+
+// Measures of confidence.
+const (
+	MaxProb Measure = iota // probability of the likeliest token
+	Margin                 // its lead over the second
+	Entropy                // 1 - entropy / log(vocabulary)
+)
+
+// Sample draws tokens instead of taking the likeliest. Luck is keyed by Seed,
+// sequence and position.
+type Sample struct {
+	Temperature float64 // > 0
+	TopK        int     // 0 = all
+	TopP        float64 // 0 or 1 = all
+	Seed        uint64
+	Laws        bool // return the law each token was drawn from (Out.Law)
+}
+
+// Keep is a rule of what a bounded KV cache holds on to (checklist I12).
+type Keep struct {
+	Policy string // of package reference/evict: window, streaming, h2o, snapkv, ...
+	Budget int    // most tokens a layer keeps
+	Sinks  int    // first tokens that always stay
+}
+
+// Shard is part Index of Of equal parts of every layer's heads and feed-forward
+// columns (tensor parallel), or of its experts. The zero Shard is the whole.
+type Shard struct{ Index, Of int }
+
+// Share is the part of a layer's work that the shard does.
+func (s Shard) Share() float64 { return 1 / float64(max(s.Of, 1)) }
+
+// Chunk is one arrival of a streamed answer: when, and how many tokens came.
+type Chunk struct {
+	At     time.Duration
+	Tokens int // >= 0
 }
 
 // Out is what an operation made of one sequence.
 type Out struct {
-	Token      int32           // next token if the span reaches the head, else NoToken
-	End        bool            // Token ends the sequence (measured and emulated only)
-	Hidden     Payload         // activations (New × Dim) if the span stops below the head
-	Tokens     []int32         // Generate: the whole answer
-	TokenAt    []time.Duration // Generate: when each token came
-	Accepted   int             // Verify: accepted draft tokens
-	Confidence float64         // probability of Token; NaN if unknown
+	Token      int32     // next token if the span reaches the head, else NoToken
+	End        bool      // Token ends the sequence (measured and emulated only)
+	Hidden     Payload   // activations (New × Dim) if the span stops below the head; Save: the cache
+	Tokens     []int32   // Generate: the whole answer
+	Text       string    // Generate: likewise, from a device with a tokenizer of its own
+	Chunks     []Chunk   // Generate: when the answer's parts came, in order of time
+	Prompt     int       // Generate: prompt tokens as the device counts them; 0 = as asked
+	Accepted   int       // Verify: accepted draft tokens; Token follows them
+	Path       []int32   // Verify of a tree: indices in Tokens of the accepted drafts
+	Confidence float64   // of Token in [0, 1]; NaN if unknown
+	Depth      int       // layers run for the token; 0 = all of the span
+	Prob       float32   // probability with which Token was drawn; 0 = not drawn
+	Law        []float32 // the law it was drawn from, or Verify: the target's law where a draft was rejected
 }
 
 // Source tells how a figure came to be.
@@ -140,6 +209,7 @@ func (s Source) String() string {
 // Usage is what an operation or a transfer took.
 type Usage struct {
 	Start, End time.Duration // stamped by the device or link itself
+	Arrived    time.Duration // when the operation reached a device on another machine; 0 = at once
 	FLOP       units.FLOP    // executed floating-point operations
 	Moved      units.Bytes   // memory traffic, or bytes on the wire with framing
 	Energy     units.Joules  // 0 with EnergySource 0 means unknown, never "none"
@@ -226,4 +296,5 @@ var (
 	ErrUnsupported = errors.New("hardware: operation not supported by this device")
 	ErrMemory      = errors.New("hardware: does not fit the device's memory")
 	ErrLinkDown    = errors.New("hardware: link is down")
+	ErrDown        = errors.New("hardware: device is down")
 )

@@ -273,7 +273,7 @@ func (d *Device) answers(op *hardware.Op, outs []hardware.Out, start, busy time.
 		if busy != total {
 			at = time.Duration(float64(at) / float64(total) * float64(busy))
 		}
-		outs[i].TokenAt = append(outs[i].TokenAt, start+min(at, busy))
+		outs[i].Chunks = append(outs[i].Chunks, hardware.Chunk{At: start + min(at, busy), Tokens: 1})
 		outs[i].Tokens = append(outs[i].Tokens, hardware.NoToken)
 	})
 }

@@ -173,10 +173,10 @@ func TestGenerateStampsEveryToken(t *testing.T) {
 	on(t, sheet(), Options{}, func(env world.Env, d *Device) {
 		env.Sleep(time.Second)
 		res := must(t, d, pass(hardware.Generate, hardware.Span{Hi: 4}, hardware.Seq{ID: 1, New: 4, Limit: 3}, hardware.Seq{ID: 2, New: 4, Limit: 1}))
-		require.Len(t, res.Seqs[0].TokenAt, 3)
-		require.Len(t, res.Seqs[1].TokenAt, 1)
-		require.Equal(t, res.Seqs[0].TokenAt[0], res.Seqs[1].TokenAt[0], "both from the prefill")
-		require.Equal(t, res.Usage.End, res.Seqs[0].TokenAt[2])
+		require.Len(t, res.Seqs[0].Chunks, 3)
+		require.Len(t, res.Seqs[1].Chunks, 1)
+		require.Equal(t, res.Seqs[0].Chunks[0], res.Seqs[1].Chunks[0], "both from the prefill")
+		require.Equal(t, res.Usage.End, res.Seqs[0].Chunks[2].At)
 		require.Equal(t, units.Bytes(43_264+(6+4)*256), d.Used())
 	})
 }
