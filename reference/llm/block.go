@@ -68,19 +68,29 @@ func (w *Work) attention(l int, seqs []Seq) {
 	w.multiply(w.norm, n, product{&b.Q, w.q}, product{&b.K, w.k}, product{&b.V, w.v})
 	row := 0
 	for i := range seqs {
+		var kv *tensor.KV // none where a Store rotates and keeps
+		if seqs[i].Store == nil {
+			kv = seqs[i].Cache.layer(l)
+		}
 		for range seqs[i].tokens(m.Dim) {
-			w.store[row] = seqs[i].Cache.layer(l)
+			w.store[row] = kv
 			row++
 		}
 	}
 	w.each(n, m.QDim(), (*Work).finishQKV)
 	window, scale := m.windowOf(l), m.attentionScale()
 	row = 0
+	w.attn = w.attn[:0]
 	for i := range seqs {
 		s := &seqs[i]
 		T, past := s.tokens(m.Dim), s.past()
-		w.attn[i] = tensor.AttnSeq{Out: w.att[row*m.QDim():], Q: w.q[row*m.QDim():], KV: w.store[row], T: T, Past: past,
-			Window: window, Scale: scale, Softcap: m.AttnSoftcap}
+		if s.Store != nil {
+			w.outside(l, row, s)
+			row += T
+			continue
+		}
+		w.attn = append(w.attn, tensor.AttnSeq{Out: w.att[row*m.QDim():], Q: w.q[row*m.QDim():], KV: w.store[row], T: T, Past: past,
+			Window: window, Scale: scale, Softcap: m.AttnSoftcap})
 		row += T
 	}
 	w.pool.Attention(w.attn, m.Heads)
@@ -91,7 +101,7 @@ func (w *Work) attention(l int, seqs []Seq) {
 }
 
 // finishQKV adds biases to queries, keys and values of rows [lo, hi), normalises heads, rotates them, and appends keys
-// and values to the caches.
+// and values to the caches; rotating and keeping is left to those who have a Store.
 func (w *Work) finishQKV(lo, hi int) {
 	m, b := w.Model, w.layer
 	Q, KV, D := m.QDim(), m.KVDim(), m.HeadDim
@@ -106,6 +116,9 @@ func (w *Work) finishQKV(lo, hi int) {
 		tensor.RMSNorm(k, k, b.KNorm, nil, (hi-lo)*m.KVHeads, D, m.Eps)
 	}
 	for r := lo; r < hi; r++ {
+		if w.store[r] == nil {
+			continue
+		}
 		w.rope.Apply(w.q[r*Q:(r+1)*Q], 1, m.Heads, w.pos[r])
 		w.rope.Apply(w.k[r*KV:(r+1)*KV], 1, m.KVHeads, w.pos[r])
 		w.store[r].Put(w.pos[r], 1, w.k[r*KV:(r+1)*KV], w.v[r*KV:(r+1)*KV])

@@ -125,3 +125,85 @@ func (c *Cache) CopyPrefix(from *Cache, n int) error {
 	c.length = n
 	return nil
 }
+
+// Store keeps the keys and values of one sequence in another way than a [Cache] does, and computes the attention over
+// them: caches that forget, that round harder, or that live elsewhere. A sequence has a Cache or a Store, never both.
+//
+// The rest of the layer is that of the engine, so a Store that forgets nothing and calls [tensor.Pool.Attention] on the
+// rotated keys gives the bits of a Cache.
+type Store interface {
+	// Seen is the number of tokens that went in, forgotten ones included: the position of the next token.
+	Seen() int
+	// Admit says why T more tokens of layers [lo, hi) of a model cannot be taken, or nil. Attend must then succeed.
+	Admit(c Config, lo, hi, T int) error
+	// Attend takes the new tokens of one layer and writes what they attend to. Layers come in ascending order.
+	Attend(a *Attend)
+	// Advance declares that T tokens went through all layers.
+	Advance(T int)
+}
+
+// Attend is one layer of one sequence, as a [Store] sees it. Queries and keys are biased and normalised but not rotated.
+type Attend struct {
+	Layer, T int
+	Past     int       // position of the first new token
+	Heads    int       // H
+	Out, Q   []float32 // (T, H, D)
+	K, V     []float32 // (T, G, D)
+	Rope     *tensor.Rope
+	Pool     *tensor.Pool
+
+	// Of the layer; see [tensor.AttnSeq].
+	Window         int
+	Scale, Softcap float32
+}
+
+// Over is the attention of T of the call's new tokens, from token t0 on, whose queries are rotated, over a cache of
+// theirs in which past positions come before them.
+func (a *Attend) Over(kv *tensor.KV, t0, T, past int) tensor.AttnSeq {
+	width := a.Heads * kv.D
+	return tensor.AttnSeq{Out: a.Out[t0*width : (t0+T)*width], Q: a.Q[t0*width : (t0+T)*width], KV: kv, T: T, Past: past,
+		Window: a.Window, Scale: a.Scale, Softcap: a.Softcap}
+}
+
+// checkMemory says what is wrong with a sequence's Cache or Store for a span.
+func (m *Model) checkMemory(lo, hi int, s *Seq) error {
+	c, T := s.Cache, s.tokens(m.Dim)
+	switch {
+	case s.Store != nil && c != nil:
+		return fmt.Errorf("has a cache and a store: give it one of them")
+	case s.Store != nil:
+		return s.Store.Admit(m.Config, lo, hi, T)
+	case c == nil && lo < hi:
+		return fmt.Errorf("has no cache: make one with NewCache(%d, %d, capacity)", lo, hi)
+	case c != nil && (c.Lo != lo || c.Hi != hi || !c.fits(m)):
+		return fmt.Errorf("has a cache of layers [%d, %d) and width %d, want this span and %d", c.Lo, c.Hi, c.width(), m.KVDim())
+	case c != nil && c.length+T > c.capacity:
+		return fmt.Errorf("%d new tokens do not fit behind %d in a cache for %d: truncate it or make a larger one",
+			T, c.length, c.capacity)
+	}
+	return nil
+}
+
+// advance declares the new tokens of a sequence.
+func (s *Seq) advance(dim int) {
+	switch {
+	case s.Store != nil:
+		s.Store.Advance(s.tokens(dim))
+	case s.Cache != nil:
+		s.Cache.length += s.tokens(dim)
+	}
+}
+
+// shares reports whether two sequences would write to one memory.
+func (s *Seq) shares(o *Seq) bool {
+	return s.Cache != nil && s.Cache == o.Cache || s.Store != nil && s.Store == o.Store
+}
+
+// outside runs the attention of a sequence that has a Store; its rows begin at row.
+func (w *Work) outside(l, row int, s *Seq) {
+	m := w.Model
+	T, Q, KV := s.tokens(m.Dim), m.QDim(), m.KVDim()
+	s.Store.Attend(&Attend{Layer: l, T: T, Past: s.past(), Heads: m.Heads, Out: w.att[row*Q : (row+T)*Q], Q: w.q[row*Q : (row+T)*Q],
+		K: w.k[row*KV : (row+T)*KV], V: w.v[row*KV : (row+T)*KV], Rope: w.rope, Pool: w.pool,
+		Window: m.windowOf(l), Scale: m.attentionScale(), Softcap: m.AttnSoftcap})
+}

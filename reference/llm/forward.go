@@ -27,6 +27,7 @@ type Seq struct {
 	IDs    []int32   // new tokens, if the span starts at layer 0
 	Hidden []float32 // else their hidden states, (T, C)
 	Cache  *Cache    // of exactly the span's layers; may be nil if the span is empty
+	Store  Store     // in place of Cache, see there
 	Want   Want
 
 	// Out is the result. It is memory of the Work, valid until its next Forward.
@@ -104,9 +105,7 @@ func (w *Work) Forward(lo, hi int, seqs []Seq) error {
 		w.block(l, seqs)
 	}
 	for i := range seqs {
-		if seqs[i].Cache != nil {
-			seqs[i].Cache.length += seqs[i].tokens(w.Model.Dim)
-		}
+		seqs[i].advance(w.Model.Dim)
 	}
 	w.output(hi, seqs)
 	return nil
@@ -122,10 +121,13 @@ func (s *Seq) tokens(dim int) int {
 
 // past is the number of tokens before them.
 func (s *Seq) past() int {
-	if s.Cache == nil {
-		return 0
+	switch {
+	case s.Store != nil:
+		return s.Store.Seen()
+	case s.Cache != nil:
+		return s.Cache.length
 	}
-	return s.Cache.length
+	return 0
 }
 
 // logitRows is the number of tokens whose logits are wanted after layer hi.
@@ -149,7 +151,7 @@ func (w *Work) check(lo, hi int, seqs []Seq) error {
 			return fmt.Errorf("sequence %d: %w", i, err)
 		}
 		for j := range i {
-			if seqs[i].Cache != nil && seqs[i].Cache == seqs[j].Cache {
+			if seqs[i].shares(&seqs[j]) {
 				return fmt.Errorf("sequences %d and %d share a cache: merge their tokens or copy it", j, i)
 			}
 		}
@@ -172,17 +174,7 @@ func (m *Model) checkSeq(lo, hi int, s *Seq) error {
 			return fmt.Errorf("token %d is id %d, want 0 to %d", i, id, m.Vocab-1)
 		}
 	}
-	c := s.Cache
-	switch {
-	case c == nil && lo < hi:
-		return fmt.Errorf("has no cache: make one with NewCache(%d, %d, capacity)", lo, hi)
-	case c != nil && (c.Lo != lo || c.Hi != hi || !c.fits(m)):
-		return fmt.Errorf("has a cache of layers [%d, %d) and width %d, want this span and %d", c.Lo, c.Hi, c.width(), m.KVDim())
-	case c != nil && c.length+s.tokens(m.Dim) > c.capacity:
-		return fmt.Errorf("%d new tokens do not fit behind %d in a cache for %d: truncate it or make a larger one",
-			s.tokens(m.Dim), c.length, c.capacity)
-	}
-	return nil
+	return m.checkMemory(lo, hi, s)
 }
 
 // reserve makes room for the call. Caches bound positions, so their capacity is reserved at once.
