@@ -31,7 +31,7 @@ func (w *Work) input(seqs []Seq) {
 // block runs one layer over h.
 func (w *Work) block(l int, seqs []Seq) {
 	m, b := w.Model, &w.Model.Blocks[l]
-	w.layer, w.rope = b, &w.global
+	w.layer, w.index, w.rope = b, l, &w.global
 	if m.windowOf(l) > 0 {
 		w.rope = &w.local
 	}
@@ -66,6 +66,9 @@ func (w *Work) add(lo, hi int) {
 func (w *Work) attention(l int, seqs []Seq) {
 	m, b, n := w.Model, w.layer, w.rows
 	w.multiply(w.norm, n, product{&b.Q, w.q}, product{&b.K, w.k}, product{&b.V, w.v})
+	w.adapt(siteQ, w.norm, m.Dim, w.q, m.QDim())
+	w.adapt(siteK, w.norm, m.Dim, w.k, m.KVDim())
+	w.adapt(siteV, w.norm, m.Dim, w.v, m.KVDim())
 	row := 0
 	for i := range seqs {
 		var kv *tensor.KV // none where a Store rotates and keeps
@@ -95,6 +98,7 @@ func (w *Work) attention(l int, seqs []Seq) {
 	}
 	w.pool.Attention(w.attn, m.Heads)
 	w.multiply(w.att, n, product{&b.Out, w.tmp})
+	w.adapt(siteOut, w.att, m.QDim(), w.tmp, m.Dim)
 	if b.OutB != nil {
 		tensor.AddRow(w.tmp, b.OutB, n)
 	}
@@ -134,11 +138,14 @@ func (w *Work) feedForward(f *FFN, out, x []float32, T int) {
 	} else {
 		w.multiply(x, T, product{&f.Up, w.up}, product{&f.Gate, w.gate})
 	}
+	w.adapt(siteUp, x, w.Model.Dim, w.up, f.Up.N)
+	w.adapt(siteGate, x, w.Model.Dim, w.gate, f.Up.N)
 	if b.UpB != nil {
 		tensor.AddRow(w.up, b.UpB, T)
 	}
 	w.each(T, w.width, (*Work).activate)
 	w.multiply(w.gate, T, product{&f.Down, out})
+	w.adapt(siteDown, w.gate, f.Up.N, out, w.Model.Dim)
 	if b.DownB != nil {
 		tensor.AddRow(out, b.DownB, T)
 	}
@@ -227,6 +234,19 @@ func (w *Work) output(hi int, seqs []Seq) {
 	}
 	if n > 0 {
 		w.multiply(w.norm, n, product{m.head(), w.logits})
+		w.adaptHead(hi, seqs)
 		w.each(n, V, (*Work).finishLogits)
+	}
+}
+
+// adaptHead adds what adapters change in the head.
+func (w *Work) adaptHead(hi int, seqs []Seq) {
+	m, n := w.Model, 0
+	for i := range seqs {
+		want := seqs[i].logitRows(hi, m)
+		if a := seqs[i].Adapter; a != nil && want > 0 {
+			w.addLowRank(&a.head, tensor.NewMat(w.norm[n*m.Dim:], want, m.Dim), tensor.NewMat(w.logits[n*m.Vocab:], want, m.Vocab))
+		}
+		n += want
 	}
 }

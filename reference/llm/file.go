@@ -303,3 +303,63 @@ func encode(parts []Weight) func() ([]byte, error) {
 		return out, nil
 	}
 }
+
+// ReadAdapter loads a LoRA adapter file for models of a shape, as llama.cpp and package train write them: general.type
+// adapter, adapter.type lora, and for each tensor its name with .lora_a (K, rank) and .lora_b (rank, N).
+func (c Config) ReadAdapter(f *gguf.File) (*Adapter, error) {
+	for _, kv := range [][2]string{{"general.type", "adapter"}, {"adapter.type", "lora"}, {"general.architecture", c.Arch}} {
+		if got, err := gguf.Value[string](f, kv[0]); err != nil || got != kv[1] {
+			return nil, fmt.Errorf("read adapter: %s is %.40q, want %q: choose an adapter of this model", kv[0], got, kv[1])
+		}
+	}
+	alpha, err := f.Float("adapter.lora.alpha")
+	if err != nil {
+		return nil, fmt.Errorf("read adapter: %w", err)
+	}
+	var pairs []Pair
+	for _, t := range f.Tensors {
+		name, ok := strings.CutSuffix(t.Name, ".lora_a")
+		if !ok {
+			continue
+		}
+		p, err := readPair(f, name)
+		if err != nil {
+			return nil, fmt.Errorf("read adapter: %s: %w", name, err)
+		}
+		pairs = append(pairs, p)
+	}
+	if 2*len(pairs) != len(f.Tensors) {
+		return nil, fmt.Errorf("read adapter: %d tensors, of which %d are pairs of .lora_a and .lora_b: want pairs only", len(f.Tensors), len(pairs))
+	}
+	a, err := c.NewAdapter(alpha, pairs)
+	if err != nil {
+		return nil, fmt.Errorf("read adapter: %w", err)
+	}
+	return a, nil
+}
+
+func readPair(f *gguf.File, name string) (Pair, error) {
+	p := Pair{Name: name}
+	var values [2][]float32
+	var dims [2][]int
+	for i, end := range []string{".lora_a", ".lora_b"} {
+		t, err := f.Tensor(name + end)
+		if err != nil {
+			return p, err
+		}
+		if len(t.Dims) != 2 || !t.Type.CanDecode() {
+			return p, fmt.Errorf("%s has dimensions %v of %v, want two of a type among %v", end, t.Dims, t.Type, quant.Decodable())
+		}
+		data, err := f.Data(t)
+		if err != nil {
+			return p, err
+		}
+		values[i], dims[i] = make([]float32, t.Elements()), t.Dims
+		quant.Decode(t.Type, values[i], data)
+	}
+	if dims[0][1] != dims[1][0] {
+		return p, fmt.Errorf("dimensions %v and %v, want (K, rank) and (rank, N)", dims[0], dims[1])
+	}
+	p.K, p.Rank, p.N, p.A, p.B = dims[0][0], dims[0][1], dims[1][1], values[0], values[1]
+	return p, nil
+}

@@ -30,6 +30,8 @@ type Seq struct {
 	Store  Store     // in place of Cache, see there
 	Want   Want
 
+	Adapter *Adapter // low-rank change of the weights for this sequence; nil is the model as it is
+
 	// Out is the result. It is memory of the Work, valid until its next Forward.
 	Out []float32
 }
@@ -63,6 +65,9 @@ type Work struct {
 	rope                 *tensor.Rope // that of the layer
 	normIn, normTo       []float32    // arguments of the row function normRows
 	normWeight, normBias []float32
+	index                int       // of the layer
+	adapted              []adapted // rows with an adapter
+	low                  []float32 // (rows, rank): what adapters make of a product's input
 }
 
 // NewWork makes a workspace with the given number of threads. Close it to end them.
@@ -100,6 +105,7 @@ func (w *Work) Forward(lo, hi int, seqs []Seq) error {
 		return fmt.Errorf("forward layers [%d, %d): %w", lo, hi, err)
 	}
 	w.reserve(hi, seqs)
+	w.reserveAdapters(seqs)
 	w.input(seqs)
 	for l := lo; l < hi; l++ {
 		w.block(l, seqs)
@@ -166,6 +172,8 @@ func (m *Model) checkSeq(lo, hi int, s *Seq) error {
 	case lo > 0 && (s.IDs != nil || len(s.Hidden) == 0 || len(s.Hidden)%m.Dim != 0):
 		return fmt.Errorf("has %d ids and %d hidden values, want hidden values only above layer 0, a multiple of %d",
 			len(s.IDs), len(s.Hidden), m.Dim)
+	case s.Adapter != nil && s.Adapter.shape != m.adapterShape():
+		return fmt.Errorf("has an adapter of a model of another shape: read it with this model's ReadAdapter")
 	case s.logitRows(hi, m) > 0 && m.Hi < m.Layers:
 		return fmt.Errorf("wants logits, but the model was loaded without its head: load up to layer %d", m.Layers)
 	}

@@ -2,8 +2,11 @@ package llm
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 
+	"meibench/internal/units"
 	"meibench/reference/panel"
 	"meibench/reference/tensor"
 )
@@ -303,4 +306,169 @@ func (m *Matrix) Mul(p *panel.Products, out, x []float32, T int) {
 	default:
 		p.Pool().MatMulRows(out, x, m, T, m.N, m.K)
 	}
+}
+
+// Pair is the low-rank change of one tensor: W + (alpha/Rank)·B·A (Hu et al. 2021, section 4.1).
+type Pair struct {
+	Name       string    // of the tensor, such as blk.0.attn_q.weight
+	N, K, Rank int       // shape of the tensor, and the rank of its change
+	A, B       []float32 // (Rank, K), (N, Rank)
+}
+
+// Adapter is a LoRA adapter of a model of one shape, as Forward applies it; see [Seq]. It is read-only and may be shared.
+type Adapter struct {
+	shape  adapterShape
+	rank   int // the largest
+	layers [][adapterSites]lowRank
+	head   lowRank
+	floats int
+}
+
+// adapterShape is what a model and its adapters have in common.
+type adapterShape struct {
+	arch                           string
+	layers, dim, q, kv, ffn, vocab int
+}
+
+func (c *Config) adapterShape() adapterShape {
+	return adapterShape{c.Arch, c.Layers, c.Dim, c.QDim(), c.KVDim(), c.FFN, c.Vocab}
+}
+
+// lowRank is the change of one matrix, none if rank is 0. b holds alpha/rank·B.
+type lowRank struct {
+	rank int
+	a, b []float32 // (rank, K), (N, rank)
+}
+
+// The matrices of a layer that an adapter may change.
+const (
+	siteQ = iota
+	siteK
+	siteV
+	siteOut
+	siteGate
+	siteUp
+	siteDown
+	adapterSites
+)
+
+// NewAdapter makes an adapter for models of a shape. Matrices of layers and a head of its own can change; an embedding
+// (also where it is the head), a router and experts cannot. The pairs' slices are kept or copied: do not change them.
+func (c Config) NewAdapter(alpha float64, pairs []Pair) (*Adapter, error) {
+	c = c.WithDefaults()
+	a := &Adapter{shape: c.adapterShape(), layers: make([][adapterSites]lowRank, c.Layers)}
+	if !(math.Abs(alpha) < 1e6) {
+		return nil, fmt.Errorf("make adapter: alpha is %g, want a number below 1e6", alpha)
+	}
+	m := Model{Config: c, Hi: c.Layers, Blocks: make([]Block, c.Layers)}
+	groups := tensors(m.Weights())
+	for i, p := range pairs {
+		g := slices.IndexFunc(groups, func(parts []Weight) bool { return parts[0].Name == p.Name })
+		again := slices.IndexFunc(pairs, func(o Pair) bool { return o.Name == p.Name })
+		if g < 0 || again < i {
+			return nil, fmt.Errorf("make adapter: %.60q is not a tensor of this %s model, or is changed twice: it was made for another model", p.Name, c.Arch)
+		}
+		if err := a.add(&m, groups[g], alpha, p); err != nil {
+			return nil, fmt.Errorf("make adapter: %s: %w", p.Name, err)
+		}
+	}
+	if len(pairs) == 0 {
+		return nil, fmt.Errorf("make adapter: it changes nothing: want one pair at least")
+	}
+	return a, nil
+}
+
+// add deals the rows of B out to the matrices that are parts of one tensor; they share A.
+func (a *Adapter) add(m *Model, parts []Weight, alpha float64, p Pair) error {
+	rows := 0
+	for _, w := range parts {
+		rows += w.N
+	}
+	switch {
+	case rows != p.N || parts[0].K != p.K:
+		return fmt.Errorf("the change is of shape (%d, %d), the tensor of (%d, %d): it was made for another model", p.N, p.K, rows, parts[0].K)
+	case p.Rank < 1 || p.Rank > min(p.N, p.K) || len(p.A) != p.Rank*p.K || len(p.B) != p.N*p.Rank:
+		return fmt.Errorf("rank %d with %d and %d values, want rank 1 to %d and (rank, %d) and (%d, rank) values",
+			p.Rank, len(p.A), len(p.B), min(p.N, p.K), p.K, p.N)
+	}
+	b := make([]float32, len(p.B))
+	for i, v := range p.B {
+		b[i] = float32(float64(v) * (alpha / float64(p.Rank)))
+	}
+	for _, w := range parts {
+		at := a.site(m, w.Matrix)
+		if at == nil {
+			return fmt.Errorf("is not a matrix that an adapter can change here: want those of attention and feed-forward layers, or a head that is not the embedding")
+		}
+		*at = lowRank{p.Rank, p.A, b[: w.N*p.Rank : w.N*p.Rank]}
+		b = b[w.N*p.Rank:]
+	}
+	a.rank = max(a.rank, p.Rank)
+	a.floats += p.Rank * (p.N + p.K)
+	return nil
+}
+
+// site is where the change of one of m's matrices is kept, or nil if it cannot change.
+func (a *Adapter) site(m *Model, w *Matrix) *lowRank {
+	if w == nil {
+		return nil
+	}
+	for l := range m.Blocks {
+		b := &m.Blocks[l]
+		for i, have := range [adapterSites]*Matrix{&b.Q, &b.K, &b.V, &b.Out, &b.Gate, &b.Up, &b.Down} {
+			if have == w {
+				return &a.layers[l][i]
+			}
+		}
+	}
+	if w == &m.Head {
+		return &a.head
+	}
+	return nil
+}
+
+// Bytes is the size of an adapter's weights in F32, Σ rank·(N + K)·4: what it takes in memory, in its file (beside names)
+// and on a link.
+func (a *Adapter) Bytes() units.Bytes { return units.Bytes(4 * a.floats) }
+
+// adapted is a run of rows that have one adapter.
+type adapted struct {
+	adapter *Adapter
+	lo, hi  int
+}
+
+// adapt adds to the product of a matrix with rows of x what each row's adapter makes of it: out += (x·Aᵀ)·Bᵀ. The chain of
+// an element continues that of the product, so its bits depend on its own sequence only.
+//
+//	x: (rows, K), out: (rows, N)
+func (w *Work) adapt(site int, x []float32, K int, out []float32, N int) {
+	for _, r := range w.adapted {
+		w.addLowRank(&r.adapter.layers[w.index][site], tensor.NewMat(x[r.lo*K:], r.hi-r.lo, K), tensor.NewMat(out[r.lo*N:], r.hi-r.lo, N))
+	}
+}
+
+func (w *Work) addLowRank(change *lowRank, x, out tensor.Mat) {
+	if change.rank == 0 {
+		return
+	}
+	low := tensor.NewMat(w.low, x.Rows, change.rank)
+	w.pool.Gemm(low, x, tensor.NewMat(change.a, change.rank, x.Cols).T(), false)
+	w.pool.Gemm(out, low, tensor.NewMat(change.b, out.Cols, change.rank).T(), true)
+}
+
+// reserveAdapters notes which rows have which adapter.
+func (w *Work) reserveAdapters(seqs []Seq) {
+	w.adapted = w.adapted[:0]
+	row, rank := 0, 0
+	for i := range seqs {
+		a, T := seqs[i].Adapter, seqs[i].tokens(w.Model.Dim)
+		if n := len(w.adapted); a != nil && n > 0 && w.adapted[n-1].adapter == a && w.adapted[n-1].hi == row {
+			w.adapted[n-1].hi += T
+		} else if a != nil {
+			w.adapted = append(w.adapted, adapted{a, row, row + T})
+			rank = max(rank, a.rank)
+		}
+		row += T
+	}
+	grow(&w.low, row*rank)
 }

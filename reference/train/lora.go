@@ -120,6 +120,15 @@ func (l *LoRA) each(p *Params, visit func(pair *Pair, w []float32)) error {
 	return nil
 }
 
+// Adapter is the adapter as package llm runs it beside others on one backbone: a copy, which does not follow training.
+func (l *LoRA) Adapter(c llm.Config) (*llm.Adapter, error) {
+	pairs := make([]llm.Pair, len(l.Pairs))
+	for i, p := range l.Pairs {
+		pairs[i] = llm.Pair{Name: p.Name, N: p.N, K: p.K, Rank: l.Rank, A: slices.Clone(p.A), B: p.B}
+	}
+	return c.NewAdapter(l.Alpha, pairs)
+}
+
 // Project turns the gradient of merged parameters into that of the adapter, in
 // the order of Flat: dA = s·Bᵀ·dW, dB = s·dW·Aᵀ with s = Alpha/Rank.
 func (l *LoRA) Project(grad *Params) ([]float32, error) {

@@ -131,6 +131,11 @@ func TestLoRAFile(t *testing.T) {
 	back, err := ReadLoRA(f)
 	require.NoError(t, err)
 	require.Equal(t, l, back)
+	read, err := tinyTrain.ReadAdapter(f)
+	require.NoError(t, err)
+	direct, err := l.Adapter(tinyTrain)
+	require.NoError(t, err)
+	require.Equal(t, direct, read, "what package llm reads is what was trained")
 }
 
 func TestLoRAErrors(t *testing.T) {
