@@ -220,3 +220,41 @@ func (kv *KV) CopyPrefix(from *KV, n int) {
 		}
 	}
 }
+
+// Drop forgets position p of the first n: those behind it move one place down, exactly.
+func (kv *KV) Drop(p, n int) {
+	if p < 0 || p >= n || n > kv.Capacity {
+		panic(fmt.Sprintf("tensor: drop position %d of %d in a cache for %d", p, n, kv.Capacity))
+	}
+	for g := range kv.G {
+		value, end := kv.valueAt(g, p), kv.valueAt(g, p)+(n-p)*kv.padded
+		at, last := (g*kv.Capacity+p)*kv.groups, (g*kv.Capacity+n)*kv.groups
+		switch kv.Type {
+		case quant.F32:
+			dropKeys(kv.k32, kv.keyAt(g, 0), kv.D, p, n)
+			copy(kv.v32[value:end], kv.v32[value+kv.padded:end])
+		case quant.F16:
+			dropKeys(kv.k16, kv.keyAt(g, 0), kv.D, p, n)
+			copy(kv.v16[value:end], kv.v16[value+kv.padded:end])
+		default:
+			dropKeys(kv.k8, kv.keyAt(g, 0), kv.D, p, n)
+			dropKeys(kv.keyScales, kv.keyScaleAt(g, 0), kv.groups, p, n)
+			copy(kv.v8[value:end], kv.v8[value+kv.padded:end])
+			copy(kv.valueScales[at:last], kv.valueScales[at+kv.groups:last])
+		}
+	}
+}
+
+// dropKeys moves positions (p, n) of a head one place down; it begins at base, in panels of rows of 32 positions.
+func dropKeys[E any](keys []E, base, rows, p, n int) {
+	for panel := p / kvPanel; panel*kvPanel < n; panel++ {
+		from := max(0, p-panel*kvPanel)
+		for d := range rows {
+			row := keys[base+(panel*rows+d)*kvPanel:]
+			copy(row[from:kvPanel-1], row[from+1:kvPanel])
+			if (panel+1)*kvPanel < n {
+				row[kvPanel-1] = row[rows*kvPanel]
+			}
+		}
+	}
+}
