@@ -22,7 +22,14 @@ func (w *Work) input(seqs []Seq) {
 					tensor.Scale(h, float32(math.Sqrt(float64(C))))
 				}
 			}
-			w.pos[row] = s.past() + t
+			w.slot[row], w.depth[row] = s.past()+t, int32(t)
+			if s.Parents != nil {
+				w.depth[row] = 0
+				if p := int(s.Parents[t]); p >= 0 {
+					w.depth[row] = w.depth[row-t+p] + 1
+				}
+			}
+			w.pos[row] = s.past() + int(w.depth[row])
 			row++
 		}
 	}
@@ -93,7 +100,7 @@ func (w *Work) attention(l int, seqs []Seq) {
 			continue
 		}
 		w.attn = append(w.attn, tensor.AttnSeq{Out: w.att[row*m.QDim():], Q: w.q[row*m.QDim():], KV: w.store[row], T: T, Past: past,
-			Window: window, Scale: scale, Softcap: m.AttnSoftcap})
+			Window: window, Scale: scale, Softcap: m.AttnSoftcap, Parents: s.Parents, Depth: w.depth[row : row+T]})
 		row += T
 	}
 	w.pool.Attention(w.attn, m.Heads)
@@ -125,7 +132,7 @@ func (w *Work) finishQKV(lo, hi int) {
 		}
 		w.rope.Apply(w.q[r*Q:(r+1)*Q], 1, m.Heads, w.pos[r])
 		w.rope.Apply(w.k[r*KV:(r+1)*KV], 1, m.KVHeads, w.pos[r])
-		w.store[r].Put(w.pos[r], 1, w.k[r*KV:(r+1)*KV], w.v[r*KV:(r+1)*KV])
+		w.store[r].Put(w.slot[r], 1, w.k[r*KV:(r+1)*KV], w.v[r*KV:(r+1)*KV])
 	}
 }
 

@@ -110,6 +110,34 @@ func (c *Cache) SetLen(n int) {
 	c.length = n
 }
 
+// Keep makes a path through a tree of tokens (see [Seq]) the end of the sequence: entry i of path is the number, among
+// those from position base on, of the token that then stands at base+i. The rest from base on is forgotten. Nothing is
+// computed: a node was stored for its place on the path. Panics if path does not ascend or leaves the cache.
+func (c *Cache) Keep(base int, path []int) {
+	if base < 0 || base > c.length {
+		panic(fmt.Sprintf("llm: keep a path from position %d of a cache of %d", base, c.length))
+	}
+	for i, n := range path {
+		if n < i || base+n >= c.length || i > 0 && n <= path[i-1] {
+			panic(fmt.Sprintf("llm: keep path %v from position %d of a cache of %d", path, base, c.length))
+		}
+		for _, kv := range c.layers {
+			if n != i {
+				kv.Move(base+n, base+i)
+			}
+		}
+	}
+	c.length = base + len(path)
+}
+
+// Span is a cache of some of the layers, in the same memory, with a length of its own: for passes that run a span at a
+// time. Layers [lo, hi) must be inside the cache's.
+func (c *Cache) Span(lo, hi int) *Cache {
+	part := *c
+	part.Lo, part.Hi, part.layers = lo, hi, c.layers[lo-c.Lo:hi-c.Lo]
+	return &part
+}
+
 // CopyPrefix replaces the content by the first n tokens of another cache of the same layers and type.
 func (c *Cache) CopyPrefix(from *Cache, n int) error {
 	if from.Lo != c.Lo || from.Hi != c.Hi || from.heads != c.heads || from.channels != c.channels || from.Type != c.Type {
@@ -171,6 +199,8 @@ func (m *Model) checkMemory(lo, hi int, s *Seq) error {
 	switch {
 	case s.Store != nil && c != nil:
 		return fmt.Errorf("has a cache and a store: give it one of them")
+	case s.Store != nil && s.Parents != nil:
+		return fmt.Errorf("has a tree of tokens and a store: trees need a cache")
 	case s.Store != nil:
 		return s.Store.Admit(m.Config, lo, hi, T)
 	case c == nil && lo < hi:

@@ -30,6 +30,12 @@ type Seq struct {
 	Store  Store     // in place of Cache, see there
 	Want   Want
 
+	// Parents makes the new tokens a tree, for drafts with alternatives: Parents[t] < t is the new token that token t
+	// follows, -1 if that is the last one in the cache. Each attends to what is cached and to its own path, at the
+	// position that it has there, and gets the bits of that path run as a chain. The cache then holds all of them, in
+	// order; Cache.Keep chooses a path. nil is a chain.
+	Parents []int32
+
 	Adapter *Adapter // low-rank change of the weights for this sequence; nil is the model as it is
 
 	// Out is the result. It is memory of the Work, valid until its next Forward.
@@ -57,7 +63,8 @@ type Work struct {
 	k, v                 []float32 // G·D
 	gate, up             []float32 // F, or the largest F of an expert
 	logits               []float32 // V, one row per token that wants them
-	pos                  []int     // position of each row in its sequence
+	pos, slot            []int     // of each row: position in its sequence, and place in the cache
+	depth                []int32   // of each row: new tokens before it on its path
 	mix                  mixture
 	width                int // F of the network that activate works on
 	traits               *traits
@@ -177,6 +184,14 @@ func (m *Model) checkSeq(lo, hi int, s *Seq) error {
 	case s.logitRows(hi, m) > 0 && m.Hi < m.Layers:
 		return fmt.Errorf("wants logits, but the model was loaded without its head: load up to layer %d", m.Layers)
 	}
+	if s.Parents != nil && len(s.Parents) != s.tokens(m.Dim) {
+		return fmt.Errorf("has %d tokens and %d parents", s.tokens(m.Dim), len(s.Parents))
+	}
+	for t, p := range s.Parents {
+		if p < -1 || int(p) >= t {
+			return fmt.Errorf("token %d follows token %d, want one before it, or -1", t, p)
+		}
+	}
 	for i, id := range s.IDs {
 		if id < 0 || int(id) >= m.Vocab {
 			return fmt.Errorf("token %d is id %d, want 0 to %d", i, id, m.Vocab-1)
@@ -211,12 +226,13 @@ func (w *Work) reserve(hi int, seqs []Seq) {
 	grow(&w.logits, logits*m.Vocab)
 	w.mix.reserve(m.Config, w.rows)
 	if cap(w.pos) < w.rows {
-		w.pos, w.store = make([]int, w.rows), make([]*tensor.KV, w.rows)
+		w.pos, w.slot, w.depth, w.store = make([]int, w.rows), make([]int, w.rows), make([]int32, w.rows), make([]*tensor.KV, w.rows)
 	}
 	if cap(w.attn) < len(seqs) {
 		w.attn = make([]tensor.AttnSeq, len(seqs))
 	}
-	w.pos, w.store, w.attn = w.pos[:w.rows], w.store[:w.rows], w.attn[:len(seqs)]
+	w.pos, w.slot, w.depth = w.pos[:w.rows], w.slot[:w.rows], w.depth[:w.rows]
+	w.store, w.attn = w.store[:w.rows], w.attn[:len(seqs)]
 }
 
 func grow(buf *[]float32, n int) {

@@ -16,6 +16,19 @@ type AttnSeq struct {
 	Window  int     // a token sees this many positions at most, itself included; 0 is all
 	Scale   float32 // multiplies the scores; 0 is 1/√D
 	Softcap float32 // scores become Softcap·tanh(score/Softcap); 0 is no cap
+
+	// A tree of new tokens, or nil for a chain. Parents[t] < t is the new token that t follows, -1 if that is the last of
+	// the past; Depth[t] counts the new tokens before t on its path. Token t lies in the cache at Past+t, stands at
+	// position Past+Depth[t] and attends to the past and to its path only, with the bits of that path as a chain.
+	Parents, Depth []int32
+}
+
+// seen is the number of positions that new token t attends to if there is no window, itself included.
+func (s *AttnSeq) seen(t int) int {
+	if s.Parents != nil {
+		return s.Past + int(s.Depth[t]) + 1
+	}
+	return s.Past + t + 1
 }
 
 // scale is the factor of the scores for heads of D channels.
@@ -71,17 +84,17 @@ func (p *Pool) Attention(seqs []AttnSeq, heads int) {
 type attnScratch struct {
 	q, out       []float32 // (rows, D), (rows, D rounded up to a tile)
 	scores       []float32 // (rows, attnBlock)
-	keys, values []float32 // decoded positions of a Q8_0 cache
+	keys, values []float32 // decoded positions of a Q8_0 cache, or those of a path
 	top          [attnRows]float32
 	sum          [attnRows]float64
 }
 
-func (a *attnScratch) reserve(kv *KV) {
+func (a *attnScratch) reserve(kv *KV, tree bool) {
 	wide := (kv.D + kvPanel - 1) / kvPanel * kvPanel
 	if len(a.q) < attnRows*kv.D {
 		a.q, a.out, a.scores = make([]float32, attnRows*kv.D), make([]float32, attnRows*wide), make([]float32, attnRows*attnBlock)
 	}
-	if kv.Type == quant.Q8_0 && len(a.keys) < attnBlock*kv.D {
+	if (tree || kv.Type == quant.Q8_0) && (len(a.keys) < attnBlock*kv.D || len(a.values) < attnBlock*kv.padded+kvPanel) {
 		a.keys, a.values = make([]float32, attnBlock*kv.D), make([]float32, attnBlock*kv.padded+kvPanel)
 	}
 }
@@ -129,7 +142,7 @@ type attnUnit struct {
 
 func (u *attnUnit) run(t0, t1 int) {
 	s, kv, sc := u.s, u.s.KV, u.sc
-	sc.reserve(kv)
+	sc.reserve(kv, s.Parents != nil)
 	u.t0, u.rows, u.wide = t0, (t1-t0)*u.heads, (kv.D+kvPanel-1)/kvPanel*kvPanel
 	scale := s.scale(kv.D)
 	for r := range u.rows {
@@ -140,15 +153,17 @@ func (u *attnUnit) run(t0, t1 int) {
 		sc.top[r], sc.sum[r] = float32(math.Inf(-1)), 0
 	}
 	clear(sc.out[:u.rows*u.wide])
-	last := s.Past + t1
-	for b := s.first(s.Past+t0+1) / attnBlock * attnBlock; b < last; b += attnBlock {
+	first, last := s.first(s.seen(t0))/attnBlock*attnBlock, s.Past+t1
+	if s.Parents != nil {
+		first, last = s.first(s.Past+1)/attnBlock*attnBlock, s.Past/attnBlock*attnBlock
+	}
+	for b := first; b < last; b += attnBlock {
 		n := min(attnBlock, last-b)
 		keys, values := u.block(b, n)
-		u.scores(keys, n)
-		for r := range u.rows {
-			u.soften(r, b, n)
-		}
-		u.gather(values, n)
+		u.step(keys, values, [2]int{b, n}, [2]int{0, u.rows})
+	}
+	if s.Parents != nil {
+		u.branches(last, t0, t1)
 	}
 	for r := range u.rows {
 		inv := float32(1 / sc.sum[r])
@@ -156,6 +171,69 @@ func (u *attnUnit) run(t0, t1 int) {
 		for d, v := range sc.out[r*u.wide : r*u.wide+kv.D] {
 			out[d] = v * inv
 		}
+	}
+}
+
+// step takes rows [rows[0], rows[1]) over at[1] positions from position at[0] on.
+func (u *attnUnit) step(keys, values view, at, rows [2]int) {
+	u.scores(keys, at[1], rows)
+	for r := rows[0]; r < rows[1]; r++ {
+		u.soften(r, at[0], at[1])
+	}
+	u.gather(values, at[1], rows)
+}
+
+// branches takes the nodes [t0, t1) of a tree over the positions from b on, which is the start of a block: behind the
+// last that is common to all of them whole. A node's path is laid out as the chain that it is.
+func (u *attnUnit) branches(b, t0, t1 int) {
+	s, kv, sc := u.s, u.s.KV, u.sc
+	for more := true; more; b += attnBlock {
+		more = false
+		kv.lay(u.g, b, min(max(s.Past-b, 0), attnBlock), sc.keys, sc.values)
+		for t := t0; t < t1; t++ {
+			n := min(attnBlock, s.seen(t)-b)
+			if n <= 0 {
+				continue
+			}
+			more = more || s.seen(t) > b+attnBlock
+			for a := t; a >= 0 && s.seen(a) > b; a = int(s.Parents[a]) {
+				if p := s.seen(a) - 1 - b; p < n {
+					kv.layOne(u.g, s.Past+a, p, sc.keys, sc.values)
+				}
+			}
+			u.step(view{f32: sc.keys}, view{f32: sc.values}, [2]int{b, n}, [2]int{(t - t0) * u.heads, (t - t0 + 1) * u.heads})
+		}
+	}
+}
+
+// lay copies n positions from b on, the start of a panel, into keys and values laid out as those of a block, in float32.
+func (kv *KV) lay(g, b, n int, keys, values []float32) {
+	switch kv.Type {
+	case quant.F32:
+		copy(keys, kv.k32[kv.keyAt(g, b):][:(n+kvPanel-1)/kvPanel*kvPanel*kv.D])
+		copy(values, kv.v32[kv.valueAt(g, b):][:n*kv.padded])
+	case quant.F16:
+		for p := range n {
+			kv.layOne(g, b+p, p, keys, values)
+		}
+	default:
+		kv.widen(g, b, n, keys, values)
+	}
+}
+
+// layOne copies position from to place p of such a block.
+func (kv *KV) layOne(g, from, p int, keys, values []float32) {
+	key, value := keys[p/kvPanel*kv.D*kvPanel+p%kvPanel:], values[p*kv.padded:][:kv.D]
+	if kv.Type == quant.F32 {
+		at := kv.keyAt(g, from)
+		for d := range kv.D {
+			key[d*kvPanel] = kv.k32[at+d*kvPanel]
+		}
+		copy(value, kv.v32[kv.valueAt(g, from):])
+		return
+	}
+	for d := range kv.D {
+		key[d*kvPanel], value[d] = kv.key(g, from, d), kv.value(g, from, d)
 	}
 }
 
@@ -205,25 +283,26 @@ func (kv *KV) widen(g, b, n int, keys, values []float32) {
 }
 
 // scores fills sc.scores with q·k for n positions; what lies beyond is not used.
-func (u *attnUnit) scores(keys view, n int) {
+func (u *attnUnit) scores(keys view, n int, rows [2]int) {
 	D := u.s.KV.D
 	for p := 0; p < n; p += kvPanel {
 		for c := 0; c < kvPanel; c += u.kern.nr {
-			u.product(tileArgs{a: u.sc.q, aRow: D, b: keys, at: p*D + c, bRow: kvPanel, k: D, c: u.sc.scores[p+c:], cRow: attnBlock})
+			u.product(tileArgs{rows: rows, a: u.sc.q, aRow: D, b: keys, at: p*D + c, bRow: kvPanel, k: D, c: u.sc.scores[p+c:], cRow: attnBlock})
 		}
 	}
 }
 
 // gather adds the weighted values of n positions to sc.out.
-func (u *attnUnit) gather(values view, n int) {
+func (u *attnUnit) gather(values view, n int, rows [2]int) {
 	kv := u.s.KV
 	for c := 0; c < u.wide && c < kv.padded; c += u.kern.nr {
-		u.product(tileArgs{a: u.sc.scores, aRow: attnBlock, b: values, at: c, bRow: kv.padded, k: n, c: u.sc.out[c:], cRow: u.wide, acc: true})
+		u.product(tileArgs{rows: rows, a: u.sc.scores, aRow: attnBlock, b: values, at: c, bRow: kv.padded, k: n, c: u.sc.out[c:], cRow: u.wide, acc: true})
 	}
 }
 
 // tileArgs are the arguments of a column of tiles.
 type tileArgs struct {
+	rows    [2]int // of a and c
 	a       []float32
 	aRow    int
 	b       view
@@ -234,11 +313,11 @@ type tileArgs struct {
 	acc     bool
 }
 
-// product runs tiles over all rows.
+// product runs tiles over its rows.
 func (u *attnUnit) product(t tileArgs) {
 	h := 0
-	for r := 0; r < u.rows; {
-		for u.kern.mrs[h] > u.rows-r {
+	for r := t.rows[0]; r < t.rows[1]; {
+		for u.kern.mrs[h] > t.rows[1]-r {
 			h++
 		}
 		mr := u.kern.mrs[h]
@@ -255,7 +334,7 @@ func (u *attnUnit) product(t tileArgs) {
 // what was summed before if that has grown.
 func (u *attnUnit) soften(r, b, n int) {
 	s, sc := u.s, u.sc
-	seen := s.Past + u.t0 + r/u.heads + 1
+	seen := s.seen(u.t0 + r/u.heads)
 	lo, hi := max(0, s.first(seen)-b), min(n, seen-b)
 	w := sc.scores[r*attnBlock : r*attnBlock+n]
 	if hi <= lo {

@@ -258,3 +258,31 @@ func dropKeys[E any](keys []E, base, rows, p, n int) {
 		}
 	}
 }
+
+// Move copies one position over another, exactly.
+func (kv *KV) Move(from, to int) {
+	for g := range kv.G {
+		key, toKey, value, toValue := kv.keyAt(g, from), kv.keyAt(g, to), kv.valueAt(g, from), kv.valueAt(g, to)
+		switch kv.Type {
+		case quant.F32:
+			for d := 0; d < kv.D*kvPanel; d += kvPanel {
+				kv.k32[toKey+d] = kv.k32[key+d]
+			}
+			copy(kv.v32[toValue:toValue+kv.D], kv.v32[value:])
+		case quant.F16:
+			for d := 0; d < kv.D*kvPanel; d += kvPanel {
+				kv.k16[toKey+d] = kv.k16[key+d]
+			}
+			copy(kv.v16[toValue:toValue+kv.D], kv.v16[value:])
+		default:
+			for d := 0; d < kv.D*kvPanel; d += kvPanel {
+				kv.k8[toKey+d] = kv.k8[key+d]
+			}
+			copy(kv.v8[toValue:toValue+kv.D], kv.v8[value:])
+			for i := 0; i < kv.groups*kvPanel; i += kvPanel {
+				kv.keyScales[kv.keyScaleAt(g, to)+i] = kv.keyScales[kv.keyScaleAt(g, from)+i]
+			}
+			copy(kv.valueScales[(g*kv.Capacity+to)*kv.groups:][:kv.groups], kv.valueScales[(g*kv.Capacity+from)*kv.groups:])
+		}
+	}
+}
