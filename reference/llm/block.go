@@ -35,13 +35,48 @@ func (w *Work) input(seqs []Seq) {
 	}
 }
 
-// block runs one layer over h.
-func (w *Work) block(l int, seqs []Seq) {
-	m, b := w.Model, &w.Model.Blocks[l]
-	w.layer, w.index, w.rope = b, l, &w.global
-	if m.windowOf(l) > 0 {
+// enter makes a layer the present one.
+func (w *Work) enter(l int) *Block {
+	w.layer, w.index, w.rope = &w.Model.Blocks[l], l, &w.global
+	if w.Model.windowOf(l) > 0 {
 		w.rope = &w.local
 	}
+	return w.layer
+}
+
+// fill appends the keys and values that a layer makes of h to the caches.
+func (w *Work) fill(l int, seqs []Seq) {
+	m, b := w.Model, w.enter(l)
+	w.normalise(w.norm, w.h, b.AttnNorm, b.AttnNormB)
+	w.multiply(w.norm, w.rows, product{&b.K, w.k}, product{&b.V, w.v})
+	w.adaptKV()
+	w.stores(l, seqs)
+	w.each(w.rows, m.KVDim(), (*Work).finishKV)
+}
+
+func (w *Work) adaptKV() {
+	w.adapt(siteK, w.norm, w.Model.Dim, w.k, w.Model.KVDim())
+	w.adapt(siteV, w.norm, w.Model.Dim, w.v, w.Model.KVDim())
+}
+
+// stores notes where the rows' keys and values go: nowhere if a Store rotates and keeps them.
+func (w *Work) stores(l int, seqs []Seq) {
+	row := 0
+	for i := range seqs {
+		var kv *tensor.KV
+		if seqs[i].Store == nil {
+			kv = seqs[i].Cache.layer(l)
+		}
+		for range seqs[i].tokens(w.Model.Dim) {
+			w.store[row] = kv
+			row++
+		}
+	}
+}
+
+// block runs one layer over h.
+func (w *Work) block(l int, seqs []Seq) {
+	m, b := w.Model, w.enter(l)
 	w.normalise(w.norm, w.h, b.AttnNorm, b.AttnNormB)
 	w.attention(l, seqs)
 	w.join(b.PostAttnNorm)
@@ -74,22 +109,11 @@ func (w *Work) attention(l int, seqs []Seq) {
 	m, b, n := w.Model, w.layer, w.rows
 	w.multiply(w.norm, n, product{&b.Q, w.q}, product{&b.K, w.k}, product{&b.V, w.v})
 	w.adapt(siteQ, w.norm, m.Dim, w.q, m.QDim())
-	w.adapt(siteK, w.norm, m.Dim, w.k, m.KVDim())
-	w.adapt(siteV, w.norm, m.Dim, w.v, m.KVDim())
-	row := 0
-	for i := range seqs {
-		var kv *tensor.KV // none where a Store rotates and keeps
-		if seqs[i].Store == nil {
-			kv = seqs[i].Cache.layer(l)
-		}
-		for range seqs[i].tokens(m.Dim) {
-			w.store[row] = kv
-			row++
-		}
-	}
+	w.adaptKV()
+	w.stores(l, seqs)
 	w.each(n, m.QDim(), (*Work).finishQKV)
 	window, scale := m.windowOf(l), m.attentionScale()
-	row = 0
+	row := 0
 	w.attn = w.attn[:0]
 	for i := range seqs {
 		s := &seqs[i]
@@ -115,24 +139,39 @@ func (w *Work) attention(l int, seqs []Seq) {
 // and values to the caches; rotating and keeping is left to those who have a Store.
 func (w *Work) finishQKV(lo, hi int) {
 	m, b := w.Model, w.layer
-	Q, KV, D := m.QDim(), m.KVDim(), m.HeadDim
-	q, k := w.q[lo*Q:hi*Q], w.k[lo*KV:hi*KV]
+	Q := m.QDim()
+	q := w.q[lo*Q : hi*Q]
 	if b.QB != nil {
 		tensor.AddRow(q, b.QB, hi-lo)
+	}
+	if b.QNorm != nil {
+		tensor.RMSNorm(q, q, b.QNorm, nil, (hi-lo)*m.Heads, m.HeadDim, m.Eps)
+	}
+	for r := lo; r < hi; r++ {
+		if w.store[r] != nil {
+			w.rope.Apply(w.q[r*Q:(r+1)*Q], 1, m.Heads, w.pos[r])
+		}
+	}
+	w.finishKV(lo, hi)
+}
+
+// finishKV is the part of finishQKV for keys and values.
+func (w *Work) finishKV(lo, hi int) {
+	m, b := w.Model, w.layer
+	KV := m.KVDim()
+	k := w.k[lo*KV : hi*KV]
+	if b.KB != nil {
 		tensor.AddRow(k, b.KB, hi-lo)
 		tensor.AddRow(w.v[lo*KV:hi*KV], b.VB, hi-lo)
 	}
-	if b.QNorm != nil {
-		tensor.RMSNorm(q, q, b.QNorm, nil, (hi-lo)*m.Heads, D, m.Eps)
-		tensor.RMSNorm(k, k, b.KNorm, nil, (hi-lo)*m.KVHeads, D, m.Eps)
+	if b.KNorm != nil {
+		tensor.RMSNorm(k, k, b.KNorm, nil, (hi-lo)*m.KVHeads, m.HeadDim, m.Eps)
 	}
 	for r := lo; r < hi; r++ {
-		if w.store[r] == nil {
-			continue
+		if w.store[r] != nil {
+			w.rope.Apply(w.k[r*KV:(r+1)*KV], 1, m.KVHeads, w.pos[r])
+			w.store[r].Put(w.slot[r], 1, w.k[r*KV:(r+1)*KV], w.v[r*KV:(r+1)*KV])
 		}
-		w.rope.Apply(w.q[r*Q:(r+1)*Q], 1, m.Heads, w.pos[r])
-		w.rope.Apply(w.k[r*KV:(r+1)*KV], 1, m.KVHeads, w.pos[r])
-		w.store[r].Put(w.slot[r], 1, w.k[r*KV:(r+1)*KV], w.v[r*KV:(r+1)*KV])
 	}
 }
 

@@ -124,6 +124,32 @@ func (w *Work) Forward(lo, hi int, seqs []Seq) error {
 	return nil
 }
 
+// Complete fills the caches of layers [lo, hi) for tokens that did not run there, such as those that left at an early
+// exit: each layer projects the hidden states given (ids at layer 0) to keys and values as if they were its input, and does
+// nothing else. Later tokens can then attend to them (Schuster et al. 2022, CALM). Nothing comes back in Out.
+func (w *Work) Complete(lo, hi int, seqs []Seq) error {
+	err := w.check(lo, hi, seqs)
+	for i := range seqs {
+		if err == nil && seqs[i].Store != nil {
+			err = fmt.Errorf("sequence %d: has a store: only caches can be completed", i)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("complete layers [%d, %d): %w", lo, hi, err)
+	}
+	w.reserve(hi, seqs)
+	w.reserveAdapters(seqs)
+	w.input(seqs)
+	for l := lo; l < hi; l++ {
+		w.fill(l, seqs)
+	}
+	for i := range seqs {
+		seqs[i].advance(w.Model.Dim)
+		seqs[i].Out = nil
+	}
+	return nil
+}
+
 // tokens is the number of new tokens.
 func (s *Seq) tokens(dim int) int {
 	if s.IDs != nil {
