@@ -39,8 +39,8 @@ const (
 	Aggregate                 // combine model updates
 	Generate                  // prompt to whole answer in one operation
 	Drop                      // forget the sequences' KV cache, or with no sequences the model; takes no time
-	Save                      // copy the sequences' KV cache out, to move or to park it
-	Restore                   // take a KV cache in that Save copied out
+	Save                      // copy tokens [Context, Context+New) of the sequences' KV caches out; the caches stay
+	Restore                   // put New tokens' keys and values that Save copied out behind the first Context
 )
 
 var kindNames = [...]string{"", "prefill", "decode", "verify", "encode", "load", "train-step", "aggregate", "generate", "drop", "save", "restore"}
@@ -112,18 +112,19 @@ type Op struct {
 	Exit   *Exit       // Decode: leave early where confidence allows; nil = run all layers
 	Sample *Sample     // how tokens are chosen; nil = greedy
 	Keep   *Keep       // what the KV cache keeps; nil = everything
-	Shard  Shard       // which part of every layer; zero = the whole
+	Wire   string      // codec of activations that come and go, of package reference/codec; "" = F32
 }
 
 // Exit lets a token leave before the last layer (checklist I11): after each of
 // the Layers the head is asked, and a token whose Measure reaches Threshold goes
-// no further. The skipped layers get their keys and values from the state there.
+// no further. The skipped layers of the span get their keys and values from the
+// state there. In a span that ends below the head, Out.Depth tells a token that
+// left (it has a Token) from one that did not; both have their Hidden.
 type Exit struct {
-	Layers    []int   // numbers of layers run, ascending, all below the span's end
+	Layers    []int   // numbers of layers run, ascending, none beyond the span's end
 	Measure   Measure // of confidence
 	Threshold float64 // leave at Measure >= Threshold; above 1 never
 	Decay     float64 // per output position, after CALM: Threshold·(1-Decay+Decay·exp(-4t/T)); 0 = constant
-	Stop      bool    // a token that stays unsure at the last of Layers stops there, with its activations (exit-then-offload)
 }
 
 // Measure is a way to tell how sure a model is, in [0, 1].
@@ -153,13 +154,6 @@ type Keep struct {
 	Sinks  int    // first tokens that always stay
 }
 
-// Shard is part Index of Of equal parts of every layer's heads and feed-forward
-// columns (tensor parallel), or of its experts. The zero Shard is the whole.
-type Shard struct{ Index, Of int }
-
-// Share is the part of a layer's work that the shard does.
-func (s Shard) Share() float64 { return 1 / float64(max(s.Of, 1)) }
-
 // Chunk is one arrival of a streamed answer: when, and how many tokens came.
 type Chunk struct {
 	At     time.Duration
@@ -178,7 +172,7 @@ type Out struct {
 	Accepted   int       // Verify: accepted draft tokens; Token follows them
 	Path       []int32   // Verify of a tree: indices in Tokens of the accepted drafts
 	Confidence float64   // of Token in [0, 1]; NaN if unknown
-	Depth      int       // layers run for the token; 0 = all of the span
+	Depth      int       // layers run for a token that left early; 0 = all of the span
 	Prob       float32   // probability with which Token was drawn; 0 = not drawn
 	Law        []float32 // the law it was drawn from, or Verify: the target's law where a draft was rejected
 }

@@ -109,7 +109,7 @@ func (t *trial) run(ctx context.Context, requests int) error {
 		return err
 	}
 	pipe := a.setup.pipe.New(a.setup.params)
-	if err := pipe.Start(env, site, a.setup.model.Spec); err != nil {
+	if err := pipe.Start(env, site, a.setup.models()); err != nil {
 		return err
 	}
 	runtime.GC() // each trial pays for its own garbage

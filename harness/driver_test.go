@@ -10,6 +10,7 @@ import (
 
 	"meibench/hardware"
 	"meibench/hardware/world"
+	"meibench/harness/pipeline"
 	"meibench/harness/record"
 	"meibench/workloads"
 )
@@ -17,7 +18,7 @@ import (
 // null answers at once: what is left is the cost of the generator itself.
 type null struct{ env world.Env }
 
-func (p *null) Start(world.Env, *hardware.Site, *hardware.Model) error { return nil }
+func (p *null) Start(world.Env, *hardware.Site, pipeline.Models) error { return nil }
 
 func (p *null) Handle(req *workloads.Request, log *record.Request) error {
 	log.Sent = p.env.Now()

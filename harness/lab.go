@@ -3,7 +3,6 @@ package harness
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -14,7 +13,6 @@ import (
 	"meibench/hardware"
 	"meibench/hardware/kernel"
 	"meibench/hardware/profiles"
-	"meibench/harness/pipeline"
 	"meibench/harness/record"
 	"meibench/harness/results"
 	"meibench/internal/host"
@@ -24,7 +22,6 @@ import (
 	"meibench/reference/tensor"
 	"meibench/reference/token"
 	"meibench/suites"
-	"meibench/workloads"
 	"meibench/workloads/traces"
 )
 
@@ -129,63 +126,6 @@ func Shape(name string, m *llm.Model) *hardware.Model {
 	return spec
 }
 
-// setup is a cell with its names resolved.
-type setup struct {
-	cell     suites.Cell
-	model    *Model
-	work     *workloads.Workload
-	trace    *recorded       // nil unless the cell replays one
-	own      *workloads.File // the application, where it is a file
-	pipe     pipeline.Entry
-	params   map[string]float64
-	site     *profiles.SiteSheet
-	contract results.Contract
-	hash     string
-}
-
-// resolve looks every name of a cell up and checks that the cell can run here.
-func (l *Lab) resolve(c suites.Cell, quick bool) (*setup, error) {
-	s := &setup{cell: c}
-	var err error
-	if s.model, err = l.Model(c.Model); err != nil {
-		return nil, err
-	}
-	if s.pipe, err = pipeline.Find(c.Pipeline); err != nil {
-		return nil, err
-	}
-	if s.params, err = s.pipe.Resolve(c.Params); err != nil {
-		return nil, err
-	}
-	if s.site, err = findSite(c.Site); err != nil {
-		return nil, err
-	}
-	if err := l.furnish(s.site); err != nil {
-		return nil, err
-	}
-	if err := s.fits(); err != nil {
-		return nil, err
-	}
-	if isPath(c.App) {
-		if s.own, err = workloads.LoadFile(c.App); err != nil {
-			return nil, err
-		}
-	}
-	if c.Trace != "" {
-		if s.trace, err = once(&l.traces, c.Trace, func() (*recorded, error) { return readTrace(c.Trace) }); err != nil {
-			return nil, err
-		}
-		s.cell.Scenario = string(workloads.Replay)
-	}
-	if s.work, err = s.workload(c.Requests); err != nil {
-		return nil, err
-	}
-	if s.contract, err = s.terms(quick); err != nil {
-		return nil, err
-	}
-	s.hash, err = s.contract.Hash()
-	return s, err
-}
-
 // findSite finds a site; the files that a site file names are beside it.
 func findSite(name string) (*profiles.SiteSheet, error) {
 	if !isPath(name) {
@@ -266,75 +206,6 @@ func readTrace(path string) (*recorded, error) {
 	return &recorded{t, hex.EncodeToString(sum.Sum(nil))}, nil
 }
 
-// fits refuses a cell whose mode its model or site cannot serve.
-func (s *setup) fits() error {
-	kernels := s.cell.Mode == "measured" || s.cell.Mode == "emulated"
-	if (kernels || s.cell.Scale == "task") && s.model.Tok == nil {
-		return fmt.Errorf("model %q is only a shape: mode %s at %s scale runs prompts and needs weights (have %s, or give a GGUF file; --set scale=field with --mode modelled needs lengths only)",
-			s.cell.Model, s.cell.Mode, s.cell.Scale, strings.Join(shipped(), ", "))
-	}
-	if kernels && s.cell.Scale != "task" {
-		return fmt.Errorf("mode %s runs real prompts: scale must be task, not %s", s.cell.Mode, s.cell.Scale)
-	}
-	if s.cell.Mode == "measured" {
-		for _, p := range s.site.Nodes {
-			if p.Device != profiles.Host {
-				return fmt.Errorf("mode measured runs on this machine, but node %q of site %q is a %s (use site this-machine, or mode emulated or modelled)",
-					p.Name, s.site.Name, p.Device)
-			}
-		}
-	}
-	return nil
-}
-
-// workload is the stream of requests that the cell offers.
-func (s *setup) workload(requests int) (*workloads.Workload, error) {
-	spec := workloads.Spec{App: s.cell.App, Scenario: workloads.Scenario(s.cell.Scenario), Scale: workloads.Scale(s.cell.Scale),
-		Rate: s.cell.Rate, Users: s.cell.Users, Requests: requests, Context: contextOf(s.model)}
-	deps := workloads.Deps{}
-	if s.own != nil {
-		spec.App, deps.App = s.own.App.Name, &s.own.App
-	}
-	if s.trace != nil {
-		deps.Trace = s.trace.Trace
-	}
-	if s.model.Tok != nil {
-		deps.Tokenizer = s.model.Tok
-	}
-	return workloads.New(spec, deps)
-}
-
-func contextOf(m *Model) int {
-	if m.Weights != nil {
-		return m.Weights.Context
-	}
-	return 0
-}
-
-// terms are what must be equal for two runs of this cell to be compared.
-func (s *setup) terms(quick bool) (results.Contract, error) {
-	canonical, err := s.work.Canonical()
-	if err != nil {
-		return results.Contract{}, err
-	}
-	var workload map[string]any
-	if err := json.Unmarshal(canonical, &workload); err != nil {
-		return results.Contract{}, err
-	}
-	l := s.work.Limits()
-	c := results.Contract{
-		Workload: workload, Model: s.model.Digest, Mode: s.cell.Mode, Quick: quick, Definitions: []string{"meibench/v1"},
-		Limits: map[string]int64{"ttft_ns": int64(l.TTFT.Duration()), "tpot_ns": int64(l.TPOT.Duration()), "e2e_ns": int64(l.E2E.Duration())},
-	}
-	if s.model.Tok != nil {
-		c.Tokenizer = s.model.Digest // the tokenizer is in the model's file
-	}
-	if s.trace != nil {
-		c.Data = map[string]string{"trace": s.trace.digest}
-	}
-	return c, nil
-}
-
 // manifest describes the run to come.
 func (l *Lab) manifest(o Options, arms []*arm) (results.Manifest, error) {
 	here := host.Here()
@@ -351,6 +222,9 @@ func (l *Lab) manifest(o Options, arms []*arm) (results.Manifest, error) {
 	distinct := map[string]results.Contract{}
 	for _, a := range arms {
 		m.Models[a.cell.Model] = a.setup.model.Digest
+		if a.setup.small != nil {
+			m.Models[a.cell.Small] = a.setup.small.Digest
+		}
 		m.Profiles["site "+a.setup.site.Name] = a.setup.site.Digest()
 		for _, p := range a.setup.site.Nodes {
 			if d, err := l.device(p.Device); err == nil {
@@ -470,5 +344,5 @@ func (a *arm) header() record.Cell {
 	l := a.setup.work.Limits()
 	return record.Cell{Index: a.index, Suite: a.suite, Name: a.cell.Name, App: a.cell.App, Pipeline: a.cell.Pipeline,
 		Site: a.cell.Site, Model: a.cell.Model, Mode: a.cell.Mode, Seed: a.seed, Repeat: a.repeat, Contract: a.setup.hash,
-		TTFTLimit: l.TTFT.Duration(), TPOTLimit: l.TPOT.Duration(), E2ELimit: l.E2E.Duration(), Params: a.setup.params}
+		TTFTLimit: l.TTFT.Duration(), TPOTLimit: l.TPOT.Duration(), E2ELimit: l.E2E.Duration(), Params: a.setup.labels()}
 }

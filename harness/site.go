@@ -128,6 +128,9 @@ func (b *builder) newDevice(p profiles.Place) (hardware.Device, error) {
 // cost model's word for one decode step.
 func (b *builder) kernel(p profiles.Place) (hardware.Device, error) {
 	cfg := kernel.Config{Name: p.Name, Models: []kernel.Loaded{b.set.model.loaded()}, Threads: HostThreads()}
+	if b.set.small != nil {
+		cfg.Models = append(cfg.Models, b.set.small.loaded())
+	}
 	host, err := b.lab.device(profiles.Host)
 	if err == nil {
 		cfg.Digest = host.Digest()
@@ -185,6 +188,9 @@ func (b *builder) wire(w profiles.Wire, user int) (up, down hardware.Link, err e
 	sheet, err := b.lab.link(w.Link)
 	if err != nil {
 		return nil, nil, err
+	}
+	if c := b.set.cell; w.From == b.set.site.User().Name && (c.RTT > 0 || c.Mbps > 0) {
+		sheet = sheet.With(c.RTT, c.Mbps*1e6/8)
 	}
 	channels, _ := once(&b.wires, w.From+" "+w.To, func() ([2]*costmodel.Channel, error) {
 		var extra time.Duration

@@ -2,6 +2,7 @@ package reports
 
 import (
 	"cmp"
+	"fmt"
 	"iter"
 	"maps"
 	"math"
@@ -449,8 +450,11 @@ func cleanCell(c record.Cell) record.Cell {
 	}
 	c.Name = clean(c.Name, 4*mostName)
 	c.Invalid, c.Warnings = cleanAll(c.Invalid), cleanAll(c.Warnings)
-	params := map[string]float64{}
+	params := map[string]any{}
 	for k, v := range c.Params {
+		if s, ok := v.(string); ok {
+			v = clean(s, mostName)
+		}
 		params[clean(k, mostName)] = v
 	}
 	c.Params, c.Lag = params, nil
@@ -464,10 +468,10 @@ func cleanAll(list []string) (out []string) {
 	return out
 }
 
-func paramText(params map[string]float64) string {
+func paramText(params map[string]any) string {
 	var parts []string
 	for _, k := range slices.Sorted(maps.Keys(params)) {
-		parts = append(parts, k+"="+strconv.FormatFloat(params[k], 'g', -1, 64))
+		parts = append(parts, k+"="+fmt.Sprint(params[k]))
 	}
 	return strings.Join(parts, " ")
 }

@@ -22,7 +22,7 @@ type cellRow struct {
 	Site     string             `json:"site"`
 	Model    string             `json:"model"`
 	Mode     string             `json:"mode"`
-	Params   map[string]float64 `json:"params,omitempty"`
+	Params   map[string]any     `json:"params,omitempty"`
 	Contract string             `json:"contract,omitempty"`
 	Runs     int                `json:"runs"` // repeats and seeds pooled
 	Requests int                `json:"requests"`

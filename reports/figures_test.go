@@ -92,11 +92,11 @@ func TestAgreementNeedsPairs(t *testing.T) {
 func TestLabelsOfMergedRuns(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
-		params []map[string]float64 // of split in each run
+		params []map[string]any // of split in each run
 		want   []string
 	}{
-		{"one parameter tells them apart", []map[string]float64{{"cut": 1, "k": 4}, {"cut": 2, "k": 4}}, []string{"split cut=1", "split cut=2"}},
-		{"nothing does", []map[string]float64{{"cut": 1}, {"cut": 1}}, []string{"split first", "split second"}},
+		{"one parameter tells them apart", []map[string]any{{"cut": 1, "k": 4}, {"cut": 2, "k": 4}}, []string{"split cut=1", "split cut=2"}},
+		{"nothing does", []map[string]any{{"cut": 1}, {"cut": 1}}, []string{"split first", "split second"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			d := NewData()

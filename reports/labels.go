@@ -266,7 +266,7 @@ func (v *view) differing() func(*Group) string {
 	base := maps.Clone(v.label)
 	return func(g *Group) string {
 		params := maps.Clone(g.Cell.Params)
-		maps.DeleteFunc(params, func(k string, _ float64) bool { return !keys[base[g]][k] })
+		maps.DeleteFunc(params, func(k string, _ any) bool { return !keys[base[g]][k] })
 		return paramText(params)
 	}
 }

@@ -96,7 +96,7 @@ func TestHostileNames(t *testing.T) {
 		c := cell(i, hostile, hostile, mode)
 		c.Site, c.Model, c.Suite, c.Contract = hostile, hostile, hostile, hostile
 		c.Valid, c.Invalid, c.Warnings = false, []string{hostile}, []string{hostile}
-		c.Params = map[string]float64{hostile: 1}
+		c.Params = map[string]any{hostile: 1.0}
 		bad := request(2, ms, ms)
 		bad.Outcome, bad.Err = record.Failed, hostile
 		good := request(1, ms, ms)
@@ -274,7 +274,7 @@ func TestLabels(t *testing.T) {
 		{"sites", []func(*record.Cell){func(c *record.Cell) { c.Site = "a" }, func(c *record.Cell) { c.Site = "b" }}, []string{"split a", "split b"}},
 		{"sites that tell models", []func(*record.Cell){func(c *record.Cell) { c.Site, c.Model = "a", "m" }, func(c *record.Cell) { c.Site, c.Model = "b", "n" }}, []string{"split a", "split b"}},
 		{"models", []func(*record.Cell){func(c *record.Cell) { c.Model = "m" }, func(c *record.Cell) { c.Model = "n" }}, []string{"split m", "split n"}},
-		{"parameters", []func(*record.Cell){func(c *record.Cell) { c.Params = map[string]float64{"k": 1} }, func(c *record.Cell) { c.Params = map[string]float64{"k": 2} }}, []string{"split k=1", "split k=2"}},
+		{"parameters", []func(*record.Cell){func(c *record.Cell) { c.Params = map[string]any{"k": 1.0} }, func(c *record.Cell) { c.Params = map[string]any{"k": 2.0} }}, []string{"split k=1", "split k=2"}},
 		{"only the name", []func(*record.Cell){func(c *record.Cell) { c.Name = "first" }, func(c *record.Cell) { c.Name = "second" }}, []string{"split first", "split second"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -58,22 +58,25 @@ type Suite struct {
 
 // Cell is one thing to run.
 type Cell struct {
-	Name     string             `json:"name"` // app=…/pipeline=…/…, unique in the suite
-	App      string             `json:"app"`
-	Pipeline string             `json:"pipeline"`
-	Site     string             `json:"site"`
-	Model    string             `json:"model"`
-	Mode     string             `json:"mode"`
-	Scale    string             `json:"scale"`    // task or field
-	Scenario string             `json:"scenario"` // "" = the application's own
-	Rate     float64            `json:"rate"`     // requests per second; 0 = the application's own
-	Users    int                `json:"users"`
-	Requests int                `json:"requests"`
-	Warmup   int                `json:"warmup"`
-	Repeats  int                `json:"repeats"`
-	Seed     uint64             `json:"seed"`
-	Trace    string             `json:"trace,omitempty"`
-	Params   map[string]float64 `json:"params,omitempty"`
+	Name     string         `json:"name"` // app=…/pipeline=…/…, unique in the suite
+	App      string         `json:"app"`
+	Pipeline string         `json:"pipeline"`
+	Site     string         `json:"site"`
+	Model    string         `json:"model"`
+	Mode     string         `json:"mode"`
+	Scale    string         `json:"scale"`    // task or field
+	Scenario string         `json:"scenario"` // "" = the application's own
+	Rate     float64        `json:"rate"`     // requests per second; 0 = the application's own
+	Users    int            `json:"users"`
+	Requests int            `json:"requests"`
+	Warmup   int            `json:"warmup"`
+	Repeats  int            `json:"repeats"`
+	Seed     uint64         `json:"seed"`
+	Trace    string         `json:"trace,omitempty"`
+	Small    string         `json:"small,omitempty"`  // the draft or the small model, for pipelines that use two
+	RTT      float64        `json:"rtt,omitempty"`    // s, of the users' link instead of its profile's; 0 = the profile's
+	Mbps     float64        `json:"mbps,omitempty"`   // of the users' link, both ways, instead of its profile's; 0 = the profile's
+	Params   map[string]any `json:"params,omitempty"` // of the pipeline: numbers (float64) and names (string)
 }
 
 // file is the YAML form.
@@ -85,7 +88,7 @@ type file struct {
 	Matrix   yaml.MapSlice                        `yaml:"matrix" json:"-"`
 	Axes     []axis                               `yaml:"-" json:"matrix"`
 	By       map[string]map[string]map[string]any `yaml:"by" json:"by,omitempty"` // axis, its value, what then holds
-	Params   map[string]map[string]float64        `yaml:"params" json:"params,omitempty"`
+	Params   map[string]map[string]any            `yaml:"params" json:"params,omitempty"`
 }
 
 type settings struct {
@@ -93,6 +96,9 @@ type settings struct {
 	Pipeline string  `yaml:"pipeline" json:"pipeline,omitempty"`
 	Site     string  `yaml:"site" json:"site,omitempty"`
 	Model    string  `yaml:"model" json:"model,omitempty"`
+	Small    string  `yaml:"small" json:"small,omitempty"`
+	RTT      float64 `yaml:"rtt" json:"rtt,omitempty"`
+	Mbps     float64 `yaml:"mbps" json:"mbps,omitempty"`
 	Mode     string  `yaml:"mode" json:"mode,omitempty"`
 	Scale    string  `yaml:"scale" json:"scale,omitempty"`
 	Scenario string  `yaml:"scenario" json:"scenario,omitempty"`
@@ -202,7 +208,7 @@ func (f *file) override(set Set) error {
 	}
 	i := slices.IndexFunc(f.Axes, func(a axis) bool { return a.Key == set.Key })
 	if len(set.Values) == 1 {
-		params := map[string]float64{}
+		params := map[string]any{}
 		err := f.Defaults.assign(set.Key, set.Values[0], params)
 		if err != nil {
 			return fmt.Errorf("--set %s: %w", set.Key, err)
@@ -284,7 +290,7 @@ func (s *Suite) expand(where string, f file) error {
 	seen := map[string]bool{}
 	for i := range total {
 		set, rest := f.Defaults, i
-		params := map[string]float64{}
+		params := map[string]any{}
 		var name []string
 		picks := make([]int, len(f.Axes))
 		for k := len(f.Axes) - 1; k >= 0; k-- {
@@ -302,8 +308,11 @@ func (s *Suite) expand(where string, f file) error {
 		}
 		c := set.cell(cmp.Or(strings.Join(name, "/"), "cell"))
 		for key, v := range f.Params[c.Pipeline] {
-			if _, ok := params[key]; !ok {
-				params[key] = v
+			if _, ok := params[key]; ok {
+				continue
+			}
+			if err := param(key, v, params); err != nil {
+				return fmt.Errorf("%s: params.%s.%s: %w", where, c.Pipeline, key, err)
 			}
 		}
 		if len(params) > 0 {
@@ -323,7 +332,7 @@ func (s *Suite) expand(where string, f file) error {
 
 // assign sets one key from a matrix or from --set; a name it does not know is a
 // parameter of the pipeline.
-func (s *settings) assign(key string, v any, params map[string]float64) error {
+func (s *settings) assign(key string, v any, params map[string]any) error {
 	text := func(to *string) error {
 		t, ok := v.(string)
 		if !ok {
@@ -349,6 +358,8 @@ func (s *settings) assign(key string, v any, params map[string]float64) error {
 		return text(&s.Site)
 	case "model":
 		return text(&s.Model)
+	case "small":
+		return text(&s.Small)
 	case "mode":
 		return text(&s.Mode)
 	case "scale":
@@ -368,19 +379,31 @@ func (s *settings) assign(key string, v any, params map[string]float64) error {
 	case "seed":
 		return count(&s.Seed)
 	}
-	if !isNumber {
-		return fmt.Errorf("want a number, got %v", v)
-	}
-	if key == "rate" {
-		s.Rate = number
+	if to := map[string]*float64{"rate": &s.Rate, "rtt": &s.RTT, "mbps": &s.Mbps}[key]; to != nil {
+		if !isNumber {
+			return fmt.Errorf("want a number, got %v", v)
+		}
+		*to = number
 		return nil
 	}
-	params[key] = number
+	return param(key, v, params)
+}
+
+// param sets a parameter of a pipeline: a number, or one of the names that it knows.
+func param(key string, v any, params map[string]any) error {
+	if n, ok := toFloat(v); ok {
+		params[key] = n
+		return nil
+	}
+	if _, ok := v.(string); !ok {
+		return fmt.Errorf("want a number or a name, got %v", v)
+	}
+	params[key] = v
 	return nil
 }
 
 // assignAll sets several keys, in order of their names.
-func (s *settings) assignAll(m map[string]any, params map[string]float64) error {
+func (s *settings) assignAll(m map[string]any, params map[string]any) error {
 	for _, key := range slices.Sorted(maps.Keys(m)) {
 		if err := s.assign(key, m[key], params); err != nil {
 			return fmt.Errorf("%s: %w", key, err)
@@ -405,7 +428,7 @@ func toFloat(v any) (float64, bool) {
 
 func (s settings) cell(name string) Cell {
 	return Cell{
-		Name: name, App: s.App, Pipeline: s.Pipeline, Site: s.Site, Model: s.Model, Mode: cmp.Or(s.Mode, "modelled"),
+		Name: name, App: s.App, Pipeline: s.Pipeline, Site: s.Site, Model: s.Model, Small: s.Small, RTT: s.RTT, Mbps: s.Mbps, Mode: cmp.Or(s.Mode, "modelled"),
 		Scale: cmp.Or(s.Scale, "task"), Scenario: s.Scenario, Rate: s.Rate, Users: int(max(s.Users, 1)),
 		Requests: int(cmp.Or(s.Requests, 100)), Warmup: int(s.Warmup), Repeats: int(max(s.Repeats, 1)), Seed: uint64(cmp.Or(s.Seed, 1)), Trace: s.Trace,
 	}
@@ -422,45 +445,14 @@ func (c Cell) check() error {
 		return fmt.Errorf("unknown mode %q (have %s)", c.Mode, strings.Join(Modes, ", "))
 	case c.Scale != "task" && c.Scale != "field":
 		return fmt.Errorf("unknown scale %q (have task, field)", c.Scale)
+	case !(c.RTT >= 0) || c.RTT > 60:
+		return fmt.Errorf("rtt: want 0 to 60 s, got %g", c.RTT)
+	case !(c.Mbps >= 0) || c.Mbps > 1e6:
+		return fmt.Errorf("mbps: want 0 to 1,000,000 Mbit/s, got %g", c.Mbps)
 	case c.Rate < 0 || c.Rate != c.Rate:
 		return fmt.Errorf("rate: want 0 or more requests per second, got %g", c.Rate)
 	case c.Requests > 1_000_000_000 || c.Repeats > 100_000 || c.Users > 10_000_000:
 		return fmt.Errorf("requests, repeats or users are beyond reason: %d, %d, %d", c.Requests, c.Repeats, c.Users)
-	}
-	return nil
-}
-
-// Narrow keeps the cells that every filter accepts; keep maps a cell's field
-// (app, pipeline, site, model, mode) to the values wanted, empty meaning all.
-func (s *Suite) Narrow(keep map[string][]string) error {
-	fields := map[string]func(Cell) string{
-		"app": func(c Cell) string { return c.App }, "pipeline": func(c Cell) string { return c.Pipeline },
-		"site": func(c Cell) string { return c.Site }, "model": func(c Cell) string { return c.Model },
-		"mode": func(c Cell) string { return c.Mode },
-	}
-	for _, key := range []string{"app", "pipeline", "site", "model", "mode"} {
-		want := keep[key]
-		if len(want) == 0 {
-			continue
-		}
-		var have []string
-		for _, c := range s.Cells {
-			if v := fields[key](c); !slices.Contains(have, v) {
-				have = append(have, v)
-			}
-		}
-		for _, w := range want {
-			if !slices.Contains(have, w) {
-				return fmt.Errorf("suite %q has no cell with %s %s (have %s; --set %s=... replaces them)", s.Name, key, w, strings.Join(have, ", "), key)
-			}
-		}
-		kept := slices.DeleteFunc(slices.Clone(s.Cells), func(c Cell) bool {
-			return !slices.Contains(want, fields[key](c))
-		})
-		if len(kept) == 0 {
-			return fmt.Errorf("suite %q: no cell is left after --%s %s", s.Name, key, strings.Join(want, ","))
-		}
-		s.Cells = kept
 	}
 	return nil
 }

@@ -37,9 +37,9 @@ func TestExpansion(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []Cell{
 		{Name: "cut=1", App: "ar", Pipeline: "split", Site: "s", Model: "m", Mode: "modelled", Scale: "task", Users: 1,
-			Requests: 3, Repeats: 1, Seed: 1, Params: map[string]float64{"cut": 1, "batch": 4}},
+			Requests: 3, Repeats: 1, Seed: 1, Params: map[string]any{"cut": 1.0, "batch": 4.0}},
 		{Name: "cut=2", App: "ar", Pipeline: "split", Site: "s", Model: "m", Mode: "modelled", Scale: "task", Users: 1,
-			Requests: 3, Repeats: 1, Seed: 1, Params: map[string]float64{"cut": 2, "batch": 4}},
+			Requests: 3, Repeats: 1, Seed: 1, Params: map[string]any{"cut": 2.0, "batch": 4.0}},
 	}, s.Cells)
 }
 

@@ -18,15 +18,42 @@ type Options struct {
 	Seed uint64         // of the luck below
 	Ops  hardware.Kinds // what it offers; 0 = everything
 
-	// Accept is the probability that a draft token is accepted given that the
-	// ones before it were. Calibrate it from measured Verify results.
-	Accept float64
-	// Confidence holds evenly spaced quantiles of a token's confidence, the
-	// first being the minimum and the last the maximum. nil: unknown (NaN).
-	Confidence []float64
+	Luck Luck // what data decides on a device that has data
 	// Heat is the thermal state at the start: 0 cool, 1 throttled to the retained
 	// share. Only profiles with a thermal part have one.
 	Heat float64
+}
+
+// Luck is what data decides where there is data: the laws that a modelled device
+// draws from. Calibrate it from measured results.
+type Luck struct {
+	// Accept is the probability that a draft token is accepted given that the
+	// ones before it were.
+	Accept float64 `json:"accept"`
+	// Confidence holds evenly spaced quantiles of a token's confidence after the
+	// last layer, the first being the minimum and the last the maximum. nil:
+	// unknown (NaN).
+	Confidence []float64 `json:"confidence,omitempty"`
+	// Exits are the same after layers at which a token may leave, ascending. One
+	// draw per token places it in every law: a token that is sure early is sure late.
+	Exits []ExitLuck `json:"exits,omitempty"`
+}
+
+// ExitLuck is the law of the confidence after a share of a model's layers.
+type ExitLuck struct {
+	Depth      float64   `json:"depth"` // layers run / layers of the model
+	Confidence []float64 `json:"confidence"`
+}
+
+// at is the law after a number of layers: that of the nearest depth not above.
+func (l *Luck) at(layer, layers int) []float64 {
+	var q []float64
+	for i := range l.Exits {
+		if float64(layer) >= l.Exits[i].Depth*float64(layers)-1e-9 {
+			q = l.Exits[i].Confidence
+		}
+	}
+	return q
 }
 
 // Device is a modelled device. A model it was never told to Load is taken to be
@@ -45,11 +72,13 @@ type Device struct {
 	last  time.Duration  // end of the latest operation
 	outs  []hardware.Out // of the latest Run; valid until its caller blocks
 
+	depths []int // layers that each sequence of the operation at hand runs; empty = all
+
 	accept, confide rng.Key
 }
 
 var allOps = hardware.Set(hardware.Prefill, hardware.Decode, hardware.Verify, hardware.Encode, hardware.Load,
-	hardware.TrainStep, hardware.Aggregate, hardware.Generate, hardware.Drop)
+	hardware.TrainStep, hardware.Aggregate, hardware.Generate, hardware.Drop, hardware.Save, hardware.Restore)
 
 // Blueprint is a profile made ready to make devices from: what all users with
 // the same phone share.
@@ -121,7 +150,7 @@ func (d *Device) Run(op *hardware.Op) (hardware.Result, error) {
 		return hardware.Result{}, fmt.Errorf("device %q: %w", d.spec.Name, err)
 	}
 	if op.Kind == hardware.Drop {
-		d.mem.drop(op)
+		d.drop(op)
 		now := d.env.Now()
 		return hardware.Result{Usage: d.usage(now, now, Cost{})}, nil
 	}
@@ -130,7 +159,8 @@ func (d *Device) Run(op *hardware.Op) (hardware.Result, error) {
 	}
 	d.slots.Acquire()
 	start := d.env.Now()
-	cost := d.law.Cost(op)
+	d.leave(op)
+	cost := d.law.exitCost(op, d.depths)
 	if wake := d.law.Wake(op, start-d.last); wake > 0 {
 		cost.Time += wake
 		cost.Energy = d.law.energy(cost, cost.Time.Seconds())
@@ -174,13 +204,19 @@ func answered(s *hardware.Seq) int { return s.Context + s.New + max(0, s.Limit-1
 // holds weights but leaves no cache.
 func (d *Device) reserve(op *hardware.Op) error {
 	switch op.Kind {
-	case hardware.Prefill, hardware.Decode, hardware.Verify:
+	case hardware.Prefill, hardware.Decode, hardware.Verify, hardware.Restore:
+		if op.Keep != nil {
+			return d.mem.extend(op, func(s *hardware.Seq) int { return kept(op.Keep, grown(s)) })
+		}
 		return d.mem.extend(op, grown)
 	case hardware.Generate:
 		return d.mem.extend(op, answered)
 	case hardware.Load, hardware.Encode:
 		if op.Model == nil {
 			return nil
+		}
+		if len(op.Seqs) > 0 && op.Seqs[0].Adapter != "" {
+			return d.mem.grow(op.Bytes, "adapter %s", op.Seqs[0].Adapter)
 		}
 		_, err := d.mem.hold(op.Model, op.Layers)
 		return err
@@ -194,6 +230,15 @@ func (d *Device) reserve(op *hardware.Op) error {
 		d.mem.used -= op.Bytes // counted in the peak; gone when the step is over
 	}
 	return nil
+}
+
+// drop forgets caches, models, or adapters.
+func (d *Device) drop(op *hardware.Op) {
+	if len(op.Seqs) > 0 && op.Seqs[0].Adapter != "" {
+		d.mem.used -= units.Bytes(len(op.Seqs)) * op.Model.AdapterBytes(op.Layers)
+		return
+	}
+	d.mem.drop(op)
 }
 
 // checkOp says what is wrong with the shape of an operation.
@@ -236,7 +281,7 @@ func checkOp(op *hardware.Op) error {
 // results says what came of each sequence.
 func (d *Device) results(op *hardware.Op, start, busy time.Duration) []hardware.Out {
 	switch op.Kind {
-	case hardware.Load, hardware.Aggregate, hardware.TrainStep:
+	case hardware.Load, hardware.Aggregate, hardware.TrainStep, hardware.Restore:
 		return nil
 	}
 	if cap(d.outs) < len(op.Seqs) {
@@ -247,16 +292,23 @@ func (d *Device) results(op *hardware.Op, start, busy time.Duration) []hardware.
 	for i := range outs {
 		s, o := &op.Seqs[i], &outs[i]
 		o.Token, o.Confidence = hardware.NoToken, math.NaN()
+		if op.Kind == hardware.Save {
+			o.Hidden.Bytes = units.Bytes(s.New) * op.Model.KVBytesPerToken(op.Layers)
+			continue
+		}
+		if len(d.depths) > 0 {
+			d.left(op, i, o)
+		}
 		if op.Layers.Hi < op.Model.Layers {
 			o.Hidden.Bytes = op.Model.HiddenBytes(s.New, hiddenElem)
 			continue
 		}
-		if len(d.opt.Confidence) > 0 {
+		if len(d.opt.Luck.Confidence) > 0 && o.Depth == 0 {
 			luck := d.confide.At(place(s.ID, grown(s)))
-			o.Confidence = quantile(d.opt.Confidence, luck.Float64())
+			o.Confidence = quantile(d.opt.Luck.Confidence, luck.Float64())
 		}
 		if op.Kind == hardware.Verify {
-			o.Accepted = d.accepted(s)
+			d.verified(s, o)
 		}
 	}
 	if op.Kind == hardware.Generate {
@@ -278,17 +330,83 @@ func (d *Device) answers(op *hardware.Op, outs []hardware.Out, start, busy time.
 	})
 }
 
-// accepted draws how many of a sequence's New-1 drafts are accepted. The luck
+// verified draws how many of a sequence's New-1 drafts are accepted. The luck
 // belongs to the position in the sequence: whoever drafts it, and however long
-// the drafts are, the same token meets the same luck.
-func (d *Device) accepted(s *hardware.Seq) int {
-	for j := 1; j < s.New; j++ {
-		luck := d.accept.At(place(s.ID, s.Context+j))
-		if luck.Float64() >= d.opt.Accept {
-			return j - 1
+// the drafts are, the same token meets the same luck. In a tree each of k
+// siblings has the same independent chance, so that one of them is accepted with
+// 1-(1-a)^k.
+func (d *Device) verified(s *hardware.Seq, o *hardware.Out) {
+	if s.Tree != nil {
+		d.verifiedTree(s, o)
+		return
+	}
+	for o.Accepted = 0; o.Accepted < s.New-1; o.Accepted++ {
+		luck := d.accept.At(place(s.ID, s.Context+o.Accepted+1))
+		if luck.Float64() >= d.opt.Luck.Accept {
+			return
 		}
 	}
-	return s.New - 1
+}
+
+func (d *Device) verifiedTree(s *hardware.Seq, o *hardware.Out) {
+	for at := int32(0); ; {
+		miss, child := 1.0, int32(-1)
+		for i := int(at) + 1; i < len(s.Tree); i++ {
+			if s.Tree[i] != at {
+				continue
+			}
+			if child < 0 {
+				child = int32(i)
+			}
+			miss *= 1 - d.opt.Luck.Accept
+		}
+		luck := d.accept.At(place(s.ID, s.Context+o.Accepted+1))
+		if child < 0 || luck.Float64() >= 1-miss {
+			return
+		}
+		o.Accepted++
+		o.Path = append(o.Path, child)
+		at = child
+	}
+}
+
+// leave draws at which layer each sequence of a decode step leaves.
+func (d *Device) leave(op *hardware.Op) {
+	d.depths = d.depths[:0]
+	if op.Exit == nil || op.Kind != hardware.Decode {
+		return
+	}
+	for i := range op.Seqs {
+		depth, _ := d.depth(op, &op.Seqs[i])
+		d.depths = append(d.depths, depth)
+	}
+}
+
+// depth is the first layer after which a token is sure enough; if there is none,
+// the end of the span, and the confidence at the last exit.
+func (d *Device) depth(op *hardware.Op, s *hardware.Seq) (layer int, sure float64) {
+	luck := d.confide.At(place(s.ID, grown(s)))
+	u := luck.Float64()
+	sure = math.NaN()
+	for _, l := range op.Exit.Layers {
+		if q := d.opt.Luck.at(l, op.Model.Layers); len(q) > 0 {
+			if sure = quantile(q, u); sure >= op.Exit.Threshold {
+				return l, sure
+			}
+		}
+	}
+	return op.Layers.Hi, sure
+}
+
+// left fills in where a sequence left, or, in a span that ends below the head,
+// how unsure it was.
+func (d *Device) left(op *hardware.Op, i int, o *hardware.Out) {
+	layer, sure := d.depth(op, &op.Seqs[i])
+	if sure >= op.Exit.Threshold {
+		o.Depth, o.Confidence = layer, sure
+	} else if op.Layers.Hi < op.Model.Layers {
+		o.Confidence = sure
+	}
 }
 
 // place numbers the positions of all sequences.

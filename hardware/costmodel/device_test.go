@@ -142,7 +142,7 @@ func TestPhoneKeepsItsRetainedShare(t *testing.T) {
 func TestLuckBelongsToThePosition(t *testing.T) {
 	roomy := sheet()
 	roomy.Memory.Value = 1e9
-	on(t, roomy, Options{Seed: 3, Accept: 0.7}, func(_ world.Env, d *Device) {
+	on(t, roomy, Options{Seed: 3, Luck: Luck{Accept: 0.7}}, func(_ world.Env, d *Device) {
 		verify := func(context, n int) int {
 			return must(t, d, pass(hardware.Verify, hardware.Span{Hi: 4}, hardware.Seq{ID: 5, Context: context, New: n})).Seqs[0].Accepted
 		}
@@ -156,7 +156,7 @@ func TestLuckBelongsToThePosition(t *testing.T) {
 		}
 		require.InDelta(t, 0.7, float64(total)/float64(drafts), 0.03) // 4 standard errors
 	})
-	on(t, roomy, Options{Confidence: []float64{0.2, 0.4, 1}}, func(_ world.Env, d *Device) {
+	on(t, roomy, Options{Luck: Luck{Confidence: []float64{0.2, 0.4, 1}}}, func(_ world.Env, d *Device) {
 		var below int
 		for c := range 1000 {
 			conf := must(t, d, pass(hardware.Decode, hardware.Span{Hi: 4}, hardware.Seq{ID: 1, Context: c, New: 1})).Seqs[0].Confidence
@@ -199,7 +199,7 @@ func TestMalformedOperationsSayWhy(t *testing.T) {
 }
 
 func TestSteadyStateAllocatesNothing(t *testing.T) {
-	on(t, sheet(), Options{Accept: 0.5, Confidence: []float64{0, 1}}, func(_ world.Env, d *Device) {
+	on(t, sheet(), Options{Luck: Luck{Accept: 0.5, Confidence: []float64{0, 1}}}, func(_ world.Env, d *Device) {
 		op := pass(hardware.Verify, hardware.Span{Hi: 4}, hardware.Seq{ID: 1, Context: 10, New: 4}, hardware.Seq{ID: 2, Context: 9, New: 4})
 		must(t, d, op)
 		require.Zero(t, testing.AllocsPerRun(100, func() { must(t, d, op) }))

@@ -98,6 +98,7 @@ func (l *Law) fit(m *hardware.Model) *profiles.Fit {
 // work is what a pass has to do, summed over its sequences.
 type work struct {
 	seqs, tokens int
+	adapters     int     // distinct
 	pairs        float64 // (query, key) pairs of attention
 	cached       int     // tokens read from or written to the KV cache
 	flop         float64
@@ -111,7 +112,8 @@ func workOf(op *hardware.Op) work {
 	w := work{seqs: len(op.Seqs)}
 	m, span := op.Model, op.Layers
 	for i := range op.Seqs {
-		s := &op.Seqs[i]
+		s := op.Seqs[i]
+		s.Context = kept(op.Keep, s.Context)
 		heads := 1
 		if op.Kind == hardware.Verify || op.Kind == hardware.TrainStep {
 			heads = s.New
@@ -121,10 +123,32 @@ func workOf(op *hardware.Op) work {
 		n := float64(s.New)
 		w.pairs += float64(n*float64(s.Context)) + float64(n*(n+1)/2)
 		w.flop += float64(m.FLOP(span, s.Context, s.New, heads))
+		if s.Adapter != "" {
+			w.flop += float64(float64(m.AdapterFLOP(span)) * n)
+			w.adapters += distinct(op.Seqs[:i], s.Adapter)
+		}
 	}
-	w.moved = m.ReadBytes(span, w.tokens)
+	w.moved = m.ReadBytes(span, w.tokens) + units.Bytes(w.adapters)*m.AdapterBytes(span)
 	w.kv = units.Bytes(w.cached) * m.KVBytesPerToken(span)
 	return w
+}
+
+// kept is how much of a context a rule leaves in the cache.
+func kept(k *hardware.Keep, context int) int {
+	if k == nil || k.Budget <= 0 {
+		return context
+	}
+	return min(context, k.Budget)
+}
+
+// distinct is 1 if no sequence has the adapter yet, else 0.
+func distinct(seqs []hardware.Seq, adapter string) int {
+	for i := range seqs {
+		if seqs[i].Adapter == adapter {
+			return 0
+		}
+	}
+	return 1
 }
 
 // Time is how long an operation takes on a cool device with a free slot.
@@ -148,6 +172,12 @@ func (l *Law) Cost(op *hardware.Op) Cost {
 		return l.streamCost(float64(l.pass*l.fixed), 2*float64(op.Bytes), float64(op.Bytes)/2)
 	case hardware.Load:
 		return l.loadCost(op)
+	case hardware.Save, hardware.Restore:
+		n := 0
+		for i := range op.Seqs {
+			n += op.Seqs[i].New
+		}
+		return l.streamCost(0, 2*float64(units.Bytes(n)*op.Model.KVBytesPerToken(op.Layers)), 0)
 	case hardware.Generate:
 		return l.generateCost(op, nil)
 	}
@@ -168,6 +198,53 @@ func (l *Law) passCost(op *hardware.Op) Cost {
 		sec = l.overhead(op.Model, op.Layers) + max(memory, w.flop/l.flopRate)
 	}
 	return l.priced(sec, units.FLOP(w.flop), w.moved+w.kv)
+}
+
+// exitCost is the cost of a decode step whose sequences leave after so many
+// layers: the parts between exits with those that are still there, the head at
+// each exit, and the keys and values of the layers they skip.
+func (l *Law) exitCost(op *hardware.Op, depths []int) Cost {
+	if len(depths) == 0 {
+		return l.Cost(op)
+	}
+	var total Cost
+	add := func(c Cost) {
+		total.Time += c.Time
+		total.FLOP += c.FLOP
+		total.Moved += c.Moved
+		total.Energy += c.Energy
+	}
+	m, lo := op.Model, op.Layers.Lo
+	part := *op
+	for k := 0; k <= len(op.Exit.Layers); k++ {
+		hi := op.Layers.Hi
+		if k < len(op.Exit.Layers) {
+			hi = op.Exit.Layers[k]
+		}
+		part.Seqs, part.Layers = nil, hardware.Span{Lo: lo, Hi: hi}
+		for i, d := range depths {
+			if d > lo || lo == op.Layers.Lo {
+				part.Seqs = append(part.Seqs, op.Seqs[i])
+			}
+		}
+		if len(part.Seqs) == 0 || lo >= hi {
+			break
+		}
+		add(l.passCost(&part))
+		if k < len(op.Exit.Layers) { // the head is asked; whoever is done fills the caches above
+			n := float64(len(part.Seqs))
+			head := float64(m.Vocab * m.Dim)
+			add(l.streamCost(0, head*m.BytesPerWeight, float64(2*head)*n))
+		}
+		lo = hi
+	}
+	for _, d := range depths {
+		if skipped := op.Layers.Hi - d; skipped > 0 {
+			w := float64(skipped) * float64(2*m.Dim*m.KVHeads*m.HeadDim)
+			add(l.streamCost(0, w*m.BytesPerWeight, 2*w))
+		}
+	}
+	return total
 }
 
 // fitted is the time by measured coefficients, if there are any for this model

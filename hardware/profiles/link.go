@@ -52,6 +52,28 @@ type Rung struct {
 // Digest is the SHA-256 that identifies the profile.
 func (l *LinkSheet) Digest() string { return digest(l) }
 
+// With is the link at another median round trip (s) and another median rate of
+// both directions (B/s); 0 leaves what the profile says. The other quantiles move
+// in proportion, so that the link stays as variable as it was.
+func (l *LinkSheet) With(rtt, rate float64) *LinkSheet {
+	to := *l
+	if rtt > 0 {
+		to.RTT = to.RTT.scaled(rtt / l.RTT.P50.Value)
+	}
+	if rate > 0 {
+		to.Up.Rate = to.Up.Rate.scaled(rate / l.Up.Rate.P50.Value)
+		to.Down.Rate = to.Down.Rate.scaled(rate / l.Down.Rate.P50.Value)
+	}
+	return &to
+}
+
+func (q Quantiles) scaled(by float64) Quantiles {
+	q.P5.Value *= by
+	q.P50.Value *= by
+	q.P95.Value *= by
+	return q
+}
+
 func (l *LinkSheet) title() string { return l.Name }
 
 func (l *LinkSheet) check(c *checker) {

@@ -7,6 +7,12 @@ import (
 	"meibench/workloads"
 )
 
+var localEntry = Entry{
+	Name: "local", Doc: "the whole model on the user's device",
+	Ops: "device: prefill, decode",
+	New: func(Params) Pipeline { return &local{} },
+}
+
 // local runs the whole model on the user's device, one request after another:
 // the baseline that every other pipeline is compared with (checklist I1).
 type local struct {
@@ -16,8 +22,8 @@ type local struct {
 	turns turns
 }
 
-func (p *local) Start(env world.Env, site *hardware.Site, model *hardware.Model) error {
-	p.env, p.site, p.model, p.turns = env, site, model, turns{}
+func (p *local) Start(env world.Env, site *hardware.Site, models Models) error {
+	p.env, p.site, p.model, p.turns = env, site, models.Main, turns{}
 	return hardware.Needs("pipeline local: device", site.User(0).Device, hardware.Prefill, hardware.Decode)
 }
 

@@ -1,48 +1,76 @@
 package pipeline
 
 import (
-	"errors"
+	"fmt"
+	"time"
 
 	"meibench/hardware"
 	"meibench/hardware/world"
 	"meibench/harness/record"
+	"meibench/harness/serving"
+	"meibench/internal/rng"
 	"meibench/internal/units"
 	"meibench/workloads"
 )
 
+var offloadEntry = Entry{
+	Name: "offload", Doc: "prompt and sensor data to an edge server that batches; tokens stream back",
+	Ops: "edge: prefill, decode",
+	Params: with(serverParams, []Param{
+		{Name: "token_bytes", Default: 8, Min: 1, Max: 4096, Doc: "bytes on the wire per output token"},
+		{Name: "adapters", Default: 0, Min: 0, Max: 100_000, Doc: "LoRA adapters on the one backbone, each user has one of them; 0 = none"},
+		{Name: "rank", Default: 8, Min: 1, Max: 1024, Doc: "rank of the adapters"},
+		{Name: "slots", Default: 0, Min: 0, Max: 100_000, Doc: "adapters in the server's memory at most; 0 = all"},
+		{Name: "reject", Names: []string{"no", "yes"}, Doc: "policy slo: refuse what can no longer meet its deadline"},
+	}),
+	New: func(p Params) Pipeline {
+		o := serverOptions(p)
+		o.Adapters, o.Reject = p.Int("slots"), p.Name("reject") == "yes"
+		return &offload{options: o, tokenBytes: p.Num("token_bytes"), adapters: p.Int("adapters"), rank: p.Int("rank")}
+	},
+}
+
 // offload sends the prompt and its sensor data to an edge server, which runs
-// the whole model with continuous batching and streams the tokens back
-// (checklist I1, I2).
+// the whole model in batches and streams the tokens back (checklist I1, I2, I3).
 type offload struct {
-	batch      int
+	options    serving.Options
 	tokenBytes float64
+	adapters   int
+	rank       int
 
 	env   world.Env
 	site  *hardware.Site
 	model *hardware.Model
-	edge  *batcher
-	node  string
+	edge  *serving.Server
 }
 
-func (p *offload) Start(env world.Env, site *hardware.Site, model *hardware.Model) (err error) {
-	p.env, p.site, p.model = env, site, model
+func (p *offload) Start(env world.Env, site *hardware.Site, models Models) (err error) {
+	p.env, p.site, p.model = env, site, models.Main
+	if p.adapters > 0 {
+		m := *models.Main
+		m.LoRARank = p.rank
+		p.model = &m
+	}
+	p.edge, err = serveFirst("offload", env, site, p.options, serving.Held{Model: p.model, Span: p.model.All()})
+	return err
+}
+
+// serveFirst starts a server on the site's first edge node.
+func serveFirst(who string, env world.Env, site *hardware.Site, o serving.Options, held ...serving.Held) (*serving.Server, error) {
 	node, err := site.First(hardware.EdgeRole)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := hardware.Needs("pipeline offload: edge", node.Device, hardware.Prefill, hardware.Decode); err != nil {
-		return err
+	if err := hardware.Needs("pipeline "+who+": edge", node.Device, hardware.Prefill, hardware.Decode); err != nil {
+		return nil, err
 	}
-	p.node = node.Name
-	p.edge, err = newBatcher(env, node, model, model.All(), p.batch)
-	return err
+	return serving.New(env, node, o, held...)
 }
 
 func (p *offload) Handle(req *workloads.Request, log *record.Request) error {
 	user := p.site.User(req.User)
 	log.Sent = p.env.Now()
-	data := hardware.Payload{Bytes: req.TextBytes + req.SensorBytes, Data: encodeTokens(req.Prompt)}
-	data.Bytes = max(data.Bytes, units.Bytes(len(data.Data)))
+	data := promptPayload(req)
 	up, err := user.Up.Send(data)
 	if err != nil {
 		return err
@@ -52,33 +80,41 @@ func (p *offload) Handle(req *workloads.Request, log *record.Request) error {
 	log.RawBytesOut += data.Bytes
 
 	down := user.Down.Open()
-	j := newJob(int64(req.ID), req.OutputTokens, req.PromptTokens+req.OutputTokens)
-	j.seq.New, j.seq.Tokens = req.PromptTokens, decodeTokens(up.Payload.Data)
-	j.emit = func(out hardware.Out, _ hardware.Usage) {
-		down.Write(p.tokenPayload(out.Token))
+	j := &serving.Job{ID: int64(req.ID), Held: serving.Held{Model: p.model, Span: p.model.All()}, Prompt: req.PromptTokens,
+		Tokens: decodeTokens(up.Payload.Data), Limit: req.OutputTokens, Deadline: deadline(req)}
+	if p.adapters > 0 {
+		j.Adapter = adapterOf(req.User, p.adapters)
+	}
+	j.Emit = func(out hardware.Out, _ hardware.Usage) {
+		down.Write(tokenPayload(out.Token, p.tokenBytes))
 		if out.Token != hardware.NoToken {
 			log.Output = append(log.Output, out.Token)
 		}
 	}
-	j.finish = func(err error) {
-		if !errors.Is(err, errNeverFits) {
-			p.edge.free(j)
-		}
+	j.Finish = func(err error) {
+		p.edge.Free(j)
 		down.Close(err)
 	}
-	p.edge.queue.Put(j)
+	p.edge.Put(j)
 
 	got, err := down.Drain()
 	for _, d := range got {
 		log.Token(d.Usage.End, d.Payload.Tokens)
 		sent(log, d, false)
 	}
-	p.account(log, j)
+	answered(log, p.edge.Name(), j)
 	return err
 }
 
-func (p *offload) tokenPayload(token int32) hardware.Payload {
-	d := hardware.Payload{Bytes: units.Bytes(p.tokenBytes), Tokens: 1}
+// promptPayload is a request's raw data: its text or token ids, and its sensor data.
+func promptPayload(req *workloads.Request) hardware.Payload {
+	data := hardware.Payload{Bytes: req.TextBytes + req.SensorBytes, Data: encodeTokens(req.Prompt)}
+	data.Bytes = max(data.Bytes, units.Bytes(len(data.Data)))
+	return data
+}
+
+func tokenPayload(token int32, bytes float64) hardware.Payload {
+	d := hardware.Payload{Bytes: units.Bytes(bytes), Tokens: 1}
 	if token != hardware.NoToken {
 		d.Data = encodeTokens([]int32{token})
 		d.Bytes = max(d.Bytes, units.Bytes(len(d.Data)))
@@ -86,20 +122,35 @@ func (p *offload) tokenPayload(token int32) hardware.Payload {
 	return d
 }
 
-// account writes down where the request's time at the edge went: in line, in
-// its prefill, in shared decode steps, and on the way down.
-func (p *offload) account(log *record.Request, j *job) {
-	if j.admit >= 0 {
-		log.Spent(record.Compute, p.node, j.admit, j.prefill)
-		if j.last > j.prefill {
-			log.Spent(record.Batch, p.node, j.prefill, j.last)
+// deadline is a request's own on the run's clock; 0 = none.
+func deadline(req *workloads.Request) time.Duration {
+	if req.Deadline == 0 {
+		return 0
+	}
+	return req.ArriveAt + req.Deadline
+}
+
+// adapterOf says which adapter a user has: the same at every request, whatever
+// the pipeline.
+func adapterOf(user, of int) string {
+	luck := rng.NewKey(0, "adapter").At(uint64(user))
+	return fmt.Sprint("adapter-", int(luck.Float64()*float64(of)))
+}
+
+// answered writes down where the request's time at a server went: in line, in
+// its prefill, in shared decode steps, and on the way down; and what it cost.
+func answered(log *record.Request, node string, j *serving.Job) {
+	if j.Admitted() >= 0 {
+		log.Spent(record.Compute, node, j.Admitted(), j.First())
+		if j.Last() > j.First() {
+			log.Spent(record.Batch, node, j.First(), j.Last())
 		}
-		if log.LastToken >= j.last {
-			log.Spent(record.Transfer, "down", j.last, log.LastToken)
+		if log.LastToken >= j.Last() {
+			log.Spent(record.Transfer, "down", j.Last(), log.LastToken)
 		}
 	}
-	log.FLOP += j.flop
-	log.Spend(record.EdgePart, j.energy, uint8(j.joules))
+	log.FLOP += j.FLOP
+	log.Spend(record.EdgePart, j.Energy, uint8(j.Joules))
 }
 
 // encodeTokens and decodeTokens are the wire form of token ids: little-endian

@@ -22,6 +22,7 @@ package pipeline
 import (
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"strings"
 
@@ -36,61 +37,46 @@ import (
 type Pipeline interface {
 	// Start checks that the site has what the pipeline needs and starts its
 	// servers. It is called once, before the world runs.
-	Start(env world.Env, site *hardware.Site, model *hardware.Model) error
+	Start(env world.Env, site *hardware.Site, models Models) error
 	// Handle serves one request from start to end, in a process of its own, and
 	// returns the error that made it fail. The harness finishes the log.
 	Handle(req *workloads.Request, log *record.Request) error
 }
 
-// Param is a number that a suite may set.
+// Models are those that a cell names: the model, and for pipelines that use two
+// a small one (the draft, the first of a cascade), else nil.
+type Models struct{ Main, Small *hardware.Model }
+
+// Param is what a suite may set: a number, or one of a few names.
 type Param struct {
 	Name    string
 	Default float64
 	Min     float64
 	Max     float64
 	Doc     string
+	Names   []string // if given, the value is one of these; the first is the default
 }
+
+// Params are the values of a pipeline's parameters, complete: float64 or string.
+type Params map[string]any
+
+// Num is a parameter that is a number, Int likewise, Name one that is a name.
+func (p Params) Num(key string) float64 { return p[key].(float64) }
+
+// Int is a parameter that is a whole number.
+func (p Params) Int(key string) int { return int(p[key].(float64)) }
+
+// Name is a parameter that is one of a few names.
+func (p Params) Name(key string) string { return p[key].(string) }
 
 // Entry is one pipeline of the table.
 type Entry struct {
 	Name   string
 	Doc    string
 	Ops    string // what it asks of which node, in words
+	Two    bool   // needs the small model too
 	Params []Param
-	New    func(p map[string]float64) Pipeline
-}
-
-// Table lists the pipelines by name.
-var Table = []Entry{
-	{
-		Name: "local", Doc: "the whole model on the user's device",
-		Ops: "device: prefill, decode",
-		New: func(map[string]float64) Pipeline { return &local{} },
-	},
-	{
-		Name: "offload", Doc: "prompt and sensor data to an edge server with continuous batching; tokens stream back",
-		Ops: "edge: prefill, decode",
-		Params: []Param{
-			{"batch", 8, 1, 4096, "most sequences in one iteration"},
-			{"token_bytes", 8, 1, 4096, "bytes on the wire per output token"},
-		},
-		New: func(p map[string]float64) Pipeline {
-			return &offload{batch: int(p["batch"]), tokenBytes: p["token_bytes"]}
-		},
-	},
-	{
-		Name: "split", Doc: "lower layers on the device, upper layers and head at the edge; activations up, token ids down",
-		Ops: "device and edge: prefill, decode on a span of layers",
-		Params: []Param{
-			{"cut", 0.5, 0, 10_000, "layers on the device; below 1 a share of the depth"},
-			{"wire_bytes", 4, 4, 4, "bytes per activation element on the wire (F32)"},
-			{"batch", 8, 1, 4096, "most sequences in one iteration at the edge"},
-			{"token_bytes", 8, 1, 4096, "bytes on the wire per token id"},
-		},
-		New: func(p map[string]float64) Pipeline {
-			return &split{cut: p["cut"], wireBytes: p["wire_bytes"], batch: int(p["batch"]), tokenBytes: p["token_bytes"]}
-		},
-	},
+	New    func(p Params) Pipeline
 }
 
 // Find returns the pipeline of a name, or an error that lists the names.
@@ -107,16 +93,19 @@ func Find(name string) (Entry, error) {
 }
 
 // Resolve fills in defaults and refuses names and values the pipeline does not know.
-func (e Entry) Resolve(set map[string]float64) (map[string]float64, error) {
-	out := make(map[string]float64, len(e.Params))
+func (e Entry) Resolve(set map[string]any) (Params, error) {
+	out := make(Params, len(e.Params))
 	for _, p := range e.Params {
 		out[p.Name] = p.Default
+		if len(p.Names) > 0 {
+			out[p.Name] = p.Names[0]
+		}
 		v, ok := set[p.Name]
 		if !ok {
 			continue
 		}
-		if math.IsNaN(v) || v < p.Min || v > p.Max {
-			return nil, fmt.Errorf("pipeline %q: parameter %s: want %g to %g, got %g", e.Name, p.Name, p.Min, p.Max, v)
+		if err := p.check(v); err != nil {
+			return nil, fmt.Errorf("pipeline %q: parameter %s: %w", e.Name, p.Name, err)
 		}
 		out[p.Name] = v
 	}
@@ -126,6 +115,19 @@ func (e Entry) Resolve(set map[string]float64) (map[string]float64, error) {
 		}
 	}
 	return out, nil
+}
+
+func (p Param) check(v any) error {
+	if len(p.Names) > 0 {
+		if name, ok := v.(string); !ok || !slices.Contains(p.Names, name) {
+			return fmt.Errorf("want one of %s, got %v", strings.Join(p.Names, ", "), v)
+		}
+		return nil
+	}
+	if n, ok := v.(float64); !ok || math.IsNaN(n) || n < p.Min || n > p.Max {
+		return fmt.Errorf("want %g to %g, got %v", p.Min, p.Max, v)
+	}
+	return nil
 }
 
 func (e Entry) paramNames() string {
@@ -147,6 +149,15 @@ func note(log *record.Request, part record.Part, u hardware.Usage, share float64
 	if part == record.DevicePart {
 		log.PeakBytes = max(log.PeakBytes, u.Peak)
 	}
+}
+
+// ran tells the log when an operation ran on a node: what lies before it was on
+// the way, if the node is a machine of its own, then in line.
+func ran(log *record.Request, node string, u hardware.Usage) {
+	if u.Arrived > 0 {
+		log.Spent(record.Transfer, "up", 0, u.Arrived)
+	}
+	log.Spent(record.Compute, node, u.Start, u.End)
 }
 
 // sent accounts a transfer to a request.

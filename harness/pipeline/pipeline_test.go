@@ -53,7 +53,7 @@ func newScene(env world.Runner) *scene {
 
 func ms(n float64) time.Duration { return time.Duration(n * float64(time.Millisecond)) }
 
-func (s *scene) use(name string, set map[string]float64) error {
+func (s *scene) use(name string, set map[string]any) error {
 	e, err := Find(name)
 	if err != nil {
 		return err
@@ -63,7 +63,7 @@ func (s *scene) use(name string, set map[string]float64) error {
 		return err
 	}
 	s.pipe = e.New(p)
-	return s.pipe.Start(s.env, s.site, toyModel)
+	return s.pipe.Start(s.env, s.site, Models{Main: toyModel, Small: toySmall})
 }
 
 func (s *scene) run(t *testing.T) {
@@ -118,18 +118,18 @@ func (s *scene) command(t *testing.T, line string, out *bytes.Buffer) error {
 		return nil
 	}
 	kv := map[string]float64{}
+	set := map[string]any{}
 	for _, a := range f[1:] {
 		if k, v, ok := strings.Cut(a, "="); ok {
 			n, err := strconv.ParseFloat(v, 64)
-			if err != nil {
-				return err
+			if kv[k], set[k] = n, n; err != nil {
+				set[k] = v
 			}
-			kv[k] = n
 		}
 	}
 	switch f[0] {
 	case "pipeline":
-		return s.use(f[1], kv)
+		return s.use(f[1], set)
 	case "memory": // room for n tokens of KV cache at the edge, beside the weights
 		s.edge.memory = toyModel.WeightBytes(toyModel.All()) + units.Bytes(kv["tokens"])*toyModel.KVBytesPerToken(toyModel.All())
 	case "break":
@@ -205,13 +205,65 @@ func TestWorldsAgree(t *testing.T) {
 	}
 }
 
+// TestAnswersAreTheModels holds for every pipeline that is exact: whatever way
+// the work goes, the answer is what the model says when it runs alone.
+func TestAnswersAreTheModels(t *testing.T) {
+	for _, e := range Table {
+		for _, set := range variants(e) {
+			t.Run(fmt.Sprint("pipeline=", e.Name, set), func(t *testing.T) {
+				s := newScene(world.NewSim(nil))
+				require.NoError(t, s.use(e.Name, set))
+				load(s)
+				for i := range s.reqs {
+					s.reqs[i].Prompt = prompt(i, s.reqs[i].PromptTokens)
+				}
+				s.run(t)
+				for i, l := range s.logs {
+					require.Equal(t, record.OK, l.Outcome, l.Err)
+					require.Equal(t, toyAnswer(toyModel, s.reqs[i].Prompt, s.reqs[i].OutputTokens), l.Output, "request %d", i)
+					require.Equal(t, len(l.Output), l.OutputTokens)
+				}
+			})
+		}
+	}
+}
+
+// variants are settings of a pipeline that must not change its answers.
+func variants(e Entry) []map[string]any {
+	sets := []map[string]any{nil}
+	for _, p := range e.Params {
+		for _, name := range p.Names {
+			if p.Name == "policy" || p.Name == "kv" {
+				sets = append(sets, map[string]any{p.Name: name})
+			}
+		}
+		switch p.Name {
+		case "tail":
+			sets = append(sets, map[string]any{"cut": 1.0, "tail": 1.0}, map[string]any{"cut": 2.0, "tail": 1.0}, map[string]any{"cut": 3.0})
+		case "chunk":
+			sets = append(sets, map[string]any{"policy": "chunked", "chunk": 1.0}, map[string]any{"policy": "chunked", "chunk": 5.0, "kv": "paged"})
+		}
+	}
+	return sets
+}
+
+// prompt is some tokens, other ones for every request.
+func prompt(id, n int) []int32 {
+	luck := rng.NewKey(5, "prompt").At(uint64(id))
+	out := make([]int32, n)
+	for i := range out {
+		out[i] = 1 + int32(luck.Float64()*30)
+	}
+	return out
+}
+
 // Work is conserved: every request gets the tokens it asked for, whatever the
 // batch size, and a larger batch never takes longer in all.
 func TestBatchingConservesWork(t *testing.T) {
 	var before time.Duration
 	for i, batch := range []float64{1, 2, 4, 16} {
 		s := newScene(world.NewSim(nil))
-		require.NoError(t, s.use("offload", map[string]float64{"batch": batch}))
+		require.NoError(t, s.use("offload", map[string]any{"batch": batch}))
 		load(s)
 		for i := range s.reqs {
 			s.reqs[i].ArriveAt = 0
@@ -233,11 +285,15 @@ func TestTableIsSortedAndResolves(t *testing.T) {
 		p, err := e.Resolve(nil)
 		require.NoError(t, err)
 		for _, q := range e.Params {
-			require.Equal(t, q.Default, p[q.Name])
-			_, err := e.Resolve(map[string]float64{q.Name: q.Max + 1})
+			if len(q.Names) > 0 {
+				require.Equal(t, q.Names[0], p[q.Name])
+			} else {
+				require.Equal(t, q.Default, p[q.Name])
+			}
+			_, err := e.Resolve(map[string]any{q.Name: q.Max + 1})
 			require.ErrorContains(t, err, q.Name)
 		}
-		_, err = e.Resolve(map[string]float64{"nonsense": 1})
+		_, err = e.Resolve(map[string]any{"nonsense": 1.0})
 		require.ErrorContains(t, err, "nonsense")
 		require.NotEmpty(t, e.Doc)
 	}
@@ -250,7 +306,7 @@ func TestSitesThatLackSomethingAreRefused(t *testing.T) {
 	s.site.Nodes = nil
 	require.ErrorContains(t, s.use("offload", nil), `site "toy" has no edge node`)
 	s = newScene(world.NewSim(nil))
-	require.ErrorContains(t, s.use("split", map[string]float64{"cut": 4}), "leaves no layer to the edge")
+	require.ErrorContains(t, s.use("split", map[string]any{"cut": 4.0}), "leave no layer to the edge")
 	s.edge.memory = 1
 	require.ErrorIs(t, s.use("offload", nil), hardware.ErrMemory)
 }

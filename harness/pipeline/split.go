@@ -1,68 +1,78 @@
 package pipeline
 
 import (
-	"errors"
 	"fmt"
 
 	"meibench/hardware"
 	"meibench/hardware/world"
 	"meibench/harness/record"
+	"meibench/harness/serving"
 	"meibench/internal/units"
 	"meibench/workloads"
 )
 
-// split cuts the model at a layer: the device embeds and runs the layers below
-// the cut, sends the activations up, the edge runs the rest and the head and
-// sends the token id down. Neither prompt nor sensor data leave the device;
-// activations do. Each side keeps the KV cache of its own layers (checklist I4;
-// Neurosurgeon, ASPLOS'17, for the cut; HAT, arXiv 2503.18989, for the pipeline).
-type split struct {
-	cut, wireBytes, tokenBytes float64
-	batch                      int
-
-	env          world.Env
-	site         *hardware.Site
-	model        *hardware.Model
-	below, above hardware.Span
-	edge         *batcher
-	node         string
-	turns        turns
+var splitEntry = Entry{
+	Name: "split", Doc: "lower layers on the device, upper layers at the edge; activations up, token ids down; with a tail, the top is on the device again (U-shape)",
+	Ops: "device and edge: prefill, decode on a span of layers",
+	Params: with(serverParams, []Param{
+		{Name: "cut", Default: 0.5, Min: 0, Max: 10_000, Doc: "layers on the device; below 1 a share of the depth"},
+		{Name: "tail", Default: 0, Min: 0, Max: 10_000, Doc: "last layers that run on the device too, with the head: neither prompt nor answer leave it; 0 = none"},
+		{Name: "wire", Names: wires, Doc: "codec of the activations on the links"},
+		{Name: "token_bytes", Default: 8, Min: 1, Max: 4096, Doc: "bytes on the wire per token id"},
+	}),
+	New: func(p Params) Pipeline {
+		return &split{cut: p.Num("cut"), tail: p.Int("tail"), wire: p.Name("wire"), tokenBytes: p.Num("token_bytes"), options: serverOptions(p)}
+	},
 }
 
-func (p *split) Start(env world.Env, site *hardware.Site, model *hardware.Model) error {
-	p.env, p.site, p.model, p.turns = env, site, model, turns{}
-	k := int(p.cut)
-	if p.cut < 1 {
-		k = int(p.cut * float64(model.Layers))
+// split cuts the model at one or two layers. The device embeds and runs the
+// layers below the cut, the edge those above; without a tail the edge also has
+// the head and sends the token id down, with one the activations come back and
+// the device runs the last layers and the head. Neither prompt nor sensor data
+// leave the device; activations do. Each side keeps the KV cache of its own
+// layers (checklist I4; Neurosurgeon, ASPLOS'17, for the cut; HAT, arXiv
+// 2503.18989, for the U-shape).
+type split struct {
+	cut, tokenBytes float64
+	tail            int
+	wire            string
+	options         serving.Options
+
+	env   world.Env
+	site  *hardware.Site
+	model *hardware.Model
+	edge  *serving.Server
+	at    cuts
+	turns turns
+}
+
+// cuts are the spans of a split model: on the device, at the edge, and, if not
+// empty, on the device again.
+type cuts struct{ below, above, top hardware.Span }
+
+// cutsOf resolves a cut, which may be a share of the depth, and a tail.
+func cutsOf(m *hardware.Model, cut float64, tail int) (cuts, error) {
+	k := int(cut)
+	if cut < 1 {
+		k = int(cut * float64(m.Layers))
 	}
 	k = max(k, 1)
-	if k >= model.Layers {
-		return fmt.Errorf("pipeline split: cut %d leaves no layer to the edge: model %q has %d; use pipeline local instead", k, model.Name, model.Layers)
+	if k+tail >= m.Layers {
+		return cuts{}, fmt.Errorf("cut %d and tail %d leave no layer to the edge: model %q has %d; use pipeline local instead", k, tail, m.Name, m.Layers)
 	}
-	p.below, p.above = hardware.Span{Hi: k}, hardware.Span{Lo: k, Hi: model.Layers}
-	node, err := site.First(hardware.EdgeRole)
-	if err != nil {
-		return err
+	return cuts{hardware.Span{Hi: k}, hardware.Span{Lo: k, Hi: m.Layers - tail}, hardware.Span{Lo: m.Layers - tail, Hi: m.Layers}}, nil
+}
+
+func (p *split) Start(env world.Env, site *hardware.Site, models Models) (err error) {
+	p.env, p.site, p.model, p.turns = env, site, models.Main, turns{}
+	if p.at, err = cutsOf(p.model, p.cut, p.tail); err != nil {
+		return fmt.Errorf("pipeline split: %w", err)
 	}
 	if err := hardware.Needs("pipeline split: device", site.User(0).Device, hardware.Prefill, hardware.Decode); err != nil {
 		return err
 	}
-	if err := hardware.Needs("pipeline split: edge", node.Device, hardware.Prefill, hardware.Decode); err != nil {
-		return err
-	}
-	p.node = node.Name
-	p.edge, err = newBatcher(env, node, model, p.above, p.batch)
+	p.edge, err = serveFirst("split", env, site, p.options, serving.Held{Model: p.model, Span: p.at.above})
 	return err
-}
-
-// remote is one request's sequence at the edge.
-type remote struct {
-	job  *job
-	cond world.Cond
-	out  hardware.Out
-	err  error
-	done bool
-	in   bool // it entered and holds memory
 }
 
 func (p *split) Handle(req *workloads.Request, log *record.Request) error {
@@ -72,103 +82,138 @@ func (p *split) Handle(req *workloads.Request, log *record.Request) error {
 	defer turn.Release()
 	log.Sent = p.env.Now()
 
-	r := p.open(req)
-	seqs := [1]hardware.Seq{{ID: int64(req.ID), New: req.PromptTokens, Tokens: req.Prompt}}
-	op := hardware.Op{Kind: hardware.Prefill, Model: p.model, Layers: p.below, Seqs: seqs[:]}
-	defer drop(user.Device, &op)
-	defer p.close(r)
-	for {
-		token, end, err := p.step(user, &op, r, log)
+	r := &passage{user: user, site: p.site, model: p.model, at: p.at, wire: p.wire, tokenBytes: p.tokenBytes, log: log, node: p.edge.Name()}
+	r.seq = hardware.Seq{ID: int64(req.ID), New: req.PromptTokens, Tokens: req.Prompt}
+	r.edge = p.edge.Open(r.seq.ID, serving.Held{Model: p.model, Span: p.at.above}, req.PromptTokens+req.OutputTokens)
+	defer r.close()
+	return r.answer(req.OutputTokens)
+}
+
+// passage is one request's way through a split model.
+type passage struct {
+	user       *hardware.User
+	site       *hardware.Site
+	model      *hardware.Model
+	at         cuts
+	wire       string
+	tokenBytes float64
+	edge       *serving.Session
+	node       string
+	log        *record.Request
+	seq        hardware.Seq
+}
+
+// answer makes tokens until the answer ends.
+func (r *passage) answer(limit int) error {
+	for kind := hardware.Prefill; ; kind = hardware.Decode {
+		out, err := r.step(kind)
 		if err != nil {
 			return err
 		}
-		if end || log.OutputTokens >= req.OutputTokens {
+		if out.End || r.log.OutputTokens >= limit {
 			return nil
 		}
-		next(&op, token)
+		follow(&r.seq, out.Token)
 	}
 }
 
-// step makes one token: device, uplink, edge, downlink.
-func (p *split) step(user *hardware.User, op *hardware.Op, r *remote, log *record.Request) (int32, bool, error) {
-	res, err := user.Device.Run(op)
+// step makes one token: device, uplink, edge, downlink, and with a tail the
+// device again.
+func (r *passage) step(kind hardware.Kind) (hardware.Out, error) {
+	out, err := r.onDevice(kind, r.at.below, r.seq)
 	if err != nil {
-		return 0, false, err
+		return out, err
 	}
-	log.Spent(record.Compute, "device", res.Usage.Start, res.Usage.End)
-	note(log, record.DevicePart, res.Usage, 1)
-
-	hidden := res.Seqs[0].Hidden
-	hidden.Bytes = p.model.HiddenBytes(op.Seqs[0].New, p.wireBytes)
-	up, err := user.Up.Send(hidden)
+	up, err := r.user.Up.Send(out.Hidden)
 	if err != nil {
-		return 0, false, err
+		return out, err
 	}
-	sent(log, up, true)
-	log.DerivedBytesOut += hidden.Bytes
-	log.Spent(record.Transfer, "up", up.Usage.Start, up.Usage.End)
+	sent(r.log, up, true)
+	r.log.DerivedBytesOut += out.Hidden.Bytes
+	r.log.Spent(record.Transfer, "up", up.Usage.Start, up.Usage.End)
 
-	out, err := p.compute(op, up.Payload, r)
+	at := r.seq
+	at.Tokens, at.In = nil, up.Payload
+	out, used, err := r.edge.Step(serving.Step{Kind: kind, Seq: at, Wire: r.wire})
 	if err != nil {
-		return 0, false, err
+		return out, err
 	}
-	log.Spent(record.Compute, p.node, r.job.admit, r.job.last)
-	down, err := user.Down.Send(hardware.Payload{Bytes: units.Bytes(p.tokenBytes), Tokens: 1, Data: tokenData(out.Token)})
+	ran(r.log, r.node, used)
+	settle(r.log, r.edge)
+	return r.home(kind, out)
+}
+
+// home brings a result of the edge to the user.
+func (r *passage) home(kind hardware.Kind, out hardware.Out) (hardware.Out, error) {
+	load := out.Hidden
+	if r.at.top.Len() == 0 {
+		load = tokenPayload(out.Token, r.tokenBytes)
+	}
+	down, err := r.user.Down.Send(load)
 	if err != nil {
-		return 0, false, err
+		return out, err
 	}
-	sent(log, down, false)
-	log.Spent(record.Transfer, "down", down.Usage.Start, down.Usage.End)
-	token := out.Token
-	if down.Payload.Data != nil {
-		token = decodeTokens(down.Payload.Data)[0]
+	sent(r.log, down, false)
+	r.log.Spent(record.Transfer, "down", down.Usage.Start, down.Usage.End)
+	if r.at.top.Len() == 0 {
+		if down.Payload.Data != nil {
+			out.Token = decodeTokens(down.Payload.Data)[0]
+		}
+		emit(r.log, down.Usage, out.Token)
+		return out, nil
 	}
-	emit(log, down.Usage, token)
-	p.settle(log, r)
-	return token, out.End, nil
+	seq := r.seq
+	seq.Tokens, seq.In = nil, down.Payload
+	out, err = r.onDevice(kind, r.at.top, seq)
+	if err == nil {
+		emit(r.log, hardware.Usage{End: r.log.Reached()}, out.Token)
+	}
+	return out, err
 }
 
-func tokenData(token int32) []byte {
-	if token == hardware.NoToken {
-		return nil
+// onDevice runs a span on the user's device.
+func (r *passage) onDevice(kind hardware.Kind, span hardware.Span, seq hardware.Seq) (hardware.Out, error) {
+	seqs := [1]hardware.Seq{seq}
+	op := hardware.Op{Kind: kind, Model: r.model, Layers: span, Seqs: seqs[:], Wire: r.wire}
+	res, err := r.user.Device.Run(&op)
+	if err != nil {
+		return hardware.Out{}, err
 	}
-	return encodeTokens([]int32{token})
+	r.log.Spent(record.Compute, "device", res.Usage.Start, res.Usage.End)
+	note(r.log, record.DevicePart, res.Usage, 1)
+	return res.Seqs[0], nil
 }
 
-func (p *split) open(req *workloads.Request) *remote {
-	r := &remote{job: newJob(int64(req.ID), 1, req.PromptTokens+req.OutputTokens), cond: p.env.NewCond()}
-	r.job.emit = func(out hardware.Out, _ hardware.Usage) { r.out = out }
-	r.job.finish = func(err error) {
-		r.in = r.in || !errors.Is(err, errNeverFits)
-		r.err, r.done = err, true
-		r.cond.Signal()
+// close frees what the request holds on both sides.
+func (r *passage) close() {
+	for _, span := range []hardware.Span{r.at.below, r.at.top} {
+		if span.Len() > 0 {
+			drop(r.user.Device, &hardware.Op{Model: r.model, Layers: span, Seqs: []hardware.Seq{r.seq}})
+		}
 	}
-	return r
+	r.edge.Close()
 }
 
-// compute runs the upper layers for one step, in a batch with other users'.
-func (p *split) compute(op *hardware.Op, in hardware.Payload, r *remote) (hardware.Out, error) {
-	j := r.job
-	j.kind, j.left, j.admit = op.Kind, 1, -1
-	j.seq.Context, j.seq.New, j.seq.In = op.Seqs[0].Context, op.Seqs[0].New, in
-	r.done = false
-	p.edge.queue.Put(j)
-	for !r.done {
-		r.cond.Wait()
-	}
-	return r.out, r.err
+// settle moves what a session spent since the last call to the request.
+func settle(log *record.Request, s *serving.Session) {
+	flop, energy, source := s.Take()
+	log.FLOP += flop
+	log.Spend(record.EdgePart, energy, uint8(source))
 }
 
-// settle moves what the edge spent on the last step to the request.
-func (p *split) settle(log *record.Request, r *remote) {
-	j := r.job
-	log.FLOP += j.flop
-	log.Spend(record.EdgePart, j.energy, uint8(j.joules))
-	j.flop, j.energy = 0, 0
+// follow turns a sequence that was run into the decode step that comes next.
+func follow(s *hardware.Seq, token int32) {
+	s.Context += s.New
+	s.New = 1
+	s.Tokens, s.In = nil, hardware.Payload{}
+	if token != hardware.NoToken {
+		s.Tokens = []int32{token}
+	}
 }
 
-func (p *split) close(r *remote) {
-	if r.in {
-		p.edge.free(r.job)
-	}
+// tokenBytes of a payload of several token ids.
+func idsPayload(ids []int32, n int, bytes float64) hardware.Payload {
+	d := hardware.Payload{Bytes: units.Bytes(float64(n) * bytes), Tokens: n, Data: encodeTokens(ids)}
+	d.Bytes = max(d.Bytes, units.Bytes(len(d.Data)))
+	return d
 }

@@ -13,8 +13,46 @@ import (
 var toyModel = &hardware.Model{Name: "toy", Arch: "llama", Quant: "f32", Layers: 4, Dim: 8, Heads: 2, KVHeads: 1,
 	HeadDim: 4, FFN: 16, Vocab: 32, BytesPerWeight: 4, KVBytes: 4}
 
+// toySmall is its draft: the same vocabulary, two layers.
+var toySmall = &hardware.Model{Name: "toy-small", Arch: "llama", Quant: "f32", Layers: 2, Dim: 8, Heads: 2, KVHeads: 1,
+	HeadDim: 4, FFN: 16, Vocab: 32, BytesPerWeight: 4, KVBytes: 4}
+
+// toyNext is the token that a toy model says after some tokens: a hash. The small
+// one agrees with the large one in about seven cases of ten. Token 0 ends an answer.
+func toyNext(m *hardware.Model, tokens []int32) int32 {
+	h := uint32(2166136261)
+	for _, t := range tokens {
+		h = (h ^ uint32(t)) * 16777619
+	}
+	next := int32(h >> 8 % uint32(toyModel.Vocab))
+	if m.Name == toySmall.Name && h>>20%10 >= 7 {
+		next = (next + 1) % int32(toyModel.Vocab)
+	}
+	return next
+}
+
+// toyAnswer is what a model answers when it runs alone.
+func toyAnswer(m *hardware.Model, prompt []int32, limit int) (answer []int32) {
+	tokens := append([]int32(nil), prompt...)
+	for len(answer) < limit {
+		t := toyNext(m, tokens)
+		answer, tokens = append(answer, t), append(tokens, t)
+		if t == 0 {
+			break
+		}
+	}
+	return answer
+}
+
+// toyConfidence is in [0, 1], the same for the same tokens.
+func toyConfidence(tokens []int32) float64 {
+	return float64(uint32(toyNext(toyModel, append([]int32{77}, tokens...)))) / float64(toyModel.Vocab-1)
+}
+
 // toyDevice takes, for a span that is a share s of the layers, s × (token ×
-// prompt tokens) for a prefill and s × (step + seq × sequences) for a decode.
+// prompt tokens) for a prefill and s × (step + seq × sequences) for a decode or
+// a verification. Its activations are the tokens themselves, so that whoever gets
+// them in the wrong order, twice, or not at all answers wrongly.
 type toyDevice struct {
 	env              world.Env
 	name             string
@@ -22,24 +60,35 @@ type toyDevice struct {
 	memory           units.Bytes
 	turn             *world.Slots
 	outs             []hardware.Out
-	live             map[int64]int // KV tokens by sequence
+	live             map[toyKey]*toyCache
 	ops              int
 	fail             error
 }
 
+type toyKey struct {
+	id    int64
+	model string
+	span  hardware.Span
+}
+
+type toyCache struct {
+	n      int
+	tokens []int32
+}
+
 func newToy(env world.Env, name string, token, step, seq time.Duration) *toyDevice {
-	return &toyDevice{env: env, name: name, token: token, step: step, seq: seq, turn: world.NewSlots(env, 1), live: map[int64]int{}}
+	return &toyDevice{env: env, name: name, token: token, step: step, seq: seq, turn: world.NewSlots(env, 1), live: map[toyKey]*toyCache{}}
 }
 
 func (d *toyDevice) Spec() hardware.DeviceSpec {
 	return hardware.DeviceSpec{Name: d.name, Slots: 1, Memory: d.memory, Time: hardware.Modelled,
-		Ops: hardware.Set(hardware.Prefill, hardware.Decode, hardware.Drop)}
+		Ops: hardware.Set(hardware.Prefill, hardware.Decode, hardware.Verify, hardware.Drop, hardware.Save, hardware.Restore, hardware.Load)}
 }
 
 func (d *toyDevice) Run(op *hardware.Op) (hardware.Result, error) {
 	if op.Kind == hardware.Drop {
 		for _, s := range op.Seqs {
-			delete(d.live, s.ID)
+			delete(d.live, toyKey{s.ID, op.Model.Name, op.Layers})
 		}
 		return hardware.Result{}, nil
 	}
@@ -51,25 +100,111 @@ func (d *toyDevice) Run(op *hardware.Op) (hardware.Result, error) {
 	d.ops++
 	var t time.Duration
 	d.outs = d.outs[:0]
-	for _, s := range op.Seqs {
-		if d.live[s.ID] != s.Context {
-			return hardware.Result{}, fmt.Errorf("toy %s: sequence %d has %d tokens, the op says %d", d.name, s.ID, d.live[s.ID], s.Context)
+	for i := range op.Seqs {
+		out, err := d.one(op, &op.Seqs[i])
+		if err != nil {
+			return hardware.Result{}, err
 		}
-		d.live[s.ID] += s.New
 		if op.Kind == hardware.Prefill {
-			t += d.token * time.Duration(s.New)
+			t += d.token * time.Duration(op.Seqs[i].New)
 		} else {
 			t += d.seq
 		}
-		d.outs = append(d.outs, hardware.Out{Token: hardware.NoToken})
+		d.outs = append(d.outs, out)
 	}
-	if op.Kind == hardware.Decode {
+	if op.Kind != hardware.Prefill {
 		t += d.step
 	}
-	start := d.env.Now()
+	start, outs := d.env.Now(), d.outs
 	d.env.Sleep(t * time.Duration(op.Layers.Len()) / time.Duration(toyModel.Layers))
 	u := hardware.Usage{Start: start, End: d.env.Now(), FLOP: 1, Energy: units.Joules(t.Seconds()), Time: hardware.Modelled, Joules: hardware.Modelled}
-	return hardware.Result{Seqs: d.outs, Usage: u}, nil
+	return hardware.Result{Seqs: outs, Usage: u}, nil
+}
+
+// one runs an operation for a sequence.
+func (d *toyDevice) one(op *hardware.Op, s *hardware.Seq) (hardware.Out, error) {
+	key := toyKey{s.ID, op.Model.Name, op.Layers}
+	if op.Kind == hardware.Load {
+		return hardware.Out{}, nil
+	}
+	c := d.live[key]
+	if c == nil {
+		c = &toyCache{}
+		d.live[key] = c
+	}
+	if c.n < s.Context {
+		return hardware.Out{}, fmt.Errorf("toy %s: sequence %d has %d tokens for layers %v, the op says %d", d.name, s.ID, c.n, op.Layers, s.Context)
+	}
+	if op.Kind == hardware.Save {
+		out := hardware.Out{Token: hardware.NoToken}
+		out.Hidden.Bytes = units.Bytes(s.New) * op.Model.KVBytesPerToken(op.Layers)
+		if c.tokens != nil {
+			out.Hidden.Data = encodeTokens(c.tokens[s.Context : s.Context+s.New])
+		}
+		return out, nil
+	}
+	if c.n = s.Context + s.New; c.tokens != nil {
+		c.tokens = c.tokens[:s.Context]
+	}
+	fresh := s.Tokens
+	if fresh == nil {
+		fresh = decodeTokens(s.In.Data)
+	}
+	if fresh == nil {
+		return d.blind(op, s), nil
+	}
+	if len(fresh) != s.New {
+		return hardware.Out{}, fmt.Errorf("toy %s: sequence %d brings %d tokens, the op says %d", d.name, s.ID, len(fresh), s.New)
+	}
+	c.tokens = append(c.tokens, fresh...)
+	out := hardware.Out{Token: hardware.NoToken, Hidden: hardware.Payload{Bytes: op.Model.HiddenBytes(s.New, 4), Data: encodeTokens(fresh)}}
+	switch {
+	case op.Kind == hardware.Restore:
+	case op.Kind == hardware.Verify && op.Layers.Hi == op.Model.Layers:
+		d.verify(op, s, c, &out)
+	case op.Layers.Hi == op.Model.Layers:
+		out.Token = toyNext(op.Model, c.tokens)
+		out.End, out.Confidence = out.Token == 0, toyConfidence(c.tokens)
+	case op.Exit != nil && toyConfidence(c.tokens) >= op.Exit.Threshold:
+		out.Token, out.Depth = toyNext(op.Model, c.tokens), op.Exit.Layers[0]
+		out.End, out.Confidence = out.Token == 0, toyConfidence(c.tokens)
+	}
+	return out, nil
+}
+
+// blind is the result of an operation on sizes only: two drafts are accepted.
+func (d *toyDevice) blind(op *hardware.Op, s *hardware.Seq) hardware.Out {
+	out := hardware.Out{Token: hardware.NoToken, Confidence: 0.6, Hidden: hardware.Payload{Bytes: op.Model.HiddenBytes(s.New, 4)}}
+	if op.Kind == hardware.Verify {
+		out.Accepted = min(2, s.New-1)
+		out.Path = []int32{1, 2}[:out.Accepted]
+	}
+	return out
+}
+
+// verify accepts the drafts that the model would have said itself.
+func (d *toyDevice) verify(op *hardware.Op, s *hardware.Seq, c *toyCache, out *hardware.Out) {
+	prefix := append([]int32(nil), c.tokens[:s.Context+1]...)
+	at := int32(0)
+	for moved := true; moved; {
+		moved = false
+		want := toyNext(op.Model, prefix)
+		for i := 1; i < s.New && !moved; i++ {
+			parent := int32(i - 1)
+			if s.Tree != nil {
+				parent = s.Tree[i]
+			}
+			if parent == at && s.Tokens[i] == want {
+				at, moved = int32(i), true
+				prefix = append(prefix, want)
+				out.Accepted++
+				out.Path = append(out.Path, at)
+			}
+		}
+	}
+	out.Token = toyNext(op.Model, prefix)
+	out.End = out.Token == 0
+	c.tokens, c.n = prefix, len(prefix)
 }
 
 // toyLink sends at a rate after a delay, first come, first served.

@@ -13,9 +13,9 @@ type Cell struct {
 	App, Pipeline, Site, Model, Mode string // Mode: measured, emulated, modelled or conformance
 	Seed                             uint64
 	Repeat                           int
-	Contract                         string        // hash over what must be equal for two runs to be compared
-	TTFTLimit, TPOTLimit, E2ELimit   time.Duration // the application's limits; 0 = none
-	Params                           map[string]float64
+	Contract                         string          // hash over what must be equal for two runs to be compared
+	TTFTLimit, TPOTLimit, E2ELimit   time.Duration   // the application's limits; 0 = none
+	Params                           map[string]any  // of the pipeline: numbers (float64) and names (string)
 	Started                          time.Time       // wall clock; zero in modelled runs
 	Wall, Horizon                    time.Duration   // wall time taken; time offered, on the run's clock
 	Lag                              []time.Duration `json:"-"` // issue lateness of each request, measured mode; Facts.Late keeps its p99

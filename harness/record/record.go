@@ -180,6 +180,9 @@ func (r *Request) Spent(kind Kind, node string, start, end time.Duration) {
 	r.cursor = end
 }
 
+// Reached is the end of the last span: until when the request's time is accounted for.
+func (r *Request) Reached() time.Duration { return r.cursor }
+
 func (r *Request) add(kind Kind, node string, start, end time.Duration) {
 	if n := len(r.Spans); n > 0 {
 		if s := &r.Spans[n-1]; s.Kind == kind && s.Node == node && s.End == start {

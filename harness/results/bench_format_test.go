@@ -99,10 +99,10 @@ func TestBenchNames(t *testing.T) {
 		cell record.Cell
 		want string
 	}{
-		{"parts in a fixed order", record.Cell{App: "ar", Pipeline: "split", Site: "home", Model: "m", Params: map[string]float64{"rate": 0.5, "k": 4}}, "Ar/pipeline=split/site=home/model=m/k=4/rate=0.5"},
+		{"parts in a fixed order", record.Cell{App: "ar", Pipeline: "split", Site: "home", Model: "m", Params: map[string]any{"rate": 0.5, "k": 4.0}}, "Ar/pipeline=split/site=home/model=m/k=4/rate=0.5"},
 		{"an end that looks like GOMAXPROCS", record.Cell{App: "ar", Pipeline: "split", Model: "lte-4"}, "Ar/pipeline=split/model=lte_4"},
-		{"a negative last parameter", record.Cell{App: "ar", Params: map[string]float64{"gain": -3}}, "Ar/gain=_3"},
-		{"an exponent at the end", record.Cell{App: "ar", Params: map[string]float64{"noise": 1e-7}}, "Ar/noise=1e_07"},
+		{"a negative last parameter", record.Cell{App: "ar", Params: map[string]any{"gain": -3}}, "Ar/gain=_3"},
+		{"an exponent at the end", record.Cell{App: "ar", Params: map[string]any{"noise": 1e-7}}, "Ar/noise=1e_07"},
 		{"characters that would end the name", record.Cell{App: "ar", Site: "two words/a"}, "Ar/site=two_words_a"},
 		{"no application", record.Cell{}, "Cell"},
 		{"a modelled run has its seed", record.Cell{App: "ar", Mode: "modelled", Seed: 7}, "Ar/mode=modelled/seed=7"},

@@ -297,7 +297,7 @@ func benchName(c *record.Cell) string {
 		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(c.Params)) {
-		fmt.Fprintf(&b, "/%s=%s", part(k), strconv.FormatFloat(c.Params[k], 'g', -1, 64))
+		fmt.Fprintf(&b, "/%s=%s", part(k), part(fmt.Sprint(c.Params[k])))
 	}
 	return b.String()
 }

@@ -57,7 +57,7 @@ func request(seed uint64, id int) *record.Request {
 
 func cell(index, repeat int) record.Cell {
 	return record.Cell{Index: index, Suite: "s", Name: fmt.Sprintf("c%d", index), App: "assistant", Pipeline: "split", Site: "home",
-		Model: "m", Mode: "modelled", Seed: 1, Repeat: repeat, Contract: "abc", Horizon: time.Second, Params: map[string]float64{"k": float64(index)}}
+		Model: "m", Mode: "modelled", Seed: 1, Repeat: repeat, Contract: "abc", Horizon: time.Second, Params: map[string]any{"k": float64(index)}}
 }
 
 // play records cells × repeats of n requests each, skipping what is done.

@@ -265,7 +265,7 @@ func (t *tree) useRules(u *unit, f *file) {
 	if f.generated {
 		return
 	}
-	pure := within(u.dir, "harness/pipeline") && !f.test
+	pure := (within(u.dir, "harness/pipeline") || within(u.dir, "harness/serving")) && !f.test
 	ast.Inspect(f.ast, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.SelectorExpr:

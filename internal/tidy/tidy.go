@@ -64,6 +64,7 @@ var Rooms = []Room{
 	{"harness/results", 4, []string{"github.com/apache/arrow/go/v17", "golang.org/x/perf"}},
 	{"suites/...", 4, []string{yamlReader}},
 	{"harness/pipeline", 3, nil},
+	{"harness/serving", 3, nil},
 	{"hardware/costmodel", 2, nil},
 	{"hardware/kernel", 2, nil},
 	{"hardware/agent/...", 2, []string{"google.golang.org/grpc", "google.golang.org/protobuf"}},
@@ -140,6 +141,13 @@ var Bans = []Ban{
 	{In: "harness/pipeline", Path: "math/rand/v2", Instead: "rng.Key.At: luck belongs to the request"},
 	{In: "harness/pipeline", Path: "runtime/...", Instead: oneTurn},
 	{In: "harness/pipeline", Path: "sync/...", Instead: oneTurn},
+	{In: "harness/serving", Path: "time", Names: clock, Instead: "env.Now and env.Sleep"},
+	{In: "harness/serving", Path: "net/...", Instead: "hardware.Link"},
+	{In: "harness/serving", Path: "os/...", Instead: fromDisk},
+	{In: "harness/serving", Path: "syscall", Instead: fromDisk},
+	{In: "harness/serving", Path: "math/rand/v2", Instead: "rng.Key.At: luck belongs to the request"},
+	{In: "harness/serving", Path: "runtime/...", Instead: oneTurn},
+	{In: "harness/serving", Path: "sync/...", Instead: oneTurn},
 }
 
 // Exception lets one place break one rule, for a reason.

@@ -1,0 +1,191 @@
+package harness
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+
+	"meibench/hardware/profiles"
+	"meibench/harness/pipeline"
+	"meibench/harness/results"
+	"meibench/suites"
+	"meibench/workloads"
+)
+
+// setup is a cell with its names resolved.
+type setup struct {
+	cell     suites.Cell
+	model    *Model
+	work     *workloads.Workload
+	trace    *recorded       // nil unless the cell replays one
+	own      *workloads.File // the application, where it is a file
+	pipe     pipeline.Entry
+	params   pipeline.Params
+	small    *Model // nil unless the pipeline uses one
+	site     *profiles.SiteSheet
+	contract results.Contract
+	hash     string
+}
+
+// resolve looks every name of a cell up and checks that the cell can run here.
+func (l *Lab) resolve(c suites.Cell, quick bool) (*setup, error) {
+	s := &setup{cell: c}
+	var err error
+	if s.model, err = l.Model(c.Model); err != nil {
+		return nil, err
+	}
+	if s.pipe, err = pipeline.Find(c.Pipeline); err != nil {
+		return nil, err
+	}
+	if s.params, err = s.pipe.Resolve(c.Params); err != nil {
+		return nil, err
+	}
+	if err := l.pair(s); err != nil {
+		return nil, err
+	}
+	if s.site, err = findSite(c.Site); err != nil {
+		return nil, err
+	}
+	if err := l.furnish(s.site); err != nil {
+		return nil, err
+	}
+	if err := s.fits(); err != nil {
+		return nil, err
+	}
+	if isPath(c.App) {
+		if s.own, err = workloads.LoadFile(c.App); err != nil {
+			return nil, err
+		}
+	}
+	if c.Trace != "" {
+		if s.trace, err = once(&l.traces, c.Trace, func() (*recorded, error) { return readTrace(c.Trace) }); err != nil {
+			return nil, err
+		}
+		s.cell.Scenario = string(workloads.Replay)
+	}
+	if s.work, err = s.workload(c.Requests); err != nil {
+		return nil, err
+	}
+	if s.contract, err = s.terms(quick); err != nil {
+		return nil, err
+	}
+	s.hash, err = s.contract.Hash()
+	return s, err
+}
+
+// pair finds the small model of a pipeline that uses two.
+func (l *Lab) pair(s *setup) (err error) {
+	if !s.pipe.Two {
+		return nil
+	}
+	if s.cell.Small == "" {
+		return fmt.Errorf("pipeline %q needs a small model too: set small: to a model that shares the tokenizer of %q", s.cell.Pipeline, s.cell.Model)
+	}
+	if s.small, err = l.Model(s.cell.Small); err != nil {
+		return err
+	}
+	if a, b := s.model.Spec.Vocab, s.small.Spec.Vocab; a != b {
+		return fmt.Errorf("small model %q has %d tokens, model %q has %d: they must share a tokenizer", s.cell.Small, b, s.cell.Model, a)
+	}
+	if (s.model.Tok == nil) != (s.small.Tok == nil) {
+		return fmt.Errorf("models %q and %q: one has weights and the other is only a shape", s.cell.Model, s.cell.Small)
+	}
+	return nil
+}
+
+// models are those of the cell as pipelines know them.
+func (s *setup) models() pipeline.Models {
+	m := pipeline.Models{Main: s.model.Spec}
+	if s.small != nil {
+		m.Small = s.small.Spec
+	}
+	return m
+}
+
+// labels are the parameters of the cell as records show them: those of the
+// pipeline, and what else tells cells of one application and pipeline apart.
+func (s *setup) labels() map[string]any {
+	p := maps.Clone(map[string]any(s.params))
+	if p == nil {
+		p = map[string]any{}
+	}
+	for k, v := range map[string]float64{"rtt": s.cell.RTT, "mbps": s.cell.Mbps, "rate": s.cell.Rate} {
+		if v > 0 {
+			p[k] = v
+		}
+	}
+	if s.small != nil {
+		p["small"] = s.cell.Small
+	}
+	return p
+}
+
+// fits refuses a cell whose mode its model or site cannot serve.
+func (s *setup) fits() error {
+	kernels := s.cell.Mode == "measured" || s.cell.Mode == "emulated"
+	if (kernels || s.cell.Scale == "task") && s.model.Tok == nil {
+		return fmt.Errorf("model %q is only a shape: mode %s at %s scale runs prompts and needs weights (have %s, or give a GGUF file; --set scale=field with --mode modelled needs lengths only)",
+			s.cell.Model, s.cell.Mode, s.cell.Scale, strings.Join(shipped(), ", "))
+	}
+	if kernels && s.cell.Scale != "task" {
+		return fmt.Errorf("mode %s runs real prompts: scale must be task, not %s", s.cell.Mode, s.cell.Scale)
+	}
+	if s.cell.Mode == "measured" {
+		for _, p := range s.site.Nodes {
+			if p.Device != profiles.Host {
+				return fmt.Errorf("mode measured runs on this machine, but node %q of site %q is a %s (use site this-machine, or mode emulated or modelled)",
+					p.Name, s.site.Name, p.Device)
+			}
+		}
+	}
+	return nil
+}
+
+// workload is the stream of requests that the cell offers.
+func (s *setup) workload(requests int) (*workloads.Workload, error) {
+	spec := workloads.Spec{App: s.cell.App, Scenario: workloads.Scenario(s.cell.Scenario), Scale: workloads.Scale(s.cell.Scale),
+		Rate: s.cell.Rate, Users: s.cell.Users, Requests: requests, Context: contextOf(s.model)}
+	deps := workloads.Deps{}
+	if s.own != nil {
+		spec.App, deps.App = s.own.App.Name, &s.own.App
+	}
+	if s.trace != nil {
+		deps.Trace = s.trace.Trace
+	}
+	if s.model.Tok != nil {
+		deps.Tokenizer = s.model.Tok
+	}
+	return workloads.New(spec, deps)
+}
+
+func contextOf(m *Model) int {
+	if m.Weights != nil {
+		return m.Weights.Context
+	}
+	return 0
+}
+
+// terms are what must be equal for two runs of this cell to be compared.
+func (s *setup) terms(quick bool) (results.Contract, error) {
+	canonical, err := s.work.Canonical()
+	if err != nil {
+		return results.Contract{}, err
+	}
+	var workload map[string]any
+	if err := json.Unmarshal(canonical, &workload); err != nil {
+		return results.Contract{}, err
+	}
+	l := s.work.Limits()
+	c := results.Contract{
+		Workload: workload, Model: s.model.Digest, Mode: s.cell.Mode, Quick: quick, Definitions: []string{"meibench/v1"},
+		Limits: map[string]int64{"ttft_ns": int64(l.TTFT.Duration()), "tpot_ns": int64(l.TPOT.Duration()), "e2e_ns": int64(l.E2E.Duration())},
+	}
+	if s.model.Tok != nil {
+		c.Tokenizer = s.model.Digest // the tokenizer is in the model's file
+	}
+	if s.trace != nil {
+		c.Data = map[string]string{"trace": s.trace.digest}
+	}
+	return c, nil
+}
