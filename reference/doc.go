@@ -8,6 +8,7 @@
 //	reference/gguf     the GGUF file format, read and written
 //	reference/convert  a model's weights in other number formats: the quantiser
 //	reference/llm      a decoder-only transformer over all of these, runnable layer span by layer span
+//	reference/exit     tokens that leave a model early, layers left out, self-speculation
 //
 // # The alphabet
 //
