@@ -159,6 +159,12 @@ func TestI19LiveCopyByHand(t *testing.T) {
 	require.Equal(t, 24, got.Made)
 	require.EqualValues(t, 13000, got.Bytes)
 	require.Empty(t, got.Aborted)
+	part := c
+	part.Tokens = 95 // the tenth block is being written: 9 blocks in 9 s, 18 tokens, 2 blocks in 2 s, 4 tokens, the rest
+	half, err := Live(part)
+	require.NoError(t, err)
+	require.Equal(t, []Stage{{9, 9 * time.Second}, {2, 2 * time.Second}, {1, time.Second}}, half.Stages)
+	require.Equal(t, 22, half.Made)
 	for _, tc := range []struct {
 		name   string
 		change func(*Copy)
