@@ -54,6 +54,9 @@ func (c *Cache) Len() int { return c.length }
 // Cap is the number of tokens that fit.
 func (c *Cache) Cap() int { return c.capacity }
 
+// Shape is the number of key/value heads and of channels of a head.
+func (c *Cache) Shape() (kvHeads, headDim int) { return c.heads, c.channels }
+
 // Bytes is the size of the tokens held; Resident counts the room for all that fit.
 func (c *Cache) Bytes() units.Bytes {
 	return units.Bytes(c.length * tensor.KVBytes(c.Type, c.heads, c.channels) * (c.Hi - c.Lo))
