@@ -175,6 +175,13 @@ type Out struct {
 	Depth      int       // layers run for a token that left early; 0 = all of the span
 	Prob       float32   // probability with which Token was drawn; 0 = not drawn
 	Law        []float32 // the law it was drawn from, or Verify: the target's law where a draft was rejected
+
+	// Generate by a server:
+	Thinking       int         // leading chunks before the first text: reasoning, or nothing
+	Sent, Received units.Bytes // on the wire, with the protocol's framing
+	Retries        int         // refused tries before the answer
+	Doubt          string      // what is questionable in an answer that is whole; "" = nothing
+	Mismatch       bool        // its token counts contradict the server's own
 }
 
 // Source tells how a figure came to be.

@@ -13,6 +13,7 @@ import (
 type DeviceOptions struct {
 	Model    *hardware.Model     // a model it can run; at least two layers
 	Prompt   func(n int) []int32 // n token ids, for devices that compute; nil if modelled
+	Text     string              // a prompt for devices that take text
 	Measured bool                // it does real work: real world only, times vary
 }
 
@@ -230,7 +231,7 @@ func generates(t *testing.T, build maker, o DeviceOptions) {
 		}
 		run(t, r, func(t require.TestingT) {
 			op := o.prefill(o.sequence(1, 3))
-			op.Kind, op.Seqs[0].Limit = hardware.Generate, 4
+			op.Kind, op.Seqs[0].Limit, op.Seqs[0].Text = hardware.Generate, 4, o.Text
 			before := r.Now()
 			res, err := d.Run(op)
 			require.NoError(t, err)

@@ -212,10 +212,16 @@ func server(t *testing.T, o oracle) *httptest.Server {
 		fmt.Fprint(w, `{"object":"list","data":[{"id":"mei","object":"model"}]}`)
 	})
 	mux.HandleFunc("POST /v1/completions", func(w http.ResponseWriter, r *http.Request) {
-		var c completion
+		var c struct {
+			Model, Prompt string
+			MaxTokens     int `json:"max_tokens"`
+			Temperature   float64
+			Stop          []string
+		}
 		require.NoError(t, json.NewDecoder(r.Body).Decode(&c))
 		require.Equal(t, "mei", c.Model)
 		require.Zero(t, c.Temperature)
+		require.Equal(t, []string{"\n"}, c.Stop)
 		require.Equal(t, AnswerMost, c.MaxTokens)
 		mu.Lock()
 		asked++
@@ -254,7 +260,7 @@ func TestEndpointErrors(t *testing.T) {
 		{"refusal", "", func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "model is loading", http.StatusServiceUnavailable)
 		}, "503 Service Unavailable: model is loading"},
-		{"not JSON", "", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }, "the reply is not the JSON that was expected"},
+		{"not JSON", "", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }, `content type "text/html", want application/json: <html>`},
 		{"another protocol", "", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"choices":[{"message":{}}]}`) }, "no choices[0].text"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
