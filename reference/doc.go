@@ -9,6 +9,7 @@
 //	reference/convert  a model's weights in other number formats: the quantiser
 //	reference/llm      a decoder-only transformer over all of these, runnable layer span by layer span
 //	reference/exit     tokens that leave a model early, layers left out, self-speculation
+//	reference/shard    one model on several nodes: by heads and columns, by positions, by experts
 //
 // # The alphabet
 //

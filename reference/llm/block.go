@@ -76,19 +76,25 @@ func (w *Work) stores(l int, seqs []Seq) {
 
 // block runs one layer over h.
 func (w *Work) block(l int, seqs []Seq) {
-	m, b := w.Model, w.enter(l)
+	b := w.enter(l)
 	w.normalise(w.norm, w.h, b.AttnNorm, b.AttnNormB)
 	w.attention(l, seqs)
 	w.join(b.PostAttnNorm)
+	w.feed()
+	w.join(b.PostFFNNorm)
+}
+
+// feed turns h into tmp by the feed-forward network or the mixture of the present layer.
+func (w *Work) feed() {
+	b := w.layer
 	if !w.traits.parallel {
 		w.normalise(w.norm, w.h, b.FFNNorm, nil)
 	}
-	if m.Experts > 0 {
+	if w.Model.Experts > 0 {
 		w.mixture()
 	} else {
 		w.feedForward(&b.FFN, w.tmp, w.norm, w.rows)
 	}
-	w.join(b.PostFFNNorm)
 }
 
 // join adds tmp, normalised if the architecture says so, to the residual stream.

@@ -51,13 +51,20 @@ func (w *Work) mixture() {
 	m, b, x, C := w.Model, w.layer, &w.mix, w.Model.Dim
 	w.multiply(w.norm, w.rows, product{&b.Router, x.router})
 	w.each(w.rows, m.Experts*4, (*Work).choose)
+	if used := m.ExpertsUsed; w.Route != nil {
+		for r := range w.rows {
+			w.Route(w.index, r, x.chosen[r*used:(r+1)*used], x.share[r*used:(r+1)*used])
+		}
+	}
 	clear(w.tmp)
 	for e := range b.Experts {
 		n := w.gather(int32(e))
 		if n == 0 {
 			continue
 		}
-		w.feedForward(&b.Experts[e], x.y, x.x, n)
+		if w.Remote == nil || !w.Remote(w.index, e, x.y[:n*C], x.x[:n*C], n) {
+			w.feedForward(&b.Experts[e], x.y, x.x, n)
+		}
 		for i := range n {
 			to := w.tmp[int(x.from[i])*C:][:C]
 			tensor.AddScaled(to, x.y[i*C:(i+1)*C], x.part[i])
@@ -71,6 +78,19 @@ func (w *Work) mixture() {
 			tensor.AddScaled(w.tmp[r*C:(r+1)*C], x.y[r*C:(r+1)*C], open)
 		}
 	}
+}
+
+// Expert runs one expert of layer l on T rows: what a node that holds the expert does for another's Work.Remote, with the
+// bits that it would have there.
+//
+//	out, x: (T, C)
+func (w *Work) Expert(l, expert int, out, x []float32, T int) {
+	m := w.Model
+	grow(&w.gate, T*m.widestFFN())
+	grow(&w.up, T*m.widestFFN())
+	w.adapted = w.adapted[:0]
+	w.enter(l)
+	w.feedForward(&w.layer.Experts[expert], out, x, T)
 }
 
 // gather copies the rows of norm that chose expert e, in order, and returns their number.

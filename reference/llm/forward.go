@@ -75,6 +75,12 @@ type Work struct {
 	index                int       // of the layer
 	adapted              []adapted // rows with an adapter
 	low                  []float32 // (rows, rank): what adapters make of a product's input
+
+	// Of a mixture of experts; both may be nil. Route sees what each token (row of the call) chose and may change the
+	// shares or drop an expert: chosen[i] = -1. Remote may run an expert on T gathered rows elsewhere (out, x: (T, C)) and
+	// says whether it did; the shares are applied here.
+	Route  func(layer, row int, chosen []int32, share []float32)
+	Remote func(layer, expert int, out, x []float32, T int) bool
 }
 
 // NewWork makes a workspace with the given number of threads. Close it to end them.
@@ -148,6 +154,62 @@ func (w *Work) Complete(lo, hi int, seqs []Seq) error {
 		seqs[i].Out = nil
 	}
 	return nil
+}
+
+// Half is one of the two terms that a layer adds to the hidden states.
+type Half int
+
+// The halves of a layer, in order.
+const (
+	AttentionHalf Half = iota
+	FeedForwardHalf
+)
+
+// Half computes what one half of layer l adds to the hidden states given, without adding it: the shards of a layer are
+// models of some of its heads and columns, and whoever holds them sums their Out, (T, C). The attention half needs a cache
+// of layer l and appends to it, the other one takes none. Architectures that normalise the sum, or run both halves on one
+// state, are refused.
+func (w *Work) Half(l int, h Half, seqs []Seq) error {
+	for i := range seqs {
+		if err := w.checkHalf(l, h, &seqs[i]); err != nil {
+			return fmt.Errorf("half of layer %d: sequence %d: %w", l, i, err)
+		}
+	}
+	w.reserve(l, seqs)
+	w.reserveAdapters(seqs)
+	w.input(seqs)
+	b := w.enter(l)
+	if h == AttentionHalf {
+		w.normalise(w.norm, w.h, b.AttnNorm, b.AttnNormB)
+		w.attention(l, seqs)
+	} else {
+		w.feed()
+	}
+	row := 0
+	for i := range seqs {
+		n := seqs[i].tokens(w.Model.Dim) * w.Model.Dim
+		seqs[i].advance(w.Model.Dim)
+		seqs[i].Out = w.tmp[row : row+n]
+		row += n
+	}
+	return nil
+}
+
+func (w *Work) checkHalf(l int, h Half, s *Seq) error {
+	m := w.Model
+	switch {
+	case l < m.Lo || l >= m.Hi:
+		return fmt.Errorf("the model holds layers [%d, %d)", m.Lo, m.Hi)
+	case w.traits.parallel || w.traits.postNorms:
+		return fmt.Errorf("%s layers cannot be halved", m.Arch)
+	case s.IDs != nil || len(s.Hidden) == 0 || len(s.Hidden)%m.Dim != 0 || s.Parents != nil || s.Store != nil || s.Adapter != nil:
+		return fmt.Errorf("want hidden states of width %d and no ids, tree, store or adapter", m.Dim)
+	case h == FeedForwardHalf && s.Cache != nil:
+		return fmt.Errorf("has a cache, which the feed-forward half has no use for")
+	case h == FeedForwardHalf:
+		return nil
+	}
+	return m.checkMemory(l, l+1, s)
 }
 
 // tokens is the number of new tokens.

@@ -21,6 +21,11 @@ type AttnSeq struct {
 	// the past; Depth[t] counts the new tokens before t on its path. Token t lies in the cache at Past+t, stands at
 	// position Past+Depth[t] and attends to the past and to its path only, with the bits of that path as a chain.
 	Parents, Depth []int32
+
+	// Where attention over other positions has to be merged with this one, (T, H): the largest score of each token and head,
+	// and the sum of e^(score - largest). nil: not wanted.
+	Top []float32
+	Sum []float64
 }
 
 // seen is the number of positions that new token t attends to if there is no window, itself included.
@@ -166,6 +171,10 @@ func (u *attnUnit) run(t0, t1 int) {
 		u.branches(last, t0, t1)
 	}
 	for r := range u.rows {
+		if s.Top != nil {
+			at := u.place(r) / kv.D
+			s.Top[at], s.Sum[at] = sc.top[r], sc.sum[r]
+		}
 		inv := float32(1 / sc.sum[r])
 		out := s.Out[u.place(r):]
 		for d, v := range sc.out[r*u.wide : r*u.wide+kv.D] {
