@@ -243,6 +243,13 @@ type Device interface {
 	Run(op *Op) (Result, error)
 }
 
+// Estimator is a device that can tell beforehand, without any time passing, how
+// long an operation takes if the device is cool and free. Modelled devices can;
+// whoever places work asks them, and probes the others.
+type Estimator interface {
+	Estimate(op *Op) time.Duration
+}
+
 // LinkSpec describes one direction of a link.
 type LinkSpec struct {
 	Name        string

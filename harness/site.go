@@ -8,6 +8,7 @@ import (
 
 	"meibench/hardware"
 	"meibench/hardware/costmodel"
+	"meibench/hardware/fault"
 	"meibench/hardware/kernel"
 	"meibench/hardware/netem"
 	"meibench/hardware/profiles"
@@ -40,6 +41,9 @@ func (b *builder) site() (*hardware.Site, error) {
 		if err != nil {
 			return nil, fmt.Errorf("site %q, node %q: %w", sheet.Name, p.Name, err)
 		}
+		if len(p.Fails) > 0 {
+			d = fault.New(b.env, p.Name, d, outages(p.Fails))
+		}
 		site.Nodes = append(site.Nodes, hardware.Node{Name: p.Name, Role: p.Role, Device: d})
 	}
 	user := sheet.User()
@@ -68,6 +72,15 @@ func (b *builder) site() (*hardware.Site, error) {
 		return u
 	}
 	return site, nil
+}
+
+// outages are those of a place on the run's clock.
+func outages(fails []profiles.Outage) []fault.Window {
+	ws := make([]fault.Window, len(fails))
+	for i, f := range fails {
+		ws[i] = fault.Window{From: units.Seconds(f.At), To: units.Seconds(f.At + f.For)}
+	}
+	return ws
 }
 
 func (b *builder) user(p profiles.Place, id int) (*hardware.User, error) {

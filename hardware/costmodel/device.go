@@ -126,6 +126,10 @@ func (d *Device) Spec() hardware.DeviceSpec { return d.spec }
 // Law is the device's pure cost law.
 func (d *Device) Law() *Law { return d.law }
 
+// Estimate is the law's word on an operation, which must be well formed; see
+// hardware.Estimator.
+func (d *Device) Estimate(op *hardware.Op) time.Duration { return d.law.Time(op) }
+
 // Used is the memory booked now: weights and KV caches.
 func (d *Device) Used() units.Bytes { return d.mem.used }
 

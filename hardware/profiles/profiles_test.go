@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -228,4 +229,38 @@ func FuzzDevice(f *testing.F) {
 			require.NotEmpty(t, d.Digest())
 		}
 	})
+}
+
+func TestOutagesAreInOrderAndNotOfUsers(t *testing.T) {
+	const site = `
+name: x
+summary: "two nodes"
+apps: [assistant]
+nodes:
+  - {name: phone, role: device, device: midrange-phone, per_user: true%s}
+  - {name: edge, role: edge, device: nvidia-l4%s}
+links:
+  - {from: phone, to: edge, link: wifi6-home}
+`
+	for _, tc := range []struct{ name, user, edge, err string }{
+		{"two apart", "", ", fails: [{at: 5, for: 10}, {at: 20, for: 1}]", ""},
+		{"overlap", "", ", fails: [{at: 5, for: 10}, {at: 14, for: 1}]", "at 14 for 1 s"},
+		{"no length", "", ", fails: [{at: 5, for: 0}]", "more than 0"},
+		{"before the start", "", ", fails: [{at: -1, for: 2}]", "at -1 for 2 s"},
+		{"not a number", "", ", fails: [{at: .nan, for: 2}]", "fails"},
+		{"endless", "", ", fails: [{at: 1, for: .inf}]", "fails"},
+		{"of a user", ", fails: [{at: 5, for: 10}]", "", "the per-user node cannot fail"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "x.yaml")
+			require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, site, tc.user, tc.edge), 0o644))
+			s, err := LoadSite(path)
+			if tc.err == "" {
+				require.NoError(t, err)
+				require.Equal(t, []Outage{{5, 10}, {20, 1}}, s.Nodes[1].Fails)
+				return
+			}
+			require.ErrorContains(t, err, tc.err)
+		})
+	}
 }

@@ -24,6 +24,15 @@ type Place struct {
 	Role    hardware.Role `yaml:"role" json:"role"` // device, edge or cloud
 	Device  string        `yaml:"device" json:"device"`
 	PerUser bool          `yaml:"per_user,omitempty" json:"per_user,omitempty"`
+	Fails   []Outage      `yaml:"fails,omitempty" json:"fails,omitempty"` // in order of time, apart from each other
+}
+
+// Outage is a time in which a node is down: it answers nothing, and what it had
+// in memory for its sequences is lost. It is part of the scenario, not a figure
+// from outside, so it has no source.
+type Outage struct {
+	At  float64 `yaml:"at" json:"at"`   // s since the start of the run, at least 0
+	For float64 `yaml:"for" json:"for"` // s, greater than 0
 }
 
 // Wire joins two places by a link profile, both ways: up from From to To.
@@ -58,6 +67,23 @@ func (s *SiteSheet) UsesHost() bool {
 	return false
 }
 
+// checkFails says what is wrong with the outages of a node.
+func (p *Place) checkFails(c *checker, at string) {
+	if p.PerUser && len(p.Fails) > 0 {
+		c.add(at+".fails", "the per-user node cannot fail: nobody is left to serve; let another node fail")
+	}
+	end := 0.0
+	for i, f := range p.Fails {
+		if !(f.At >= end && f.At < mostSeconds && f.For > 0 && f.For < mostSeconds) {
+			c.add(fmt.Sprintf("%s.fails[%d]", at, i), "at %g for %g s: want seconds from %g on, and for more than 0 and less than %g, in order and apart", f.At, f.For, end, float64(mostSeconds))
+		}
+		end = f.At + f.For
+	}
+}
+
+// mostSeconds is the longest time that a scenario may speak of: ten years.
+const mostSeconds = 3.2e8
+
 func (s *SiteSheet) title() string { return s.Name }
 
 func (s *SiteSheet) check(c *checker) {
@@ -80,6 +106,7 @@ func (s *SiteSheet) check(c *checker) {
 		if p.PerUser {
 			users++
 		}
+		p.checkFails(c, at)
 	}
 	if users != 1 {
 		c.add("$.nodes", "exactly one node must be per_user: true, got %d", users)

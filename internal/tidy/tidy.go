@@ -69,6 +69,7 @@ var Rooms = []Room{
 	{"hardware/kernel", 2, nil},
 	{"hardware/agent/...", 2, []string{"google.golang.org/grpc", "google.golang.org/protobuf"}},
 	{"hardware/endpoint/...", 2, nil},
+	{"hardware/fault", 2, nil},
 	{"hardware/netem", 2, []string{"golang.org/x/sys"}},
 	{"hardware/probe/...", 2, []string{"golang.org/x/sys"}},
 	{"hardware/hwtest", 2, []string{testLibrary}},
