@@ -419,3 +419,28 @@ func ExampleSelect() {
 	fmt.Println(Select([]float64{0, 0, 3, 0, 0, 0, 1}, 3, false, 3))
 	// Output: [1 2 3]
 }
+
+// TestI12PerplexityOfFullCacheEqualsRecompute: reading step by step with a cache that holds all is predicting every token
+// from the text before it, whatever is taken as the prompt; and a uniform model is as surprised as it has tokens.
+func TestI12PerplexityOfFullCacheEqualsRecompute(t *testing.T) {
+	m, ids := toy(t), text(40)
+	late := func(i int) bool { return i >= 25 }
+	want, err := Recompute(m, ids, 64, 1, late)
+	require.NoError(t, err)
+	require.Equal(t, 15, want.Count)
+	r := runner(t, m, Full(64), Options{})
+	for _, prompt := range []int{1, 12, 25} {
+		got, err := r.Read(ids, prompt, late)
+		require.NoError(t, err)
+		require.Equal(t, want.NLL, got.NLL)
+		require.Equal(t, want.Count, got.Count)
+	}
+	narrow, err := Recompute(m, ids, 5, 1, late)
+	require.NoError(t, err)
+	require.NotEqual(t, want.NLL, narrow.NLL)
+	require.EqualValues(t, 5*m.KVBytesPerToken(0, m.Layers), narrow.Peak)
+	require.InDelta(t, 2, Score{NLL: 3 * math.Log(2), Count: 3}.Perplexity(), 1e-12)
+	require.InDelta(t, math.Log(4), nll([]float32{5, 5, 5, 5}, 2), 1e-12)
+	_, err = Recompute(m, ids, 64, 1, func(int) bool { return false })
+	require.ErrorContains(t, err, "no token")
+}
