@@ -11,8 +11,8 @@
 // The one idea is that a full block is named by the chain of everything up to its end, so equal prefixes have equal names.
 // A closed sequence leaves its full blocks behind as free but findable; they go to whoever needs room.
 //
-// It holds numbers of blocks, not their bytes: whoever owns the memory does what Append returns. Sequences of one allocator
-// belong to one goroutine. Source: Kwon et al. 2023 (vLLM), section 4.
+// The allocator holds numbers of blocks, not their bytes: whoever owns these does what Append returns, as [Memory] does for
+// real keys and values. Sequences of one allocator belong to one goroutine. Source: Kwon et al. 2023 (vLLM), section 4.
 package paged
 
 import (
@@ -182,8 +182,8 @@ type Sequence struct {
 }
 
 // Open makes a sequence of a prompt. Its first hit tokens, whole blocks and always fewer than the prompt so that there is a
-// token to compute, are in memory; the rest must be computed into its blocks. If memory does not suffice nothing
-// changes, and the error is [ErrFull].
+// token to compute, are in memory; the rest must be computed into its blocks before another prompt is opened, which may
+// find them already. If memory does not suffice no sequence changes, and the error is [ErrFull].
 func (a *Allocator) Open(prompt []int32) (s *Sequence, hit int, err error) {
 	s = &Sequence{a: a}
 	for hit+a.size < len(prompt) {
