@@ -59,12 +59,15 @@ type trial struct {
 	progress Progress
 	rush     bool // do not wait for the schedule
 	seen     int
-	quarter  int // requests in a quarter of the run
-	early    mean
-	late     mean
-	lag      []time.Duration
-	first    span
-	released span
+
+	mismatched int            // requests whose counts of tokens contradict each other
+	doubts     map[string]int // what is questionable in answers, and in how many
+	quarter    int            // requests in a quarter of the run
+	early      mean
+	late       mean
+	lag        []time.Duration
+	first      span
+	released   span
 }
 
 // mean is that of some times.
@@ -165,8 +168,14 @@ func runWorld(env world.Runner) (err error) {
 
 // finished scores a request and hands it on.
 func (t *trial) finished(req *workloads.Request, log *record.Request) {
-	if log.Outcome == record.OK && log.Output != nil && len(log.Output) > 0 && req.Task != "" {
+	if log.Outcome == record.OK && (log.Texted || len(log.Output) > 0) && req.Task != "" {
 		log.Quality = t.score(req, log)
+	}
+	if log.Mismatch {
+		t.mismatched++
+	}
+	if log.Doubt != "" {
+		t.doubt(log.Doubt)
 	}
 	t.seen++
 	switch {
@@ -187,7 +196,11 @@ func (t *trial) finished(req *workloads.Request, log *record.Request) {
 // score is 1 for an exact answer, else 0: the share of exact matches is the
 // headline of every table.
 func (t *trial) score(req *workloads.Request, log *record.Request) float64 {
-	grade, err := eval.Judge(tasks.Instance{Task: req.Task, Prompt: req.Text, Answer: req.Answer}, eval.Output(t.arm.setup.model.Tok, log.Output))
+	text := log.Text
+	if !log.Texted {
+		text = eval.Output(t.arm.setup.model.Tok, log.Output)
+	}
+	grade, err := eval.Judge(tasks.Instance{Task: req.Task, Prompt: req.Text, Answer: req.Answer}, text)
 	if err != nil {
 		panic(err) // the workload named a task that does not exist
 	}
@@ -206,7 +219,8 @@ func (t *trial) facts(w watch, d *driver, env world.Env, b *builder, planned int
 	if rec := t.arm.setup.trace; rec != nil {
 		planned = min(planned, len(rec.Rows))
 	}
-	f.Planned, f.Offered, f.Dropped = planned, d.offered, d.offered-t.seen
+	f.Planned, f.Offered, f.Dropped, f.Mismatched = planned, d.offered, d.offered-t.seen, t.mismatched
+	c.Warnings = append(c.Warnings, t.doubted()...)
 	// A queue that grows: many requests left over, and the late ones slower by far.
 	if d.follow == nil && d.backlog >= 8 && d.backlog*5 > d.offered && t.late.value() > 2*t.early.value() {
 		c.Warnings = append(c.Warnings, fmt.Sprintf("overloaded: %d of %d requests were unfinished when the last one arrived; latencies grow with the length of the run",
@@ -231,7 +245,7 @@ func (t *trial) facts(w watch, d *driver, env world.Env, b *builder, planned int
 	switch t.arm.cell.Mode {
 	case "modelled", "conformance":
 		// Nothing of the machine that computed it may show in a modelled record.
-		*f = record.Facts{Planned: f.Planned, Offered: f.Offered, Dropped: f.Dropped, PlannedSpan: f.PlannedSpan, OfferedSpan: f.OfferedSpan}
+		*f = record.Facts{Planned: f.Planned, Offered: f.Offered, Dropped: f.Dropped, Mismatched: f.Mismatched, PlannedSpan: f.PlannedSpan, OfferedSpan: f.OfferedSpan}
 		c.Workers = 0
 	default:
 		c.Wall, c.ClientCPU = took, max(0, cpu-busy)

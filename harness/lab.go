@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"meibench/hardware"
+	"meibench/hardware/endpoint"
 	"meibench/hardware/kernel"
 	"meibench/hardware/profiles"
 	"meibench/harness/record"
@@ -31,11 +32,14 @@ type Lab struct {
 	// host nodes need. Measure is called once if it is nil then.
 	Host    *profiles.DeviceSheet
 	Measure func(m *Model) (*profiles.DeviceSheet, error)
+	// Sites are sites by name that are in no file.
+	Sites map[string]*profiles.SiteSheet
 
 	models  map[string]*Model
 	devices map[string]*profiles.DeviceSheet
 	traces  map[string]*recorded
 	links   map[string]*profiles.LinkSheet
+	clients map[string]*endpoint.Client
 }
 
 // Model is a model by name: always a shape, for models with weights at hand
@@ -127,7 +131,10 @@ func Shape(name string, m *llm.Model) *hardware.Model {
 }
 
 // findSite finds a site; the files that a site file names are beside it.
-func findSite(name string) (*profiles.SiteSheet, error) {
+func (l *Lab) findSite(name string) (*profiles.SiteSheet, error) {
+	if s, ok := l.Sites[name]; ok {
+		return s, nil
+	}
 	if !isPath(name) {
 		return profiles.Site(name)
 	}
@@ -153,7 +160,7 @@ func findSite(name string) (*profiles.SiteSheet, error) {
 // furnish checks that all that a site names exists.
 func (l *Lab) furnish(s *profiles.SiteSheet) error {
 	for _, p := range s.Nodes {
-		if p.Device == profiles.Host {
+		if p.Device == profiles.Host || p.Device == "" {
 			continue
 		}
 		if _, err := l.device(p.Device); err != nil {
@@ -181,7 +188,7 @@ func (l *Lab) Check(s *suites.Suite) error {
 
 // CheckSite resolves all that a site file names.
 func (l *Lab) CheckSite(path string) error {
-	s, err := findSite(path)
+	s, err := l.findSite(path)
 	if err != nil {
 		return err
 	}
@@ -221,7 +228,11 @@ func (l *Lab) manifest(o Options, arms []*arm) (results.Manifest, error) {
 	m.Suite, m.SuiteHash = strings.Join(text, "\n---\n"), strings.Join(hash, "+")
 	distinct := map[string]results.Contract{}
 	for _, a := range arms {
-		m.Models[a.cell.Model] = a.setup.model.Digest
+		if name := servedModel(a.setup.site); name != "" {
+			m.Models[name] = "served"
+		} else {
+			m.Models[a.cell.Model] = a.setup.model.Digest
+		}
 		if a.setup.small != nil {
 			m.Models[a.cell.Small] = a.setup.small.Digest
 		}
@@ -246,7 +257,9 @@ func (l *Lab) manifest(o Options, arms []*arm) (results.Manifest, error) {
 	}
 	sum := sha256.Sum256([]byte(strings.Join(keys, "\n")))
 	m.Contract = hex.EncodeToString(sum[:])
-	return m, nil
+	var err error
+	m.Endpoints, err = l.endpoints(arms)
+	return m, err
 }
 
 // device finds a device profile; host is this machine's, if it is known.
@@ -342,7 +355,11 @@ func (l *Lab) keepHost(dir string) error {
 // header is the record of an arm before it ran.
 func (a *arm) header() record.Cell {
 	l := a.setup.work.Limits()
+	model := a.cell.Model
+	if name := servedModel(a.setup.site); name != "" {
+		model = name
+	}
 	return record.Cell{Index: a.index, Suite: a.suite, Name: a.cell.Name, App: a.cell.App, Pipeline: a.cell.Pipeline,
-		Site: a.cell.Site, Model: a.cell.Model, Mode: a.cell.Mode, Seed: a.seed, Repeat: a.repeat, Contract: a.setup.hash,
+		Site: a.cell.Site, Model: model, Mode: a.cell.Mode, Seed: a.seed, Repeat: a.repeat, Contract: a.setup.hash,
 		TTFTLimit: l.TTFT.Duration(), TPOTLimit: l.TPOT.Duration(), E2ELimit: l.E2E.Duration(), Params: a.setup.labels()}
 }

@@ -44,7 +44,7 @@ func (l *Lab) resolve(c suites.Cell, quick bool) (*setup, error) {
 	if err := l.pair(s); err != nil {
 		return nil, err
 	}
-	if s.site, err = findSite(c.Site); err != nil {
+	if s.site, err = l.findSite(c.Site); err != nil {
 		return nil, err
 	}
 	if err := l.furnish(s.site); err != nil {
@@ -123,6 +123,9 @@ func (s *setup) labels() map[string]any {
 
 // fits refuses a cell whose mode its model or site cannot serve.
 func (s *setup) fits() error {
+	if err := s.fitsServers(); err != nil {
+		return err
+	}
 	kernels := s.cell.Mode == "measured" || s.cell.Mode == "emulated"
 	if (kernels || s.cell.Scale == "task") && s.model.Tok == nil {
 		return fmt.Errorf("model %q is only a shape: mode %s at %s scale runs prompts and needs weights (have %s, or give a GGUF file; --set scale=field with --mode modelled needs lengths only)",
@@ -133,7 +136,7 @@ func (s *setup) fits() error {
 	}
 	if s.cell.Mode == "measured" {
 		for _, p := range s.site.Nodes {
-			if p.Device != profiles.Host {
+			if p.Device != profiles.Host && p.Served == nil && p.Device != "" {
 				return fmt.Errorf("mode measured runs on this machine, but node %q of site %q is a %s (use site this-machine, or mode emulated or modelled)",
 					p.Name, s.site.Name, p.Device)
 			}
@@ -187,5 +190,5 @@ func (s *setup) terms(quick bool) (results.Contract, error) {
 	if s.trace != nil {
 		c.Data = map[string]string{"trace": s.trace.digest}
 	}
-	return c, nil
+	return c, servedTerms(&c, s.site)
 }

@@ -84,11 +84,13 @@ func outages(fails []profiles.Outage) []fault.Window {
 }
 
 func (b *builder) user(p profiles.Place, id int) (*hardware.User, error) {
-	d, err := b.device(p)
-	if err != nil {
-		return nil, err
+	u := &hardware.User{ID: id}
+	var err error
+	if p.Device != "" { // else the user only asks
+		if u.Device, err = b.device(p); err != nil {
+			return nil, err
+		}
 	}
-	u := &hardware.User{ID: id, Device: d}
 	for _, w := range b.set.site.Links {
 		if w.From == p.Name {
 			if u.Up, u.Down, err = b.wire(w, id); err != nil {
@@ -119,6 +121,9 @@ func (b *builder) device(p profiles.Place) (hardware.Device, error) {
 }
 
 func (b *builder) newDevice(p profiles.Place) (hardware.Device, error) {
+	if p.Served != nil {
+		return b.served(p)
+	}
 	switch b.set.cell.Mode {
 	case "measured", "emulated":
 		return b.kernel(p)

@@ -36,6 +36,7 @@ type runFlags struct {
 	quick     bool
 	noReport  bool
 	modelFile string
+	server    profiles.Served
 }
 
 const runLong = `Run suites: each cell is a workload through a pipeline on a site, measured on
@@ -104,6 +105,10 @@ func (f *runFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.shard, "shard", "", "run only part i of n of the cells, as i/n; i counts from 0")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "check and list the cells, and run nothing")
 	fs.BoolVar(&f.quick, "quick", false, "a quarter of the requests; marks every output NOT COMPARABLE")
+	fs.StringVar(&f.server.URL, "endpoint", "", "ask an OpenAI-compatible server at this address: its measured cells, by pipeline endpoint (see docs/endpoints.md)")
+	fs.StringVar(&f.server.Model, "endpoint-model", "", "the server's name of the model (default the first that it lists)")
+	fs.StringVar(&f.server.API, "api", "", "protocol of --endpoint: completions (default) or chat")
+	fs.StringVar(&f.server.KeyEnv, "endpoint-key-env", "", "environment variable that holds the server's bearer key")
 	fs.BoolVar(&f.noReport, "no-report", false, "do not write report.md and report.html")
 }
 
@@ -122,7 +127,7 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 	if f.resume && f.out == "" {
 		return withCode(exitUsage, errors.New("--resume needs --out, the folder to go on with"))
 	}
-	lab, err := f.lab(a)
+	lab, err := f.lab(ctx, a)
 	if err != nil {
 		return withCode(exitUsage, err)
 	}
@@ -250,6 +255,11 @@ func (f *runFlags) suites(args []string) ([]*suites.Suite, error) {
 	if f.modelFile != "" {
 		set = append(set, suites.Set{Key: "model", Values: []any{f.modelFile}})
 	}
+	if f.server.URL != "" {
+		for _, o := range [][2]string{{"pipeline", "endpoint"}, {"site", endpointSite}, {"mode", "measured"}} {
+			set = append(set, suites.Set{Key: o[0], Values: []any{o[1]}})
+		}
+	}
 	var list []*suites.Suite
 	for _, name := range args {
 		s, err := suites.Load(name, set...)
@@ -266,19 +276,6 @@ func (f *runFlags) suites(args []string) ([]*suites.Suite, error) {
 		list = append(list, s)
 	}
 	return list, nil
-}
-
-func (f *runFlags) lab(a *app) (*harness.Lab, error) {
-	lab := &harness.Lab{Measure: a.measureHost}
-	if f.profile == "" {
-		return lab, nil
-	}
-	host, err := profiles.LoadDevice(f.profile)
-	if err != nil {
-		return nil, err
-	}
-	lab.Host = host
-	return lab, nil
 }
 
 func parseShard(s string) (harness.Shard, error) {

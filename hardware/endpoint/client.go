@@ -319,7 +319,7 @@ func FirstModel(ctx context.Context, cfg Config) (string, error) {
 		return "", fmt.Errorf("ask %s which models it has: %w", c.URL(), err)
 	}
 	if len(names) == 0 {
-		return "", fmt.Errorf("ask %s which models it has: none; name one with --model", c.URL())
+		return "", fmt.Errorf("ask %s which models it has: none; name the model to ask", c.URL())
 	}
 	return names[0], nil
 }

@@ -18,13 +18,15 @@ type SiteSheet struct {
 
 // Place is a node of a site. Exactly one place is per user: everybody brings
 // their own. Device is the name of a device profile, or "host" for the machine
-// the run is on, whose measured profile is given when the site is built.
+// the run is on, whose measured profile is given when the site is built. A user
+// who only asks endpoints may have none.
 type Place struct {
 	Name    string        `yaml:"name" json:"name"`
 	Role    hardware.Role `yaml:"role" json:"role"` // device, edge or cloud
 	Device  string        `yaml:"device" json:"device"`
 	PerUser bool          `yaml:"per_user,omitempty" json:"per_user,omitempty"`
-	Fails   []Outage      `yaml:"fails,omitempty" json:"fails,omitempty"` // in order of time, apart from each other
+	Fails   []Outage      `yaml:"fails,omitempty" json:"fails,omitempty"`       // in order of time, apart from each other
+	Served  *Served       `yaml:"endpoint,omitempty" json:"endpoint,omitempty"` // in place of Device: a real server
 }
 
 // Outage is a time in which a node is down: it answers nothing, and what it had
@@ -100,7 +102,8 @@ func (s *SiteSheet) check(c *checker) {
 		default:
 			c.add(at+".role", "role %q: want device, edge or cloud", p.Role)
 		}
-		if p.Device == "" {
+		p.checkServed(c, at)
+		if p.Device == "" && p.Served == nil && !s.bare(p) {
 			c.add(at+".device", "is missing: a device profile or %q", Host)
 		}
 		if p.PerUser {
@@ -116,11 +119,12 @@ func (s *SiteSheet) check(c *checker) {
 		if !known[w.From] || !known[w.To] || w.From == w.To {
 			c.add(at, "joins %q to %q: both must be different nodes of this site", w.From, w.To)
 		}
+		s.checkWay(c, i)
 		if w.Link == "" {
 			c.add(at+".link", "is missing: a link profile")
 		}
 	}
-	if users == 1 && len(s.Nodes) > 1 {
+	if users == 1 && len(s.Nodes)-len(s.Servers()) > 1 {
 		n := 0
 		for _, w := range s.Links {
 			if w.From == s.User().Name {

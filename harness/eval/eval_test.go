@@ -277,7 +277,7 @@ func TestEndpointErrors(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"data":[]}`) }))
 	defer s.Close()
 	_, err := (&Endpoint{URL: s.URL}).Answer(t.Context(), []string{"a"}, 4, nil)
-	require.ErrorContains(t, err, "none; name one with --model")
+	require.ErrorContains(t, err, "none; name the model to ask")
 }
 
 // Perplexity against the definition: every scored token's likelihood from a

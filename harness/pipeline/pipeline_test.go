@@ -298,7 +298,7 @@ func TestTableIsSortedAndResolves(t *testing.T) {
 		require.NotEmpty(t, e.Doc)
 	}
 	_, err := Find("teleport")
-	require.ErrorContains(t, err, `unknown pipeline "teleport" (have local, `)
+	require.ErrorContains(t, err, `unknown pipeline "teleport" (have endpoint, local`)
 }
 
 func TestSitesThatLackSomethingAreRefused(t *testing.T) {

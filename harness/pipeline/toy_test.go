@@ -82,7 +82,7 @@ func newToy(env world.Env, name string, token, step, seq time.Duration) *toyDevi
 
 func (d *toyDevice) Spec() hardware.DeviceSpec {
 	return hardware.DeviceSpec{Name: d.name, Slots: 1, Memory: d.memory, Time: hardware.Modelled,
-		Ops: hardware.Set(hardware.Prefill, hardware.Decode, hardware.Verify, hardware.Drop, hardware.Save, hardware.Restore, hardware.Load)}
+		Ops: hardware.Set(hardware.Prefill, hardware.Decode, hardware.Verify, hardware.Drop, hardware.Save, hardware.Restore, hardware.Load, hardware.Generate)}
 }
 
 func (d *toyDevice) Run(op *hardware.Op) (hardware.Result, error) {
@@ -98,6 +98,9 @@ func (d *toyDevice) Run(op *hardware.Op) (hardware.Result, error) {
 		return hardware.Result{}, d.fail
 	}
 	d.ops++
+	if op.Kind == hardware.Generate {
+		return d.generate(op), nil
+	}
 	var t time.Duration
 	d.outs = d.outs[:0]
 	for i := range op.Seqs {
@@ -119,6 +122,25 @@ func (d *toyDevice) Run(op *hardware.Op) (hardware.Result, error) {
 	d.env.Sleep(t * time.Duration(op.Layers.Len()) / time.Duration(toyModel.Layers))
 	u := hardware.Usage{Start: start, End: d.env.Now(), FLOP: 1, Energy: units.Joules(t.Seconds()), Time: hardware.Modelled, Joules: hardware.Modelled}
 	return hardware.Result{Seqs: outs, Usage: u}, nil
+}
+
+// generate answers one sequence whole, a chunk per token.
+func (d *toyDevice) generate(op *hardware.Op) hardware.Result {
+	s := &op.Seqs[0]
+	out, start := hardware.Out{Token: hardware.NoToken}, d.env.Now()
+	tokens := s.Limit
+	if s.Tokens != nil {
+		out.Tokens = toyAnswer(op.Model, s.Tokens, s.Limit)
+		tokens = len(out.Tokens)
+	}
+	d.env.Sleep(d.token*time.Duration(s.New) + d.step)
+	for i := range tokens {
+		if i > 0 {
+			d.env.Sleep(d.step + d.seq)
+		}
+		out.Chunks = append(out.Chunks, hardware.Chunk{At: d.env.Now(), Tokens: 1})
+	}
+	return hardware.Result{Seqs: []hardware.Out{out}, Usage: hardware.Usage{Start: start, End: d.env.Now(), Time: hardware.Modelled}}
 }
 
 // one runs an operation for a sequence.

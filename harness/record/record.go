@@ -151,6 +151,12 @@ type Request struct {
 	Spans   []Span
 	Output  []int32 // answer tokens, for scoring; not stored
 
+	// Of a server with a tokenizer of its own; not stored.
+	Texted   bool   // the answer is Text, not Output
+	Text     string // for scoring
+	Doubt    string // what is questionable in it; "" = nothing
+	Mismatch bool   // the server's counts of tokens contradict each other
+
 	cursor time.Duration
 }
 

@@ -41,20 +41,21 @@ type Manifest struct {
 	Commit    string            `json:"commit"`     // of this program, with "+dirty" where it was
 	GoVersion string            `json:"go_version"` // runtime.Version()
 	GOARCH    string            `json:"goarch"`
-	GOAMD64   string            `json:"goamd64,omitempty"` // decides whether Go fuses x*y+z on amd64
-	CPU       string            `json:"cpu"`               // model name
-	Kernel    string            `json:"kernel"`            // of the operating system
-	Governor  string            `json:"governor"`          // CPU frequency governor, "" where unknown
-	Host      map[string]string `json:"host,omitempty"`    // anything else about the machine
-	Suite     string            `json:"suite"`             // the suite file's text
-	SuiteHash string            `json:"suite_hash"`        // SHA-256 of its canonical JSON
-	Profiles  map[string]string `json:"profiles"`          // hardware profile -> SHA-256
-	Models    map[string]string `json:"models"`            // model -> SHA-256 of its bytes
-	Seeds     []string          `json:"seeds"`             // decimal: JSON readers round large integers
-	Contract  string            `json:"contract"`          // hash over the contracts of all cells
-	Contracts []Contract        `json:"contracts"`         // the distinct contracts, sorted by hash
-	Expected  int               `json:"expected"`          // runs of cells that make the run complete; 0 = unknown
-	Quick     bool              `json:"quick"`             // NOT COMPARABLE
+	GOAMD64   string            `json:"goamd64,omitempty"`   // decides whether Go fuses x*y+z on amd64
+	CPU       string            `json:"cpu"`                 // model name
+	Kernel    string            `json:"kernel"`              // of the operating system
+	Governor  string            `json:"governor"`            // CPU frequency governor, "" where unknown
+	Host      map[string]string `json:"host,omitempty"`      // anything else about the machine
+	Suite     string            `json:"suite"`               // the suite file's text
+	SuiteHash string            `json:"suite_hash"`          // SHA-256 of its canonical JSON
+	Profiles  map[string]string `json:"profiles"`            // hardware profile -> SHA-256
+	Models    map[string]string `json:"models"`              // model -> SHA-256 of its bytes
+	Endpoints []Endpoint        `json:"endpoints,omitempty"` // real servers that were asked
+	Seeds     []string          `json:"seeds"`               // decimal: JSON readers round large integers
+	Contract  string            `json:"contract"`            // hash over the contracts of all cells
+	Contracts []Contract        `json:"contracts"`           // the distinct contracts, sorted by hash
+	Expected  int               `json:"expected"`            // runs of cells that make the run complete; 0 = unknown
+	Quick     bool              `json:"quick"`               // NOT COMPARABLE
 	Started   time.Time         `json:"started"`
 
 	// What Finish adds.
@@ -65,6 +66,17 @@ type Manifest struct {
 	Spans    int64             `json:"spans"`
 	Files    map[string]Digest `json:"files,omitempty"`
 	Warnings []string          `json:"warnings,omitempty"` // such as a torn journal that was repaired
+}
+
+// Endpoint is a real server that a run asked. Keys are never part of it.
+type Endpoint struct {
+	Site   string         `json:"site"`
+	Node   string         `json:"node"`
+	URL    string         `json:"url"`
+	Model  string         `json:"model"`            // as the server calls it
+	API    string         `json:"api"`              // completions or chat
+	Server string         `json:"server,omitempty"` // its Server header
+	Extra  map[string]any `json:"extra,omitempty"`  // further fields of each request
 }
 
 // Digest identifies a file's content.
