@@ -1,0 +1,157 @@
+package agent
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"meibench/hardware"
+)
+
+// perform runs one operation in its process: when its sequences are free, unless
+// it was cancelled or the client is gone by then.
+func (v *visit) perform(o *operation) {
+	err := v.check(o)
+	for err == nil && v.occupied(&o.Op) && !o.cancelled && !v.gone {
+		v.cond.Wait()
+	}
+	delete(v.waiting, o.Number)
+	if o.cancelled || v.gone {
+		return
+	}
+	var ours hardware.Op
+	if err == nil {
+		ours, err = v.lease(&o.Op)
+	}
+	if err != nil {
+		v.answer(o, nil, fmt.Errorf("%s: %w", o.Op.Kind, err))
+		return
+	}
+	res, err := v.attempt(&ours)
+	v.settle(&o.Op)
+	if err == nil && o.Op.Kind != hardware.Drop && len(res.Seqs) != len(o.Op.Seqs) {
+		err = errors.New("the device answered fewer sequences than it was asked for")
+	}
+	v.answer(o, &res, err)
+}
+
+// check refuses what would harm others, before the device sees it.
+func (v *visit) check(o *operation) error {
+	op, l := &o.Op, v.s.cfg.Limits
+	if o.Model < 0 || o.Model >= len(v.models) {
+		return fmt.Errorf("model %d of the session's %d", o.Model, len(v.models))
+	}
+	op.Model = v.models[o.Model]
+	if op.Kind == hardware.Load || op.Kind == hardware.Drop && len(op.Seqs) == 0 {
+		return fmt.Errorf("an agent keeps the models it was started with: %w", hardware.ErrUnsupported)
+	}
+	seen := make(map[int64]bool, len(op.Seqs))
+	for i := range op.Seqs {
+		s := &op.Seqs[i]
+		if s.Context < 0 || s.New < 0 || s.Limit < 0 || s.Context > l.Tokens || s.New > l.Tokens-s.Context || s.Limit > l.Tokens {
+			return fmt.Errorf("sequence %d of %d and %d tokens, %d to answer: an agent takes 0 to %d in all", s.ID, s.Context, s.New, s.Limit, l.Tokens)
+		}
+		if seen[s.ID] {
+			return fmt.Errorf("sequence %d is twice in one operation", s.ID)
+		}
+		seen[s.ID] = true
+	}
+	return nil
+}
+
+// occupied reports whether an operation is at work on one of op's sequences.
+func (v *visit) occupied(op *hardware.Op) bool {
+	for i := range op.Seqs {
+		if q := v.ids[op.Seqs[i].ID]; q != nil && q.busy {
+			return true
+		}
+	}
+	return false
+}
+
+// lease takes op's sequences for one operation and translates their numbers. A
+// Drop leaves out those that the device does not know.
+func (v *visit) lease(op *hardware.Op) (hardware.Op, error) {
+	ours := *op
+	ours.Seqs = make([]hardware.Seq, 0, len(op.Seqs))
+	fresh := 0
+	for i := range op.Seqs {
+		if op.Kind != hardware.Drop && !v.held[cacheOf(op, i)] {
+			fresh++
+		}
+	}
+	if most := v.s.cfg.Limits.Held; len(v.held)+fresh > most {
+		return ours, fmt.Errorf("the session holds %d caches and would hold %d more, the agent allows %d: drop some", len(v.held), fresh, most)
+	}
+	for i := range op.Seqs {
+		key := cacheOf(op, i)
+		if !v.held[key] {
+			if op.Kind == hardware.Drop {
+				continue
+			}
+			v.hold(key)
+		}
+		q := v.ids[key.seq]
+		q.busy = true
+		s := op.Seqs[i]
+		s.ID = q.id
+		ours.Seqs = append(ours.Seqs, s)
+	}
+	return ours, nil
+}
+
+func cacheOf(op *hardware.Op, i int) cache {
+	return cache{op.Seqs[i].ID, op.Model, op.Layers, op.Shard}
+}
+
+// hold notes that the device may keep a cache from now on.
+func (v *visit) hold(key cache) {
+	q := v.ids[key.seq]
+	if q == nil {
+		v.s.lastID++
+		q = &sequence{id: v.s.lastID}
+		v.ids[key.seq] = q
+	}
+	q.caches++
+	v.held[key] = true
+}
+
+// settle gives op's sequences back, those of a Drop for good.
+func (v *visit) settle(op *hardware.Op) {
+	for i := range op.Seqs {
+		key := cacheOf(op, i)
+		q := v.ids[key.seq]
+		if q == nil {
+			continue
+		}
+		q.busy = false
+		if op.Kind != hardware.Drop || !v.held[key] {
+			continue
+		}
+		delete(v.held, key)
+		if q.caches--; q.caches == 0 {
+			delete(v.ids, key.seq)
+		}
+	}
+	v.cond.Broadcast()
+}
+
+// dropAll frees what a client that is gone has left, in the order it came.
+func (v *visit) dropAll() {
+	keys := make([]cache, 0, len(v.held))
+	for key := range v.held {
+		keys = append(keys, key)
+	}
+	slices.SortFunc(keys, func(a, b cache) int {
+		return cmp.Or(cmp.Compare(v.ids[a.seq].id, v.ids[b.seq].id), cmp.Compare(a.layers.Lo, b.layers.Lo), cmp.Compare(a.layers.Hi, b.layers.Hi))
+	})
+	for _, key := range keys {
+		op := hardware.Op{Kind: hardware.Drop, Model: key.model, Layers: key.layers, Shard: key.shard, Seqs: []hardware.Seq{{ID: v.ids[key.seq].id}}}
+		if _, err := v.attempt(&op); err != nil {
+			v.s.cfg.Log("drop of a dead client's cache: %v", err)
+		}
+	}
+	clear(v.held)
+	clear(v.ids)
+}
