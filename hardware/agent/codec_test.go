@@ -134,9 +134,10 @@ func TestCodecBelievesNoCount(t *testing.T) {
 	w.uint64(1)
 	w.int(0)
 	w.byte(1)
-	for range 5 {
+	for range 3 { // layers, bytes
 		w.int(0)
 	}
+	w.string("")
 	for range 3 {
 		w.bool(false)
 	}

@@ -9,7 +9,7 @@ import (
 
 // encodeRequest writes an operation. Payloads are not copied.
 func encodeRequest(number uint64, model int, op *hardware.Op) *frame {
-	room := 64
+	room := 64 + len(op.Wire)
 	for i := range op.Seqs {
 		s := &op.Seqs[i]
 		room += 64 + 4*(len(s.Tokens)+len(s.Tree)+len(s.Q)) + len(s.Text) + len(s.Adapter)
@@ -21,8 +21,7 @@ func encodeRequest(number uint64, model int, op *hardware.Op) *frame {
 	w.int(op.Layers.Lo)
 	w.int(op.Layers.Hi)
 	w.int64(int64(op.Bytes))
-	w.int(op.Shard.Index)
-	w.int(op.Shard.Of)
+	w.string(op.Wire)
 	w.rules(op)
 	w.count(len(op.Seqs), op.Seqs == nil)
 	for i := range op.Seqs {
@@ -39,7 +38,6 @@ func (w *writer) rules(op *hardware.Op) {
 		w.byte(byte(e.Measure))
 		w.float64(e.Threshold)
 		w.float64(e.Decay)
-		w.bool(e.Stop)
 	}
 	w.bool(op.Sample != nil)
 	if s := op.Sample; s != nil {
@@ -85,7 +83,7 @@ func decodeRequest(f *frame, most int) (*request, error) {
 	op.Kind = hardware.Kind(r.byte())
 	op.Layers = hardware.Span{Lo: r.int(), Hi: r.int()}
 	op.Bytes = units.Bytes(r.int64())
-	op.Shard = hardware.Shard{Index: r.int(), Of: r.int()}
+	op.Wire = r.string()
 	r.rules(op)
 	n, isNil := r.count(leastSeq)
 	if n > most {
@@ -103,12 +101,12 @@ func decodeRequest(f *frame, most int) (*request, error) {
 // leastSeq and leastOut are the fewest bytes that a sequence and a result take.
 const (
 	leastSeq = 12
-	leastOut = 25
+	leastOut = 31
 )
 
 func (r *reader) rules(op *hardware.Op) {
 	if r.bool() {
-		op.Exit = &hardware.Exit{Layers: r.ints(), Measure: hardware.Measure(r.byte()), Threshold: r.float64(), Decay: r.float64(), Stop: r.bool()}
+		op.Exit = &hardware.Exit{Layers: r.ints(), Measure: hardware.Measure(r.byte()), Threshold: r.float64(), Decay: r.float64()}
 	}
 	if r.bool() {
 		op.Sample = &hardware.Sample{Temperature: r.float64(), TopK: r.int(), TopP: r.float64(), Seed: r.uint64(), Laws: r.bool()}
@@ -136,7 +134,7 @@ func (p *reply) encode() *frame {
 	room := 128 + len(p.Error)
 	for i := range p.Result.Seqs {
 		o := &p.Result.Seqs[i]
-		room += 64 + 4*(len(o.Tokens)+len(o.Path)+len(o.Law)) + 12*len(o.Chunks) + len(o.Text)
+		room += 80 + len(o.Doubt) + 4*(len(o.Tokens)+len(o.Path)+len(o.Law)) + 12*len(o.Chunks) + len(o.Text)
 	}
 	w := newFrame(isResult, room)
 	w.uint64(p.Number)
@@ -180,6 +178,12 @@ func (w *writer) out(o *hardware.Out) {
 	w.int(o.Depth)
 	w.float32(o.Prob)
 	w.float32s(o.Law)
+	w.int(o.Thinking)
+	w.int64(int64(o.Sent))
+	w.int64(int64(o.Received))
+	w.int(o.Retries)
+	w.string(o.Doubt)
+	w.bool(o.Mismatch)
 }
 
 func decodeReply(f *frame) (*reply, error) {
@@ -222,4 +226,6 @@ func (r *reader) out(o *hardware.Out) {
 	}
 	o.Prompt, o.Accepted, o.Path = r.int(), r.int(), r.int32s()
 	o.Confidence, o.Depth, o.Prob, o.Law = r.float64(), r.int(), r.float32(), r.float32s()
+	o.Thinking, o.Sent, o.Received = r.int(), units.Bytes(r.int64()), units.Bytes(r.int64())
+	o.Retries, o.Doubt, o.Mismatch = r.int(), r.string(), r.bool()
 }

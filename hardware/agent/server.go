@@ -178,7 +178,6 @@ type cache struct {
 	seq    int64 // the client's number
 	model  *hardware.Model
 	layers hardware.Span
-	shard  hardware.Shard
 }
 
 // sequence is what the device calls a client's sequence, and whether an

@@ -102,7 +102,7 @@ func (v *visit) lease(op *hardware.Op) (hardware.Op, error) {
 }
 
 func cacheOf(op *hardware.Op, i int) cache {
-	return cache{op.Seqs[i].ID, op.Model, op.Layers, op.Shard}
+	return cache{op.Seqs[i].ID, op.Model, op.Layers}
 }
 
 // hold notes that the device may keep a cache from now on.
@@ -147,7 +147,7 @@ func (v *visit) dropAll() {
 		return cmp.Or(cmp.Compare(v.ids[a.seq].id, v.ids[b.seq].id), cmp.Compare(a.layers.Lo, b.layers.Lo), cmp.Compare(a.layers.Hi, b.layers.Hi))
 	})
 	for _, key := range keys {
-		op := hardware.Op{Kind: hardware.Drop, Model: key.model, Layers: key.layers, Shard: key.shard, Seqs: []hardware.Seq{{ID: v.ids[key.seq].id}}}
+		op := hardware.Op{Kind: hardware.Drop, Model: key.model, Layers: key.layers, Seqs: []hardware.Seq{{ID: v.ids[key.seq].id}}}
 		if _, err := v.attempt(&op); err != nil {
 			v.s.cfg.Log("drop of a dead client's cache: %v", err)
 		}
