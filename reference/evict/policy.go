@@ -56,25 +56,25 @@ func Full(most int) Policy { return Policy{Name: "full", Recent: most} }
 func Window(w int) Policy { return Policy{Name: "window", Recent: w} }
 
 // Streaming keeps the first sinks and the last w tokens with positions relative to the cache. Source: Xiao et al. 2024
-// (StreamingLLM), section 3.2; the code's default is 4 sinks.
+// (StreamingLLM); the code's default is 4 sinks.
 func Streaming(sinks, w int) Policy {
 	return Policy{Name: "streamingllm", Sinks: sinks, Recent: w, Relative: true}
 }
 
-// H2O keeps the heavy tokens with the most accumulated attention and the last w. Source: Zhang et al. 2023, algorithm 1.
+// H2O keeps the heavy tokens with the most accumulated attention and the last w. Source: Zhang et al. 2023.
 //
 // The split is exact: heavy + w tokens at any time, the newest being one of w. The authors' FlexGen path keeps heavy-1 and
 // w+1 after the first step; theirs evicts after attention, so that heavy+w+1 are seen, here before.
 func H2O(heavy, w int) Policy { return Policy{Name: "h2o", Heavy: heavy, Recent: w} }
 
 // SnapKV keeps capacity tokens of a prompt, chosen by the votes of its last observe tokens, pooled by averages of 5, and
-// up to room tokens behind it. Source: Li et al. 2024, section 4; their code keeps all tokens behind the prompt, and votes
+// up to room tokens behind it. Source: Li et al. 2024; their code keeps all tokens behind the prompt, and votes
 // per query head, where heads that share keys vote together here.
 func SnapKV(capacity, observe, room int) Policy {
 	return Policy{Name: "snapkv", Recent: room, Prompt: &Prompt{Capacity: capacity, Observe: observe, Kernel: 5}}
 }
 
-// PyramidKV is SnapKV with budgets that fall over the layers. Source: Cai et al. 2024, section 4; the divisor of 20 is
+// PyramidKV is SnapKV with budgets that fall over the layers. Source: Cai et al. 2024; the divisor of 20 is
 // the default of its code as we remember it, so take it as assumed.
 func PyramidKV(capacity, observe, room int) Policy {
 	p := SnapKV(capacity, observe, room)

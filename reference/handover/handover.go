@@ -148,7 +148,7 @@ type Copied struct {
 // Live plays a live copy: every stage sends all blocks that are full and not yet sent, while decoding fills more; once at most
 // LastStageMost are left, the one being written included, the request stops, the rest is sent, and the target goes on. It
 // is given up if the stages are too many, if the target has no room, or if the request ends first. Source: Llumnix (Sun et
-// al. 2024), section 4.2. No block is sent twice: the one being written waits for the last stage.
+// al. 2024). No block is sent twice: the one being written waits for the last stage.
 func Live(c Copy) (Copied, error) {
 	if c.Tokens < 1 || c.BlockTokens < 1 || c.BlockBytes < 1 || !(c.BytesPerSec > 0) || c.TokenTime < 1 || c.LastStageMost < 1 || c.MostStages < 1 {
 		return Copied{}, fmt.Errorf("plan live copy: %d tokens in blocks of %d (%d bytes) at %g bytes per second, a token in %v, last stage %d, at most %d stages: all must be above 0",

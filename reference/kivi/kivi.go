@@ -6,7 +6,7 @@
 //	logits, _ := r.Prefill(ids)
 //	fmt.Println(memory.Bytes())
 //
-// Source: Liu et al. 2024 (KIVI), section 3. A group is stored as codes, a float16 scale and a float16 zero: b + 32/G bits
+// Source: Liu et al. 2024 (KIVI). A group is stored as codes, a float16 scale and a float16 zero: b + 32/G bits
 // an element. Both are rounded outwards, so that no element is further off than half a scale. Attention reads the decoded
 // positions: what is saved is memory, not time. Codes are not compressed further.
 package kivi

@@ -12,7 +12,7 @@
 // A closed sequence leaves its full blocks behind as free but findable; they go to whoever needs room.
 //
 // The allocator holds numbers of blocks, not their bytes: whoever owns these does what Append returns, as [Memory] does for
-// real keys and values. Sequences of one allocator belong to one goroutine. Source: Kwon et al. 2023 (vLLM), section 4.
+// real keys and values. Sequences of one allocator belong to one goroutine. Source: Kwon et al. 2023 (vLLM).
 package paged
 
 import (
