@@ -9,6 +9,11 @@
 //	reference/convert  a model's weights in other number formats: the quantiser
 //	reference/invert   reads tokens back from the activations that a split sends
 //	reference/llm      a decoder-only transformer over all of these, runnable layer span by layer span
+//	reference/evict    caches of a fixed budget: window, StreamingLLM, H2O, SnapKV, PyramidKV
+//	reference/kivi     caches in 2, 4 or 8 bits
+//	reference/paged    caches in blocks that sequences share
+//	reference/kvwire   caches as bytes, for links and for applications put aside
+//	reference/handover what to do with the cache of a request that moves
 //	reference/exit     tokens that leave a model early, layers left out, self-speculation
 //	reference/shard    one model on several nodes: by heads and columns, by positions, by experts
 //

@@ -175,11 +175,10 @@ func (e *Cache) forget(heads []*head, rope *tensor.Rope) {
 		D := h.kv.D
 		h.raw = slices.Delete(h.raw, at*D, (at+1)*D)
 		moved := n - 1 - at
-		k, v := e.work.pair(moved * D)
-		h.kv.Get(at, n-1, k, v)
+		k, _ := e.work.pair(moved * D)
 		copy(k, h.raw[at*D:])
 		rope.Apply(k, moved, 1, at)
-		h.kv.Put(at, moved, k, v)
+		h.kv.PutKeys(at, moved, k)
 	}
 }
 

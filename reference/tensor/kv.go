@@ -138,6 +138,29 @@ func (kv *KV) put(g, p int, k, v []float32) {
 	}
 }
 
+// PutKeys overwrites the keys of T positions from pos on and leaves their values, in F32 and F16.
+//
+//	k: (T, G, D)
+func (kv *KV) PutKeys(pos, T int, k []float32) {
+	if pos < 0 || pos+T > kv.Capacity || kv.Type == quant.Q8_0 {
+		panic(fmt.Sprintf("tensor: put keys of positions %d to %d into a cache of %v for %d", pos, pos+T, kv.Type, kv.Capacity))
+	}
+	for t := range T {
+		for g := range kv.G {
+			row, key := k[(t*kv.G+g)*kv.D:][:kv.D], kv.keyAt(g, pos+t)
+			if kv.Type == quant.F32 {
+				for d, x := range row {
+					kv.k32[key+d*kvPanel] = x
+				}
+				continue
+			}
+			for d, x := range row {
+				kv.k16[key+d*kvPanel] = quant.F32ToF16(x)
+			}
+		}
+	}
+}
+
 // halves rounds src to float16, to nearest even.
 func halves(dst []uint16, src []float32) {
 	n := 0

@@ -42,6 +42,32 @@ func TestKVDropEqualsDeletion(t *testing.T) {
 	require.Panics(t, func() { kv.Drop(2, 2) })
 }
 
+// TestKVPutKeysLeavesValues: keys are those that Put would have written, values those of before.
+func TestKVPutKeysLeavesValues(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 2))
+	const G, D, P = 2, 20, 70
+	k, v, other := make([]float32, P*G*D), make([]float32, P*G*D), make([]float32, P*G*D)
+	for i := range k {
+		k[i], v[i], other[i] = float32(r.NormFloat64()), float32(r.NormFloat64()), float32(r.NormFloat64())
+	}
+	for _, typ := range []quant.Type{quant.F32, quant.F16} {
+		got, err := NewKV(typ, G, D, P)
+		require.NoError(t, err)
+		want, err := NewKV(typ, G, D, P)
+		require.NoError(t, err)
+		got.Put(0, P, other, v)
+		got.PutKeys(0, P, k)
+		want.Put(0, P, k, v)
+		gotK, gotV := read(got, P)
+		wantK, wantV := read(want, P)
+		require.Equal(t, wantK, gotK)
+		require.Equal(t, wantV, gotV)
+	}
+	q8, err := NewKV(quant.Q8_0, G, D, P)
+	require.NoError(t, err)
+	require.Panics(t, func() { q8.PutKeys(0, 1, k) })
+}
+
 func read(kv *KV, n int) (k, v []float32) {
 	k, v = make([]float32, n*kv.G*kv.D), make([]float32, n*kv.G*kv.D)
 	kv.Get(0, n, k, v)
