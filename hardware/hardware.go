@@ -112,6 +112,7 @@ type Op struct {
 	Exit   *Exit       // Decode: leave early where confidence allows; nil = run all layers
 	Sample *Sample     // how tokens are chosen; nil = greedy
 	Keep   *Keep       // what the KV cache keeps; nil = everything
+	Top    int         // return so many of the likeliest tokens (Out.Top); 0 = none
 	Wire   string      // codec of activations that come and go, of package reference/codec; "" = F32
 }
 
@@ -124,7 +125,6 @@ type Exit struct {
 	Layers    []int   // numbers of layers run, ascending, none beyond the span's end
 	Measure   Measure // of confidence
 	Threshold float64 // leave at Measure >= Threshold; above 1 never
-	Decay     float64 // per output position, after CALM: Threshold·(1-Decay+Decay·exp(-4t/T)); 0 = constant
 }
 
 // Measure is a way to tell how sure a model is, in [0, 1].
@@ -171,6 +171,8 @@ type Out struct {
 	Prompt     int       // Generate: prompt tokens as the device counts them; 0 = as asked
 	Accepted   int       // Verify: accepted draft tokens; Token follows them
 	Path       []int32   // Verify of a tree: indices in Tokens of the accepted drafts
+	Guessed    bool      // Verify on a device without data: the drafter's next draft would have been Token
+	Top        []int32   // the likeliest tokens, best first, if the operation asks
 	Confidence float64   // of Token in [0, 1]; NaN if unknown
 	Depth      int       // layers run for a token that left early; 0 = all of the span
 	Prob       float32   // probability with which Token was drawn; 0 = not drawn

@@ -11,6 +11,7 @@ import (
 	"meibench/hardware/world"
 	"meibench/internal/rng"
 	"meibench/internal/units"
+	"meibench/reference/codec"
 )
 
 // Options are what a modelled device needs to know beyond its profile.
@@ -268,6 +269,11 @@ func checkOp(op *hardware.Op) error {
 	if s := op.Layers; s.Lo < 0 || s.Hi > op.Model.Layers || s.Lo >= s.Hi {
 		return fmt.Errorf("%s: layers [%d, %d) are not in model %s with %d", op.Kind, s.Lo, s.Hi, op.Model.Name, op.Model.Layers)
 	}
+	if op.Wire != "" {
+		if _, err := codec.Find(op.Wire); err != nil {
+			return fmt.Errorf("%s: %w", op.Kind, err)
+		}
+	}
 	for i := range op.Seqs {
 		s := &op.Seqs[i]
 		switch {
@@ -304,7 +310,7 @@ func (d *Device) results(op *hardware.Op, start, busy time.Duration) []hardware.
 			d.left(op, i, o)
 		}
 		if op.Layers.Hi < op.Model.Layers {
-			o.Hidden.Bytes = op.Model.HiddenBytes(s.New, hiddenElem)
+			o.Hidden.Bytes = onWire(op, s.New)
 			continue
 		}
 		if len(d.opt.Luck.Confidence) > 0 && o.Depth == 0 {
@@ -344,28 +350,30 @@ func (d *Device) verified(s *hardware.Seq, o *hardware.Out) {
 		d.verifiedTree(s, o)
 		return
 	}
-	for o.Accepted = 0; o.Accepted < s.New-1; o.Accepted++ {
+	for {
 		luck := d.accept.At(place(s.ID, s.Context+o.Accepted+1))
-		if luck.Float64() >= d.opt.Luck.Accept {
+		o.Guessed = luck.Float64() < d.opt.Luck.Accept
+		if !o.Guessed || o.Accepted == s.New-1 {
 			return
 		}
+		o.Accepted++
 	}
 }
 
 func (d *Device) verifiedTree(s *hardware.Seq, o *hardware.Out) {
 	for at := int32(0); ; {
-		miss, child := 1.0, int32(-1)
-		for i := int(at) + 1; i < len(s.Tree); i++ {
+		luck := d.accept.At(place(s.ID, s.Context+o.Accepted+1))
+		u, miss, child := luck.Float64(), 1.0, int32(-1)
+		for i := int(at) + 1; i < len(s.Tree) && child < 0; i++ {
 			if s.Tree[i] != at {
 				continue
 			}
-			if child < 0 {
+			if miss *= 1 - d.opt.Luck.Accept; u < 1-miss {
 				child = int32(i)
 			}
-			miss *= 1 - d.opt.Luck.Accept
 		}
-		luck := d.accept.At(place(s.ID, s.Context+o.Accepted+1))
-		if child < 0 || luck.Float64() >= 1-miss {
+		if child < 0 {
+			o.Guessed = u < d.opt.Luck.Accept
 			return
 		}
 		o.Accepted++
@@ -411,6 +419,18 @@ func (d *Device) left(op *hardware.Op, i int, o *hardware.Out) {
 	} else if op.Layers.Hi < op.Model.Layers {
 		o.Confidence = sure
 	}
+}
+
+// onWire is the size of the activations of n tokens in the operation's codec.
+func onWire(op *hardware.Op, n int) units.Bytes {
+	if op.Wire == "" {
+		return op.Model.HiddenBytes(n, hiddenElem)
+	}
+	c, err := codec.Find(op.Wire)
+	if err != nil { // checkOp has refused it
+		panic(err)
+	}
+	return units.Bytes(c.Bytes(n, op.Model.Dim))
 }
 
 // place numbers the positions of all sequences.

@@ -78,7 +78,7 @@ type Seq struct {
 	Confidence float64   // by the rule's measure, where Token was chosen or the pass stopped; Saturation: 1 at the last layer
 	Heads      int       // times that the head was asked
 	Logits     []float32 // (V) that Token was chosen from; valid until the next Step
-	Hidden     []float32 // (T, C) if it stopped unsure; valid until the next Step
+	Hidden     []float32 // (T, C) where it left or stopped, with Rule.Stop; valid until the next Step
 }
 
 // Runner runs a model by a rule. Like its Work it belongs to one goroutine.
@@ -213,6 +213,9 @@ func (r *Runner) leave(i, from, e int) error {
 	for _, it := range r.state {
 		if it.asked && it.limit < 1 && it.sure >= it.limit {
 			it.out.Depth, it.out.Confidence = e, it.sure
+			if r.Rule.Stop {
+				it.out.Hidden = it.hidden
+			}
 			gone = append(gone, it)
 		} else {
 			it.out.Logits, it.out.Token = nil, -1
