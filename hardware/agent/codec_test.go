@@ -137,7 +137,8 @@ func TestCodecBelievesNoCount(t *testing.T) {
 	for range 3 { // layers, bytes
 		w.int(0)
 	}
-	w.string("")
+	w.string("") // codec
+	w.int(0)     // likeliest tokens
 	for range 3 {
 		w.bool(false)
 	}

@@ -22,6 +22,7 @@ func encodeRequest(number uint64, model int, op *hardware.Op) *frame {
 	w.int(op.Layers.Hi)
 	w.int64(int64(op.Bytes))
 	w.string(op.Wire)
+	w.int(op.Top)
 	w.rules(op)
 	w.count(len(op.Seqs), op.Seqs == nil)
 	for i := range op.Seqs {
@@ -37,7 +38,6 @@ func (w *writer) rules(op *hardware.Op) {
 		w.ints(e.Layers)
 		w.byte(byte(e.Measure))
 		w.float64(e.Threshold)
-		w.float64(e.Decay)
 	}
 	w.bool(op.Sample != nil)
 	if s := op.Sample; s != nil {
@@ -83,7 +83,7 @@ func decodeRequest(f *frame, most int) (*request, error) {
 	op.Kind = hardware.Kind(r.byte())
 	op.Layers = hardware.Span{Lo: r.int(), Hi: r.int()}
 	op.Bytes = units.Bytes(r.int64())
-	op.Wire = r.string()
+	op.Wire, op.Top = r.string(), r.int()
 	r.rules(op)
 	n, isNil := r.count(leastSeq)
 	if n > most {
@@ -101,12 +101,12 @@ func decodeRequest(f *frame, most int) (*request, error) {
 // leastSeq and leastOut are the fewest bytes that a sequence and a result take.
 const (
 	leastSeq = 12
-	leastOut = 31
+	leastOut = 33
 )
 
 func (r *reader) rules(op *hardware.Op) {
 	if r.bool() {
-		op.Exit = &hardware.Exit{Layers: r.ints(), Measure: hardware.Measure(r.byte()), Threshold: r.float64(), Decay: r.float64()}
+		op.Exit = &hardware.Exit{Layers: r.ints(), Measure: hardware.Measure(r.byte()), Threshold: r.float64()}
 	}
 	if r.bool() {
 		op.Sample = &hardware.Sample{Temperature: r.float64(), TopK: r.int(), TopP: r.float64(), Seed: r.uint64(), Laws: r.bool()}
@@ -134,7 +134,7 @@ func (p *reply) encode() *frame {
 	room := 128 + len(p.Error)
 	for i := range p.Result.Seqs {
 		o := &p.Result.Seqs[i]
-		room += 80 + len(o.Doubt) + 4*(len(o.Tokens)+len(o.Path)+len(o.Law)) + 12*len(o.Chunks) + len(o.Text)
+		room += 80 + len(o.Doubt) + 4*(len(o.Tokens)+len(o.Path)+len(o.Law)+len(o.Top)) + 12*len(o.Chunks) + len(o.Text)
 	}
 	w := newFrame(isResult, room)
 	w.uint64(p.Number)
@@ -184,6 +184,8 @@ func (w *writer) out(o *hardware.Out) {
 	w.int(o.Retries)
 	w.string(o.Doubt)
 	w.bool(o.Mismatch)
+	w.bool(o.Guessed)
+	w.int32s(o.Top)
 }
 
 func decodeReply(f *frame) (*reply, error) {
@@ -228,4 +230,5 @@ func (r *reader) out(o *hardware.Out) {
 	o.Confidence, o.Depth, o.Prob, o.Law = r.float64(), r.int(), r.float32(), r.float32s()
 	o.Thinking, o.Sent, o.Received = r.int(), units.Bytes(r.int64()), units.Bytes(r.int64())
 	o.Retries, o.Doubt, o.Mismatch = r.int(), r.string(), r.bool()
+	o.Guessed, o.Top = r.bool(), r.int32s()
 }

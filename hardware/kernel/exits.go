@@ -3,16 +3,19 @@ package kernel
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"meibench/hardware"
 	"meibench/reference/codec"
 	"meibench/reference/exit"
 )
 
-// exitKey tells the rules of early exit apart.
-type exitKey struct {
-	rule  *hardware.Exit
-	model string
+// leaver runs one model by one rule of early exit.
+type leaver struct {
+	model  string
+	rule   hardware.Exit
+	hi     int // end of the span
+	runner *exit.Runner
 }
 
 // exits runs an operation whose tokens may leave early. A span that ends below
@@ -54,9 +57,11 @@ func (b *bench) exits(c codec.Codec, m *Loaded, op *hardware.Op) error {
 }
 
 func (b *bench) exitRunner(m *Loaded, op *hardware.Op) (*exit.Runner, error) {
-	key := exitKey{op.Exit, m.Spec.Name}
-	if r, ok := b.exit[key]; ok {
-		return r, nil
+	for _, l := range b.exit {
+		if l.model == m.Spec.Name && l.hi == op.Layers.Hi && l.rule.Measure == op.Exit.Measure &&
+			l.rule.Threshold == op.Exit.Threshold && slices.Equal(l.rule.Layers, op.Exit.Layers) {
+			return l.runner, nil
+		}
 	}
 	stops := op.Layers.Hi < m.Spec.Layers
 	if n := len(op.Exit.Layers); op.Layers.Lo != 0 || n == 0 || stops && op.Exit.Layers[n-1] != op.Layers.Hi {
@@ -69,7 +74,7 @@ func (b *bench) exitRunner(m *Loaded, op *hardware.Op) (*exit.Runner, error) {
 	}
 	r, err := exit.New(b.work[m.Spec.Name], rule)
 	if err == nil {
-		b.exit[key] = r
+		b.exit = append(b.exit, leaver{m.Spec.Name, *op.Exit, op.Layers.Hi, r})
 	}
 	return r, err
 }

@@ -90,7 +90,7 @@ type bench struct {
 	ins     [][]float32
 	sampler llm.Sampler
 	loaded  map[string]*llm.Adapter // by the operation at hand
-	exit    map[exitKey]*exit.Runner
+	exit    []leaver
 	leaving []exit.Seq
 	law     []float32
 }
@@ -111,7 +111,7 @@ func New(env world.Env, cfg Config) (*Device, error) {
 	d := &Device{env: env, real: real, cfg: cfg, slots: world.NewSlots(env, cfg.Slots),
 		caches: map[cacheKey]*held{}, free: map[freeKey][]*llm.Cache{}, shelf: map[string]*llm.Adapter{}}
 	for range cfg.Slots {
-		b := &bench{work: map[string]*llm.Work{}, loaded: map[string]*llm.Adapter{}, exit: map[exitKey]*exit.Runner{}}
+		b := &bench{work: map[string]*llm.Work{}, loaded: map[string]*llm.Adapter{}}
 		for _, m := range cfg.Models {
 			b.work[m.Spec.Name] = m.Weights.NewWork(cfg.Threads)
 		}
