@@ -9,6 +9,7 @@ import (
 	"meibench/hardware"
 	"meibench/hardware/world"
 	"meibench/harness/eval"
+	"meibench/harness/pipeline"
 	"meibench/harness/record"
 	"meibench/harness/results"
 	"meibench/workloads"
@@ -229,6 +230,9 @@ func (t *trial) facts(w watch, d *driver, env world.Env, b *builder, planned int
 	f.PlannedSpan, f.OfferedSpan = t.first.hi-t.first.lo, t.released.hi-t.released.lo
 	f.Cores = runtime.GOMAXPROCS(0)
 	c.Horizon = t.first.hi
+	if p, ok := d.pipe.(pipeline.Figurer); ok {
+		c.Figures = p.Figures()
+	}
 	var busy time.Duration
 	for _, dev := range b.devices {
 		u, ok := dev.(interface{ Busy() time.Duration })

@@ -43,6 +43,10 @@ type Pipeline interface {
 	Handle(req *workloads.Request, log *record.Request) error
 }
 
+// Figurer is a pipeline that can tell, after the run, figures that no request
+// can: names for which record.IsFigure.
+type Figurer interface{ Figures() map[string]float64 }
+
 // Models are those that a cell names: the model, and for pipelines that use two
 // a small one (the draft, the first of a cascade), else nil.
 type Models struct{ Main, Small *hardware.Model }

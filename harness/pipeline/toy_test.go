@@ -63,6 +63,7 @@ type toyDevice struct {
 	live             map[toyKey]*toyCache
 	ops              int
 	fail             error
+	skew             bool // no two operations take equally long: nothing happens at one instant
 }
 
 type toyKey struct {
@@ -118,6 +119,9 @@ func (d *toyDevice) Run(op *hardware.Op) (hardware.Result, error) {
 	if op.Kind != hardware.Prefill {
 		t += d.step
 	}
+	if d.skew {
+		t += time.Duration(d.ops * d.ops % 10007)
+	}
 	start, outs := d.env.Now(), d.outs
 	d.env.Sleep(t * time.Duration(op.Layers.Len()) / time.Duration(toyModel.Layers))
 	u := hardware.Usage{Start: start, End: d.env.Now(), FLOP: 1, Energy: units.Joules(t.Seconds()), Time: hardware.Modelled, Joules: hardware.Modelled}
@@ -141,6 +145,19 @@ func (d *toyDevice) generate(op *hardware.Op) hardware.Result {
 		out.Chunks = append(out.Chunks, hardware.Chunk{At: d.env.Now(), Tokens: 1})
 	}
 	return hardware.Result{Seqs: []hardware.Out{out}, Usage: hardware.Usage{Start: start, End: d.env.Now(), Time: hardware.Modelled}}
+}
+
+// Estimate is the time that Run would take.
+func (d *toyDevice) Estimate(op *hardware.Op) time.Duration {
+	t := d.step
+	for _, s := range op.Seqs {
+		if op.Kind == hardware.Prefill {
+			t += d.token*time.Duration(s.New) - d.step
+		} else {
+			t += d.seq
+		}
+	}
+	return t * time.Duration(op.Layers.Len()) / time.Duration(toyModel.Layers)
 }
 
 // one runs an operation for a sequence.
