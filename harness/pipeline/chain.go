@@ -16,7 +16,7 @@ var chainEntry = Entry{
 	Name: "chain", Doc: "layers spread over the device and several nodes in a row; survives nodes that die",
 	Ops: "device and nodes: prefill, decode on a span of layers",
 	Params: with(serverParams, []Param{
-		{Name: "plan", Names: planNames(), Doc: "how layers are placed: as many everywhere, or by a partitioner from the nodes' times and memories"},
+		{Name: "plan", Names: planNames(), Doc: "how layers are placed: as many everywhere, or from the nodes' times and memories by EdgeShard's programs (latency, throughput), LinguaLinked's, PipeEdge's or a Petals route"},
 		{Name: "nodes", Default: 0, Min: 0, Max: 1000, Doc: "most places that may take part, the device included; 0 = all that have a way to each other"},
 		{Name: "schedule", Names: []string{"nobubble", "bubble"}, Doc: "bubble: nobody starts a token before all in flight have ended theirs (EdgeShard)"},
 		{Name: "recover", Names: []string{"replan", "reroute", "none"}, Doc: "when a node dies: place all layers anew and compute what is lost again; or give its layers to one node and replay what was sent to it (Petals)"},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -234,7 +235,7 @@ func variants(e Entry) []map[string]any {
 	sets := []map[string]any{nil}
 	for _, p := range e.Params {
 		for _, name := range p.Names {
-			if p.Name == "policy" || p.Name == "kv" {
+			if slices.Contains([]string{"kv", "plan", "policy", "recover", "schedule"}, p.Name) {
 				sets = append(sets, map[string]any{p.Name: name})
 			}
 		}

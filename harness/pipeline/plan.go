@@ -16,7 +16,7 @@ var planners = []struct {
 	name string
 	plan func(*chain, []int) ([]stage, error) // over these places; the first is the device
 }{
-	{"even", even},
+	{"even", even}, {"latency", latency}, {"lingualinked", linguaLinked}, {"petals", petals}, {"pipeedge", pipeEdge}, {"throughput", throughput},
 }
 
 func planNames() (names []string) {
