@@ -37,6 +37,9 @@ func (l *Lab) runArm(ctx context.Context, run *results.Run, a *arm, p Progress) 
 	if err = t.run(ctx, a.cell.Requests); err == nil {
 		err = written
 	}
+	if err == nil && len(t.agents) > 0 {
+		err = run.SetAgents(t.agents)
+	}
 	if err != nil {
 		w.Abandon()
 		return err
@@ -61,9 +64,10 @@ type trial struct {
 	rush     bool // do not wait for the schedule
 	seen     int
 
-	mismatched int            // requests whose counts of tokens contradict each other
-	doubts     map[string]int // what is questionable in answers, and in how many
-	quarter    int            // requests in a quarter of the run
+	agents     []results.Agent // what became known of agents
+	mismatched int             // requests whose counts of tokens contradict each other
+	doubts     map[string]int  // what is questionable in answers, and in how many
+	quarter    int             // requests in a quarter of the run
 	early      mean
 	late       mean
 	lag        []time.Duration
@@ -132,6 +136,7 @@ func (t *trial) run(ctx context.Context, requests int) error {
 	if err := runWorld(env); err != nil {
 		return err
 	}
+	t.agents = b.reports()
 	t.facts(w, d, env, b, requests)
 	return nil
 }
@@ -241,7 +246,9 @@ func (t *trial) facts(w watch, d *driver, env world.Env, b *builder, planned int
 		}
 		spec := dev.Spec()
 		c.Nodes = append(c.Nodes, record.NodeUse{Name: spec.Name, Slots: max(spec.Slots, 1), Busy: u.Busy()})
-		busy += u.Busy()
+		if r, ok := dev.(interface{ Remote() bool }); !ok || !r.Remote() { // else it was another machine's CPU
+			busy += u.Busy()
+		}
 	}
 	if s, ok := env.(*world.Sim); ok {
 		c.Events = s.Events()

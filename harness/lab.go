@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"meibench/hardware"
+	"meibench/hardware/agent"
 	"meibench/hardware/endpoint"
 	"meibench/hardware/kernel"
 	"meibench/hardware/profiles"
@@ -34,12 +35,17 @@ type Lab struct {
 	Measure func(m *Model) (*profiles.DeviceSheet, error)
 	// Sites are sites by name that are in no file.
 	Sites map[string]*profiles.SiteSheet
+	// Agents take the place of the nodes of these names in measured cells.
+	Agents map[string]profiles.Agent
+	// Version is this program's, for agents.
+	Version string
 
 	models  map[string]*Model
 	devices map[string]*profiles.DeviceSheet
 	traces  map[string]*recorded
 	links   map[string]*profiles.LinkSheet
 	clients map[string]*endpoint.Client
+	known   map[string]agent.Known // by address
 }
 
 // Model is a model by name: always a shape, for models with weights at hand
@@ -150,6 +156,10 @@ func (l *Lab) findSite(name string) (*profiles.SiteSheet, error) {
 	}
 	for i := range s.Nodes {
 		s.Nodes[i].Device = beside(s.Nodes[i].Device)
+		if a := s.Nodes[i].Agent; a != nil {
+			moved := a.Beside(filepath.Dir(name))
+			s.Nodes[i].Agent = &moved
+		}
 	}
 	for i := range s.Links {
 		s.Links[i].Link = beside(s.Links[i].Link)
@@ -168,6 +178,9 @@ func (l *Lab) furnish(s *profiles.SiteSheet) error {
 		}
 	}
 	for _, w := range s.Links {
+		if w.Link == profiles.RealLink {
+			continue
+		}
 		if _, err := l.link(w.Link); err != nil {
 			return fmt.Errorf("site %q, link %s to %s: %w", s.Name, w.From, w.To, err)
 		}

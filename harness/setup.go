@@ -47,6 +47,9 @@ func (l *Lab) resolve(c suites.Cell, quick bool) (*setup, error) {
 	if s.site, err = l.findSite(c.Site); err != nil {
 		return nil, err
 	}
+	if s.site, err = l.withAgents(s.site, c.Mode); err != nil {
+		return nil, err
+	}
 	if err := l.furnish(s.site); err != nil {
 		return nil, err
 	}
@@ -126,6 +129,9 @@ func (s *setup) fits() error {
 	if err := s.fitsServers(); err != nil {
 		return err
 	}
+	if err := s.fitsAgents(); err != nil {
+		return err
+	}
 	kernels := s.cell.Mode == "measured" || s.cell.Mode == "emulated"
 	if (kernels || s.cell.Scale == "task") && s.model.Tok == nil {
 		return fmt.Errorf("model %q is only a shape: mode %s at %s scale runs prompts and needs weights (have %s, or give a GGUF file; --set scale=field with --mode modelled needs lengths only)",
@@ -136,7 +142,7 @@ func (s *setup) fits() error {
 	}
 	if s.cell.Mode == "measured" {
 		for _, p := range s.site.Nodes {
-			if p.Device != profiles.Host && p.Served == nil && p.Device != "" {
+			if p.Device != profiles.Host && p.Served == nil && p.Agent == nil && p.Device != "" {
 				return fmt.Errorf("mode measured runs on this machine, but node %q of site %q is a %s (use site this-machine, or mode emulated or modelled)",
 					p.Name, s.site.Name, p.Device)
 			}

@@ -24,6 +24,7 @@ type builder struct {
 	seed    uint64
 	shared  map[string]hardware.Device // devices that all users have in common
 	kernels []*kernel.Device
+	agents  []away
 	plans   map[string]*costmodel.Blueprint  // by profile, shared by all users
 	wires   map[string][2]*costmodel.Channel // by link, up and down, shared by all users
 	devices []hardware.Device                // all, for utilisation
@@ -86,7 +87,7 @@ func outages(fails []profiles.Outage) []fault.Window {
 func (b *builder) user(p profiles.Place, id int) (*hardware.User, error) {
 	u := &hardware.User{ID: id}
 	var err error
-	if p.Device != "" { // else the user only asks
+	if p.Device != "" || p.Agent != nil { // else the user only asks
 		if u.Device, err = b.device(p); err != nil {
 			return nil, err
 		}
@@ -102,9 +103,10 @@ func (b *builder) user(p profiles.Place, id int) (*hardware.User, error) {
 }
 
 // device makes the device of a node. On this machine all users share one: there
-// is only one machine.
+// is only one machine. So they do where an agent serves.
 func (b *builder) device(p profiles.Place) (hardware.Device, error) {
-	if p.Device == profiles.Host {
+	shared := p.Device == profiles.Host || b.away(p)
+	if shared {
 		if d, ok := b.shared[p.Name]; ok {
 			return d, nil
 		}
@@ -114,7 +116,7 @@ func (b *builder) device(p profiles.Place) (hardware.Device, error) {
 		return nil, err
 	}
 	b.devices = append(b.devices, d)
-	if p.Device == profiles.Host {
+	if shared {
 		b.shared[p.Name] = d
 	}
 	return d, nil
@@ -123,6 +125,9 @@ func (b *builder) device(p profiles.Place) (hardware.Device, error) {
 func (b *builder) newDevice(p profiles.Place) (hardware.Device, error) {
 	if p.Served != nil {
 		return b.served(p)
+	}
+	if b.away(p) {
+		return b.agent(p)
 	}
 	switch b.set.cell.Mode {
 	case "measured", "emulated":
@@ -203,6 +208,9 @@ func energyOf(d *profiles.DeviceSheet) func(time.Duration) (units.Joules, hardwa
 // wire makes both directions of a user's link. Measured and modelled links
 // follow the same states, drawn from the same luck.
 func (b *builder) wire(w profiles.Wire, user int) (up, down hardware.Link, err error) {
+	if w.Link == profiles.RealLink {
+		return b.real(w, user)
+	}
 	sheet, err := b.lab.link(w.Link)
 	if err != nil {
 		return nil, nil, err
@@ -237,5 +245,8 @@ func (b *builder) wire(w profiles.Wire, user int) (up, down hardware.Link, err e
 func (b *builder) close() {
 	for _, k := range b.kernels {
 		k.Close()
+	}
+	for _, a := range b.agents {
+		a.device.Close()
 	}
 }

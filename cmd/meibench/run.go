@@ -35,6 +35,7 @@ type runFlags struct {
 	dryRun    bool
 	quick     bool
 	noReport  bool
+	away      awayFlags
 	modelFile string
 	server    profiles.Served
 }
@@ -109,6 +110,10 @@ func (f *runFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.server.Model, "endpoint-model", "", "the server's name of the model (default the first that it lists)")
 	fs.StringVar(&f.server.API, "api", "", "protocol of --endpoint: completions (default) or chat")
 	fs.StringVar(&f.server.KeyEnv, "endpoint-key-env", "", "environment variable that holds the server's bearer key")
+	fs.StringSliceVar(&f.away.agents, "agent", nil, "in measured cells the node is this agent on another machine: NODE=HOST:PORT[,...] (see docs/agent.md)")
+	fs.StringVar(&f.away.certs, "agent-certs", "", "folder with the client's certificate, from meibench agent certs")
+	fs.StringVar(&f.away.serverName, "agent-name", "", "name in the agent's certificate (default the host of its address)")
+	fs.BoolVar(&f.away.insecure, "agent-insecure", false, "no TLS to agents, which must be on this machine")
 	fs.BoolVar(&f.noReport, "no-report", false, "do not write report.md and report.html")
 }
 

@@ -15,7 +15,11 @@ const endpointSite = "endpoint"
 // lab is where the names of a run are looked up: with this machine's profile and
 // the server, where they are given.
 func (f *runFlags) lab(ctx context.Context, a *app) (*harness.Lab, error) {
-	lab := &harness.Lab{Measure: a.measureHost}
+	places, err := f.away.places()
+	if err != nil {
+		return nil, err
+	}
+	lab := &harness.Lab{Measure: a.measureHost, Agents: places, Version: version()}
 	if f.profile != "" {
 		host, err := profiles.LoadDevice(f.profile)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"runtime/debug"
 	"strings"
@@ -221,9 +222,17 @@ func (v *visit) run() {
 	v.dropAll()
 	s.visits--
 	if greeted {
-		s.cfg.Log("session closed, %d open, %d caches dropped: %v", s.visits, n, err)
+		s.cfg.Log("session closed, %d open, %d caches dropped: %s", s.visits, n, parting(err))
 	}
 	v.done <- err
+}
+
+// parting says how a client went.
+func parting(err error) string {
+	if errors.Is(err, io.EOF) || status.Code(err) == codes.Canceled {
+		return "the client left"
+	}
+	return err.Error()
 }
 
 // greet answers the hello, with a refusal if need be.

@@ -27,6 +27,7 @@ type Place struct {
 	PerUser bool          `yaml:"per_user,omitempty" json:"per_user,omitempty"`
 	Fails   []Outage      `yaml:"fails,omitempty" json:"fails,omitempty"`       // in order of time, apart from each other
 	Served  *Served       `yaml:"endpoint,omitempty" json:"endpoint,omitempty"` // in place of Device: a real server
+	Agent   *Agent        `yaml:"agent,omitempty" json:"agent,omitempty"`       // the device is on another machine, in measured runs
 }
 
 // Outage is a time in which a node is down: it answers nothing, and what it had
@@ -103,7 +104,8 @@ func (s *SiteSheet) check(c *checker) {
 			c.add(at+".role", "role %q: want device, edge or cloud", p.Role)
 		}
 		p.checkServed(c, at)
-		if p.Device == "" && p.Served == nil && !s.bare(p) {
+		p.checkAgent(c, at)
+		if p.Device == "" && p.Served == nil && p.Agent == nil && !s.bare(p) {
 			c.add(at+".device", "is missing: a device profile or %q", Host)
 		}
 		if p.PerUser {
@@ -120,6 +122,7 @@ func (s *SiteSheet) check(c *checker) {
 			c.add(at, "joins %q to %q: both must be different nodes of this site", w.From, w.To)
 		}
 		s.checkWay(c, i)
+		s.checkReal(c, at, w)
 		if w.Link == "" {
 			c.add(at+".link", "is missing: a link profile")
 		}

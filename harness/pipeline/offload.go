@@ -141,6 +141,9 @@ func adapterOf(user, of int) string {
 // its prefill, in shared decode steps, and on the way down; and what it cost.
 func answered(log *record.Request, node string, j *serving.Job) {
 	if j.Admitted() >= 0 {
+		if j.Arrived() > 0 {
+			log.Spent(record.Transfer, "up", 0, j.Arrived())
+		}
 		log.Spent(record.Compute, node, j.Admitted(), j.First())
 		if j.Last() > j.First() {
 			log.Spent(record.Batch, node, j.First(), j.Last())

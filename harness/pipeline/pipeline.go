@@ -25,6 +25,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"meibench/hardware"
 	"meibench/hardware/world"
@@ -162,6 +163,15 @@ func ran(log *record.Request, node string, u hardware.Usage) {
 		log.Spent(record.Transfer, "up", 0, u.Arrived)
 	}
 	log.Spent(record.Compute, node, u.Start, u.End)
+}
+
+// left is when an operation's result began its way to the user: from a machine of
+// its own when the operation ended, else when the link took it.
+func left(op, down hardware.Usage) time.Duration {
+	if op.Arrived > 0 {
+		return op.End
+	}
+	return down.Start
 }
 
 // sent accounts a transfer to a request.

@@ -140,11 +140,11 @@ func (r *passage) step(kind hardware.Kind) (hardware.Out, error) {
 	}
 	ran(r.log, r.node, used)
 	settle(r.log, r.edge)
-	return r.home(kind, out)
+	return r.home(kind, out, used)
 }
 
 // home brings a result of the edge to the user.
-func (r *passage) home(kind hardware.Kind, out hardware.Out) (hardware.Out, error) {
+func (r *passage) home(kind hardware.Kind, out hardware.Out, used hardware.Usage) (hardware.Out, error) {
 	load := out.Hidden
 	if r.at.top.Len() == 0 {
 		load = tokenPayload(out.Token, r.tokenBytes)
@@ -154,7 +154,7 @@ func (r *passage) home(kind hardware.Kind, out hardware.Out) (hardware.Out, erro
 		return out, err
 	}
 	sent(r.log, down, false)
-	r.log.Spent(record.Transfer, "down", down.Usage.Start, down.Usage.End)
+	r.log.Spent(record.Transfer, "down", left(used, down.Usage), down.Usage.End)
 	if r.at.top.Len() == 0 {
 		if down.Payload.Data != nil {
 			out.Token = decodeTokens(down.Payload.Data)[0]

@@ -51,6 +51,7 @@ type Manifest struct {
 	Profiles  map[string]string `json:"profiles"`            // hardware profile -> SHA-256
 	Models    map[string]string `json:"models"`              // model -> SHA-256 of its bytes
 	Endpoints []Endpoint        `json:"endpoints,omitempty"` // real servers that were asked
+	Agents    []Agent           `json:"agents,omitempty"`    // other machines that computed, as last seen
 	Seeds     []string          `json:"seeds"`               // decimal: JSON readers round large integers
 	Contract  string            `json:"contract"`            // hash over the contracts of all cells
 	Contracts []Contract        `json:"contracts"`           // the distinct contracts, sorted by hash

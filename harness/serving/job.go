@@ -153,7 +153,8 @@ func (x *Session) Take() (flop units.FLOP, energy units.Joules, source hardware.
 	return flop, energy, source
 }
 
-// Arrived is when a device on another machine got the last step; 0 = at once.
+// Arrived is when a device on another machine got the job's first operation; 0 =
+// at once.
 func (j *Job) Arrived() time.Duration { return j.arrived }
 
 // Close frees the session's memory.

@@ -383,13 +383,12 @@ func (s *Server) drop(j *Job) {
 
 func (j *Job) account(u hardware.Usage, part float64) {
 	if j.admit < 0 {
-		j.admit = u.Start
+		j.admit, j.arrived = u.Start, u.Arrived
 	}
 	if j.session || j.kind == hardware.Prefill && j.Left == j.Limit {
 		j.first = u.End
 	}
 	j.last = u.End
-	j.arrived = u.Arrived
 	j.Energy += units.Joules(float64(u.Energy) * part) // the conversion rounds: no fused multiply-add
 	j.FLOP += units.FLOP(float64(u.FLOP) * part)
 	if j.Steps++; j.Steps == 1 || u.Joules < j.Joules { // one unknown makes the sum unknown
