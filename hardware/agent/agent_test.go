@@ -100,7 +100,7 @@ func TestAgentOneRoundTripPerHop(t *testing.T) {
 	}, ServerConfig{Models: []*hardware.Model{m}})
 	p := newProxy(t, h.addr, delay, delay)
 	with(t, config(p.addr, m), func(t require.TestingT, env *world.Real, d *Device) {
-		var best, up time.Duration = time.Hour, time.Hour
+		best, up, arrived := time.Hour, time.Hour, time.Hour // the best of some: the machine is shared
 		for i := range 8 {
 			op := prefill(m, 1, 1)
 			if i%2 == 1 { // 1 MB of activations: more than HTTP/2's default window of 64 KiB
@@ -113,8 +113,9 @@ func TestAgentOneRoundTripPerHop(t *testing.T) {
 			if i%2 == 1 {
 				up = min(up, env.Now()-before)
 			}
-			require.InDelta(t, float64(delay), float64(res.Usage.Arrived-before), float64(15*time.Millisecond))
+			arrived = min(arrived, res.Usage.Arrived-before)
 		}
+		require.InDelta(t, float64(delay), float64(arrived), float64(10*time.Millisecond), "half of it on the way there")
 		require.GreaterOrEqual(t, best, 2*delay+work)
 		require.Less(t, best, 3*delay, "one round trip, not two")
 		require.Less(t, up, 4*delay, "activations go in the same round trip")
