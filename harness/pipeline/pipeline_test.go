@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -242,6 +243,14 @@ func variants(e Entry) []map[string]any {
 		switch p.Name {
 		case "tail":
 			sets = append(sets, map[string]any{"cut": 1.0, "tail": 1.0}, map[string]any{"cut": 2.0, "tail": 1.0}, map[string]any{"cut": 3.0})
+		case "gamma":
+			for _, verify := range []string{"device", "edge"} {
+				for _, more := range []map[string]any{{}, {"gamma": 0.0}, {"gamma": 1.0}, {"gamma": 7.0}, {"width": 3.0}, {"draft": "self"}, {"proactive": "yes"}, {"proactive": "yes", "width": 2.0, "gamma": 2.0}} {
+					set := map[string]any{"verify": verify}
+					maps.Copy(set, more)
+					sets = append(sets, set)
+				}
+			}
 		case "chunk":
 			sets = append(sets, map[string]any{"policy": "chunked", "chunk": 1.0}, map[string]any{"policy": "chunked", "chunk": 5.0, "kv": "paged"})
 		}

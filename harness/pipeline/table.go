@@ -8,6 +8,7 @@ var Table = []Entry{
 	endpointEntry,
 	localEntry,
 	offloadEntry,
+	speculateEntry,
 	splitEntry,
 }
 

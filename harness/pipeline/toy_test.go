@@ -161,7 +161,7 @@ func (d *toyDevice) Estimate(op *hardware.Op) time.Duration {
 }
 
 // one runs an operation for a sequence.
-func (d *toyDevice) one(op *hardware.Op, s *hardware.Seq) (hardware.Out, error) {
+func (d *toyDevice) one(op *hardware.Op, s *hardware.Seq) (out hardware.Out, err error) {
 	key := toyKey{s.ID, op.Model.Name, op.Layers}
 	if op.Kind == hardware.Load {
 		return hardware.Out{}, nil
@@ -196,7 +196,12 @@ func (d *toyDevice) one(op *hardware.Op, s *hardware.Seq) (hardware.Out, error) 
 		return hardware.Out{}, fmt.Errorf("toy %s: sequence %d brings %d tokens, the op says %d", d.name, s.ID, len(fresh), s.New)
 	}
 	c.tokens = append(c.tokens, fresh...)
-	out := hardware.Out{Token: hardware.NoToken, Hidden: hardware.Payload{Bytes: op.Model.HiddenBytes(s.New, 4), Data: encodeTokens(fresh)}}
+	out = hardware.Out{Token: hardware.NoToken, Hidden: hardware.Payload{Bytes: op.Model.HiddenBytes(s.New, 4), Data: encodeTokens(fresh)}}
+	defer func() {
+		for i := range op.Top { // the token and some others
+			out.Top = append(out.Top, (out.Token+int32(i))%int32(toyModel.Vocab))
+		}
+	}()
 	switch {
 	case op.Kind == hardware.Restore:
 	case op.Kind == hardware.Verify && op.Layers.Hi == op.Model.Layers:
@@ -228,6 +233,9 @@ func (d *toyDevice) verify(op *hardware.Op, s *hardware.Seq, c *toyCache, out *h
 	for moved := true; moved; {
 		moved = false
 		want := toyNext(op.Model, prefix)
+		if want == 0 {
+			break
+		}
 		for i := 1; i < s.New && !moved; i++ {
 			parent := int32(i - 1)
 			if s.Tree != nil {
