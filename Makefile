@@ -7,7 +7,7 @@ FUZZTIME ?= 30s
 MODEL ?= all
 OUT ?= runs
 
-.PHONY: help build test race fuzz lint staticcheck bench golden generate demo suites report arm64 killtest models ci
+.PHONY: help build test race clients fuzz lint staticcheck bench golden generate demo suites report arm64 killtest models ci
 
 help: ## print the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -20,6 +20,9 @@ test: ## all tests; fast, no network
 
 race: ## the concurrent packages under the race detector
 	go test -race ./hardware/... ./harness/...
+
+clients: ## our server driven by the official npm client; needs node, npm and a registry
+	MEIBENCH_NPM=1 go test -run OfficialClient -v ./harness/serve
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	go run ./scripts/fuzz -time $(FUZZTIME)
