@@ -10,12 +10,23 @@ import (
 var localEntry = Entry{
 	Name: "local", Doc: "the whole model on the user's device",
 	Ops: "device: prefill, decode",
-	New: func(Params) Pipeline { return &local{} },
+	Params: []Param{
+		{Name: "keep", Names: []string{"all", "h2o", "pyramidkv", "snapkv", "streamingllm", "window"}, Doc: "what the KV cache keeps"},
+		{Name: "budget", Default: 64, Min: 8, Max: 1 << 24, Doc: "keep other than all: tokens in the KV cache"},
+	},
+	New: func(p Params) Pipeline {
+		if p.Name("keep") == "all" {
+			return &local{}
+		}
+		return &local{keep: &hardware.Keep{Policy: p.Name("keep"), Budget: p.Int("budget")}}
+	},
 }
 
 // local runs the whole model on the user's device, one request after another:
-// the baseline that every other pipeline is compared with (checklist I1).
+// the baseline that every other pipeline is compared with (checklist I1). Its KV
+// cache may be bounded (I12).
 type local struct {
+	keep  *hardware.Keep
 	env   world.Env
 	site  *hardware.Site
 	model *hardware.Model
@@ -34,22 +45,29 @@ func (p *local) Handle(req *workloads.Request, log *record.Request) error {
 	defer turn.Release()
 	log.Sent = p.env.Now()
 
-	seqs := [1]hardware.Seq{{ID: int64(req.ID), New: req.PromptTokens, Tokens: req.Prompt}}
-	op := hardware.Op{Kind: hardware.Prefill, Model: p.model, Layers: p.model.All(), Seqs: seqs[:]}
-	defer drop(dev, &op)
-	for {
-		res, err := dev.Run(&op)
+	op := hardware.Op{Kind: hardware.Prefill, Model: p.model, Layers: p.model.All(), Keep: p.keep,
+		Seqs: []hardware.Seq{{ID: int64(req.ID), New: req.PromptTokens, Tokens: req.Prompt}}}
+	return alone(dev, &op, req.OutputTokens, log, func(out hardware.Out, u hardware.Usage) {
+		emit(log, u, out.Token)
+	})
+}
+
+// alone runs a prompt and its answer on a device, and hands out the tokens.
+func alone(dev hardware.Device, op *hardware.Op, limit int, log *record.Request, token func(hardware.Out, hardware.Usage)) error {
+	defer drop(dev, op)
+	for made := 1; ; made++ {
+		res, err := dev.Run(op)
 		if err != nil {
 			return err
 		}
 		out := res.Seqs[0]
 		log.Spent(record.Compute, "device", res.Usage.Start, res.Usage.End)
 		note(log, record.DevicePart, res.Usage, 1)
-		emit(log, res.Usage, out.Token)
-		if out.End || log.OutputTokens >= req.OutputTokens {
+		token(out, res.Usage)
+		if out.End || made >= limit {
 			return nil
 		}
-		next(&op, out.Token)
+		next(op, out.Token)
 	}
 }
 

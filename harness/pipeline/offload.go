@@ -68,8 +68,24 @@ func serveFirst(who string, env world.Env, site *hardware.Site, o serving.Option
 }
 
 func (p *offload) Handle(req *workloads.Request, log *record.Request) error {
-	user := p.site.User(req.User)
 	log.Sent = p.env.Now()
+	d := desk{srv: p.edge, held: serving.Held{Model: p.model, Span: p.model.All()}, tokenBytes: p.tokenBytes}
+	if p.adapters > 0 {
+		d.adapter = adapterOf(req.User, p.adapters)
+	}
+	return d.answer(p.site.User(req.User), req, log)
+}
+
+// desk is where a server answers whole requests.
+type desk struct {
+	srv        *serving.Server
+	held       serving.Held
+	tokenBytes float64
+	adapter    string
+}
+
+// answer sends a request's raw data up and streams the answer down.
+func (d *desk) answer(user *hardware.User, req *workloads.Request, log *record.Request) error {
 	data := promptPayload(req)
 	up, err := user.Up.Send(data)
 	if err != nil {
@@ -80,29 +96,26 @@ func (p *offload) Handle(req *workloads.Request, log *record.Request) error {
 	log.RawBytesOut += data.Bytes
 
 	down := user.Down.Open()
-	j := &serving.Job{ID: int64(req.ID), Held: serving.Held{Model: p.model, Span: p.model.All()}, Prompt: req.PromptTokens,
+	j := &serving.Job{ID: int64(req.ID), Held: d.held, Prompt: req.PromptTokens, Adapter: d.adapter,
 		Tokens: decodeTokens(up.Payload.Data), Limit: req.OutputTokens, Deadline: deadline(req)}
-	if p.adapters > 0 {
-		j.Adapter = adapterOf(req.User, p.adapters)
-	}
 	j.Emit = func(out hardware.Out, _ hardware.Usage) {
-		down.Write(tokenPayload(out.Token, p.tokenBytes))
+		down.Write(tokenPayload(out.Token, d.tokenBytes))
 		if out.Token != hardware.NoToken {
 			log.Output = append(log.Output, out.Token)
 		}
 	}
 	j.Finish = func(err error) {
-		p.edge.Free(j)
+		d.srv.Free(j)
 		down.Close(err)
 	}
-	p.edge.Put(j)
+	d.srv.Put(j)
 
 	got, err := down.Drain()
-	for _, d := range got {
-		log.Token(d.Usage.End, d.Payload.Tokens)
-		sent(log, d, false)
+	for _, m := range got {
+		log.Token(m.Usage.End, m.Payload.Tokens)
+		sent(log, m, false)
 	}
-	answered(log, p.edge.Name(), j)
+	answered(log, d.srv.Name(), j)
 	return err
 }
 

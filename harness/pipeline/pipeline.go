@@ -50,7 +50,12 @@ type Figurer interface{ Figures() map[string]float64 }
 
 // Models are those that a cell names: the model, and for pipelines that use two
 // a small one (the draft, the first of a cascade), else nil.
-type Models struct{ Main, Small *hardware.Model }
+type Models struct {
+	Main, Small *hardware.Model
+	// Router scores how much a request needs Main, as its rank among the requests
+	// of the train split, in [0, 1]; nil where there are no prompts.
+	Router func(*workloads.Request) float64
+}
 
 // Param is what a suite may set: a number, or one of a few names.
 type Param struct {

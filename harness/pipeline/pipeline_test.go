@@ -214,17 +214,9 @@ func TestAnswersAreTheModels(t *testing.T) {
 	for _, e := range Table {
 		for _, set := range variants(e) {
 			t.Run(fmt.Sprint("pipeline=", e.Name, set), func(t *testing.T) {
-				s := newScene(world.NewSim(nil))
-				require.NoError(t, s.use(e.Name, set))
-				load(s)
-				for i := range s.reqs {
-					s.reqs[i].Prompt = prompt(i, s.reqs[i].PromptTokens)
-				}
-				s.run(t)
+				s := written(t, e.Name, set)
 				for i, l := range s.logs {
-					require.Equal(t, record.OK, l.Outcome, l.Err)
 					require.Equal(t, toyAnswer(toyModel, s.reqs[i].Prompt, s.reqs[i].OutputTokens), l.Output, "request %d", i)
-					require.Equal(t, len(l.Output), l.OutputTokens)
 				}
 			})
 		}
@@ -234,6 +226,14 @@ func TestAnswersAreTheModels(t *testing.T) {
 // variants are settings of a pipeline that must not change its answers.
 func variants(e Entry) []map[string]any {
 	sets := []map[string]any{nil}
+	switch e.Name {
+	case "cascade", "consult": // at this end they are the model
+		return []map[string]any{{"threshold": 2.0}}
+	case "exit": // the toy model says the same at every exit
+		return []map[string]any{{"threshold": 2.0}, {"threshold": 0.5}, {"threshold": 0.0}, {"rest": "edge", "threshold": 2.0}, {"rest": "edge", "threshold": 0.5}, {"rest": "edge", "threshold": 0.0, "policy": "static"}}
+	case "route":
+		return []map[string]any{{"share": 1.0}}
+	}
 	for _, p := range e.Params {
 		for _, name := range p.Names {
 			if slices.Contains([]string{"kv", "plan", "policy", "recover", "schedule"}, p.Name) {
@@ -256,6 +256,55 @@ func variants(e Entry) []map[string]any {
 		}
 	}
 	return sets
+}
+
+// TestI9EndsAreTheTwoModels: at one end of its threshold a pipeline that uses two
+// models is the small one; the other end is in TestAnswersAreTheModels.
+func TestI9EndsAreTheTwoModels(t *testing.T) {
+	for name, set := range map[string]map[string]any{"cascade": {"threshold": 0.0}, "consult": {"threshold": 0.0}, "route": {"share": 0.0}} {
+		t.Run("pipeline="+name, func(t *testing.T) {
+			s := written(t, name, set)
+			for i, l := range s.logs {
+				require.Equal(t, toyAnswer(toySmall, s.reqs[i].Prompt, s.reqs[i].OutputTokens), l.Output, "request %d", i)
+				require.Zero(t, l.RawBytesOut+l.DerivedBytesOut, "nothing left the device")
+			}
+			require.Zero(t, s.edge.ops)
+		})
+	}
+}
+
+// TestI9ShareSentGrowsWithTheThreshold: who is asked more answers more.
+func TestI9ShareSentGrowsWithTheThreshold(t *testing.T) {
+	for _, tc := range []struct {
+		name, param string
+		values      []float64
+	}{{"cascade", "threshold", []float64{0, 0.3, 0.6, 0.9, 2}}, {"consult", "threshold", []float64{0, 0.3, 0.6, 0.9, 2}}, {"route", "share", []float64{0, 0.3, 0.6, 0.9, 1}}} {
+		last := int64(-1)
+		for _, v := range tc.values {
+			sum := int64(0)
+			for _, l := range written(t, tc.name, map[string]any{tc.param: v}).logs {
+				sum += l.Counts[record.Escalated]
+			}
+			require.Greater(t, sum, last, "%s at %g", tc.name, v)
+			last = sum
+		}
+	}
+}
+
+// written runs the load, with prompts, through a pipeline.
+func written(t *testing.T, name string, set map[string]any) *scene {
+	s := newScene(world.NewSim(nil))
+	require.NoError(t, s.use(name, set))
+	load(s)
+	for i := range s.reqs {
+		s.reqs[i].Prompt = prompt(i, s.reqs[i].PromptTokens)
+	}
+	s.run(t)
+	for _, l := range s.logs {
+		require.Equal(t, record.OK, l.Outcome, l.Err)
+		require.Equal(t, len(l.Output), l.OutputTokens)
+	}
+	return s
 }
 
 // prompt is some tokens, other ones for every request.
@@ -309,7 +358,7 @@ func TestTableIsSortedAndResolves(t *testing.T) {
 		require.NotEmpty(t, e.Doc)
 	}
 	_, err := Find("teleport")
-	require.ErrorContains(t, err, `unknown pipeline "teleport" (have chain, `)
+	require.ErrorContains(t, err, `unknown pipeline "teleport" (have cascade, `)
 }
 
 func TestSitesThatLackSomethingAreRefused(t *testing.T) {

@@ -319,7 +319,7 @@ func (r *round) away(kind hardware.Kind, seq hardware.Seq, payload hardware.Payl
 		return out, err
 	}
 	sent(r.log, down, false)
-	r.log.Spent(record.Transfer, "down", down.Usage.Start, down.Usage.End)
+	r.log.Spent(record.Transfer, "down", left(used, down.Usage), down.Usage.End)
 	return out, nil
 }
 

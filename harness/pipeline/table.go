@@ -4,10 +4,14 @@ import "meibench/harness/serving"
 
 // Table lists the pipelines by name.
 var Table = []Entry{
+	cascadeEntry,
 	chainEntry,
+	consultEntry,
 	endpointEntry,
+	exitEntry,
 	localEntry,
 	offloadEntry,
+	routeEntry,
 	speculateEntry,
 	splitEntry,
 }
