@@ -88,8 +88,7 @@ func VoltageBytes(nodes, T, dim, size int) units.Bytes {
 // Partial is attention of one token's heads over some of the positions.
 type Partial struct {
 	Out []float32 // (H, D)
-	Top []float32 // (H): largest score
-	Sum []float64 // (H): Σ e^(score - largest)
+	tensor.AttnSplit
 }
 
 // Attend is the attention of one token's rotated queries over n positions that one node holds. The node sends H·(D+2)
@@ -97,8 +96,8 @@ type Partial struct {
 //
 //	q: (H, D)
 func Attend(p *tensor.Pool, q []float32, kv *tensor.KV, n, heads int) Partial {
-	part := Partial{make([]float32, len(q)), make([]float32, heads), make([]float64, heads)}
-	p.Attention([]tensor.AttnSeq{{Out: part.Out, Q: q, KV: kv, T: 1, Past: n - 1, Top: part.Top, Sum: part.Sum}}, heads)
+	part := Partial{make([]float32, len(q)), tensor.AttnSplit{Top: make([]float32, heads), Sum: make([]float64, heads)}}
+	p.Attention([]tensor.AttnSeq{{Out: part.Out, Q: q, KV: kv, T: 1, Past: n - 1, Split: &part.AttnSplit}}, heads)
 	return part
 }
 

@@ -22,10 +22,13 @@ type AttnSeq struct {
 	// position Past+Depth[t] and attends to the past and to its path only, with the bits of that path as a chain.
 	Parents, Depth []int32
 
-	// Where attention over other positions has to be merged with this one, (T, H): the largest score of each token and head,
-	// and the sum of e^(score - largest). nil: not wanted.
-	Top []float32
-	Sum []float64
+	Split *AttnSplit // filled in, or nil: not wanted
+}
+
+// AttnSplit is what it takes to merge attention over these positions with attention over others.
+type AttnSplit struct {
+	Top []float32 // (T, H): largest score of each token and head
+	Sum []float64 // (T, H): Σ e^(score - largest)
 }
 
 // seen is the number of positions that new token t attends to if there is no window, itself included.
@@ -171,9 +174,9 @@ func (u *attnUnit) run(t0, t1 int) {
 		u.branches(last, t0, t1)
 	}
 	for r := range u.rows {
-		if s.Top != nil {
+		if s.Split != nil {
 			at := u.place(r) / kv.D
-			s.Top[at], s.Sum[at] = sc.top[r], sc.sum[r]
+			s.Split.Top[at], s.Split.Sum[at] = sc.top[r], sc.sum[r]
 		}
 		inv := float32(1 / sc.sum[r])
 		out := s.Out[u.place(r):]
