@@ -124,6 +124,10 @@ type host struct {
 
 // serve starts an agent whose device is made in its world.
 func serve(t testing.TB, device func(env *world.Real) hardware.Device, cfg ServerConfig, edit ...func(*Server)) *host {
+	return serveOn(t, "127.0.0.1:0", device, cfg, edit...)
+}
+
+func serveOn(t testing.TB, addr string, device func(env *world.Real) hardware.Device, cfg ServerConfig, edit ...func(*Server)) *host {
 	ctx, cancel := context.WithCancel(context.Background())
 	env := world.NewReal(ctx)
 	if cfg.Credentials == (Credentials{}) {
@@ -135,7 +139,7 @@ func serve(t testing.TB, device func(env *world.Real) hardware.Device, cfg Serve
 	for _, e := range edit {
 		e(s)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", addr)
 	require.NoError(t, err)
 	require.NoError(t, s.Serve(l))
 	ended := background(env)
