@@ -13,9 +13,14 @@
 //	reference/kivi     caches in 2, 4 or 8 bits
 //	reference/paged    caches in blocks that sequences share
 //	reference/kvwire   caches as bytes, for links and for applications put aside
+//	reference/codec    activations as bytes, for the links of a split model
 //	reference/handover what to do with the cache of a request that moves
 //	reference/exit     tokens that leave a model early, layers left out, self-speculation
 //	reference/shard    one model on several nodes: by heads and columns, by positions, by experts
+//	reference/spec     the rules and the arithmetic of speculative decoding
+//	reference/route    cascades, query routers, rules for single tokens, and their metrics
+//	reference/partition where to cut a model and which node gets which layers
+//	reference/published figures of the literature beside ours
 //
 // # The alphabet
 //
