@@ -74,8 +74,13 @@ func (d *Device) connect() (*session, error) {
 		return nil, err
 	}
 	s := &session{d: d, conn: conn, cancel: cancel, pending: map[uint64]chan answer{}, dead: make(chan struct{})}
+	before := d.meter.received.Load()
 	if err := s.greet(ctx); err != nil {
 		err = s.explain(ctx, err)
+		if s.peer.Protocol == 0 && !d.cfg.Credentials.Insecure && d.meter.received.Load() > before {
+			// TLS 1.3 tells a client late that its certificate is not wanted, often too late
+			err = fmt.Errorf("%w (it answered, but not with a welcome: the certificates of both sides must be valid and of one authority)", err)
+		}
 		s.close(err)
 		return nil, err
 	}
