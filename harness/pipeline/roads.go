@@ -100,6 +100,11 @@ func (r *roads) time(from, to int, size units.Bytes) (t time.Duration) {
 // send takes a message from place to place, hop by hop, and returns it as it
 // arrived. The request pays for it; what moves between nodes is counted apart.
 func (r *roads) send(user *hardware.User, log *record.Request, way [2]int, p hardware.Payload) (hardware.Payload, error) {
+	return r.carry(user, log, way, p, true)
+}
+
+// carry is send; without spans, the caller accounts for the time.
+func (r *roads) carry(user *hardware.User, log *record.Request, way [2]int, p hardware.Payload, spans bool) (hardware.Payload, error) {
 	for at := way[0]; at != way[1]; {
 		hop := r.next[at][way[1]]
 		if hop < 0 {
@@ -121,7 +126,9 @@ func (r *roads) send(user *hardware.User, log *record.Request, way [2]int, p har
 		} else {
 			r.moved += d.Usage.Moved
 		}
-		log.Spent(record.Transfer, name, d.Usage.Start, d.Usage.End)
+		if spans {
+			log.Spent(record.Transfer, name, d.Usage.Start, d.Usage.End)
+		}
 		p, at = d.Payload, hop
 	}
 	return p, nil

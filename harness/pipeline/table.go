@@ -11,6 +11,7 @@ var Table = []Entry{
 	exitEntry,
 	localEntry,
 	offloadEntry,
+	parallelEntry,
 	routeEntry,
 	speculateEntry,
 	splitEntry,

@@ -63,6 +63,7 @@ type toyDevice struct {
 	live             map[toyKey]*toyCache
 	ops              int
 	fail             error
+	real             bool // it says that it measures
 	skew             bool // no two operations take equally long: nothing happens at one instant
 }
 
@@ -82,6 +83,14 @@ func newToy(env world.Env, name string, token, step, seq time.Duration) *toyDevi
 }
 
 func (d *toyDevice) Spec() hardware.DeviceSpec {
+	spec := d.spec()
+	if d.real {
+		spec.Time = hardware.Measured
+	}
+	return spec
+}
+
+func (d *toyDevice) spec() hardware.DeviceSpec {
 	return hardware.DeviceSpec{Name: d.name, Slots: 1, Memory: d.memory, Time: hardware.Modelled,
 		Ops: hardware.Set(hardware.Prefill, hardware.Decode, hardware.Verify, hardware.Drop, hardware.Save, hardware.Restore, hardware.Load, hardware.Generate)}
 }
