@@ -226,7 +226,6 @@ func TestAgentForgetsDeadClients(t *testing.T) {
 	m := tiny(t).Spec
 	var f *fake
 	h := serve(t, func(env *world.Real) hardware.Device { f = newFake(env, nil); return f }, ServerConfig{Models: []*hardware.Model{m}})
-	tt := t
 	with(t, config(h.addr, m), func(t require.TestingT, env *world.Real, a *Device) {
 		b, err := Dial(env, config(h.addr, m))
 		require.NoError(t, err)
@@ -238,7 +237,7 @@ func TestAgentForgetsDeadClients(t *testing.T) {
 		}
 		require.Equal(t, 6, f.holds(), "sequence 1 of one client is not sequence 1 of the other")
 		b.Close()
-		require.Eventually(tt, func() bool { return f.holds() == 3 }, 2*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return f.holds() == 3 }, 2*time.Second, time.Millisecond)
 		op := prefill(m, 1, 3)
 		op.Kind = hardware.Drop
 		_, err = a.Run(op)
