@@ -50,8 +50,8 @@ func TestClockTrustsTheQuickest(t *testing.T) {
 	c.add(20, 200, 200, 80)
 	require.Equal(t, time.Duration(100), c.offset(15)) // 115 - (10+20)/2
 	require.Equal(t, time.Duration(100), c.offset(60), "not the youngest")
-	c.add(30, 1000, 900, 40)                           // left before it arrived
-	c.add(30, 100, 200, 40)                            // took longer there than in all
+	c.add(30, 1000, 900, 40) // left before it arrived
+	c.add(30, 100, 200, 40)  // took longer there than in all
 	require.Equal(t, 3, c.report(40).Samples)
 }
 
