@@ -112,12 +112,26 @@ func (t *trial) run(ctx context.Context, requests int) error {
 	env := t.world(ctx)
 	b := &builder{lab: t.lab, set: a.setup, env: env, seed: a.seed, shared: map[string]hardware.Device{}}
 	defer b.close()
+	laws, err := t.lab.luckOf(a.setup)
+	if err != nil {
+		return fmt.Errorf("measure what modelled devices draw from: %w", err)
+	}
+	if b.luck = laws.luck; laws.warning != "" {
+		t.cell.Warnings = append(t.cell.Warnings, laws.warning)
+	}
+	if b.luck.Accept > 0 {
+		t.figure("luck_accept", b.luck.Accept)
+	}
+	router, err := t.lab.routerOf(a.setup)
+	if err != nil {
+		return fmt.Errorf("fit the router: %w", err)
+	}
 	site, err := b.site()
 	if err != nil {
 		return err
 	}
 	pipe := a.setup.pipe.New(a.setup.params)
-	if err := pipe.Start(env, site, a.setup.models()); err != nil {
+	if err := pipe.Start(env, site, a.setup.models(router)); err != nil {
 		return err
 	}
 	runtime.GC() // each trial pays for its own garbage
@@ -139,6 +153,14 @@ func (t *trial) run(ctx context.Context, requests int) error {
 	t.agents = b.reports()
 	t.facts(w, d, env, b, requests)
 	return nil
+}
+
+// figure notes a value that no row can tell.
+func (t *trial) figure(name string, v float64) {
+	if t.cell.Figures == nil {
+		t.cell.Figures = map[string]float64{}
+	}
+	t.cell.Figures[name] = v
 }
 
 // offer hands the workload to the driver.
@@ -236,7 +258,9 @@ func (t *trial) facts(w watch, d *driver, env world.Env, b *builder, planned int
 	f.Cores = runtime.GOMAXPROCS(0)
 	c.Horizon = t.first.hi
 	if p, ok := d.pipe.(pipeline.Figurer); ok {
-		c.Figures = p.Figures()
+		for name, v := range p.Figures() {
+			t.figure(name, v)
+		}
 	}
 	var busy time.Duration
 	for _, dev := range b.devices {

@@ -12,6 +12,7 @@ import (
 
 	"meibench/hardware"
 	"meibench/hardware/agent"
+	"meibench/hardware/costmodel"
 	"meibench/hardware/endpoint"
 	"meibench/hardware/kernel"
 	"meibench/hardware/profiles"
@@ -24,6 +25,7 @@ import (
 	"meibench/reference/tensor"
 	"meibench/reference/token"
 	"meibench/suites"
+	"meibench/workloads"
 	"meibench/workloads/traces"
 )
 
@@ -44,6 +46,8 @@ type Lab struct {
 	devices map[string]*profiles.DeviceSheet
 	traces  map[string]*recorded
 	links   map[string]*profiles.LinkSheet
+	luck    map[string]costmodel.Luck
+	routers map[string]func(*workloads.Request) float64
 	clients map[string]*endpoint.Client
 	known   map[string]agent.Known // by address
 }

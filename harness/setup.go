@@ -98,8 +98,8 @@ func (l *Lab) pair(s *setup) (err error) {
 }
 
 // models are those of the cell as pipelines know them.
-func (s *setup) models() pipeline.Models {
-	m := pipeline.Models{Main: s.model.Spec}
+func (s *setup) models(router func(*workloads.Request) float64) pipeline.Models {
+	m := pipeline.Models{Main: s.model.Spec, Router: router}
 	if s.small != nil {
 		m.Small = s.small.Spec
 	}

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"runtime"
@@ -13,7 +14,10 @@ import (
 	"meibench/hardware/netem"
 	"meibench/hardware/profiles"
 	"meibench/hardware/world"
+	"meibench/internal/rng"
 	"meibench/internal/units"
+	"meibench/reference/llm"
+	"meibench/reference/train"
 )
 
 // builder makes a site's devices and links for one mode.
@@ -28,6 +32,7 @@ type builder struct {
 	plans   map[string]*costmodel.Blueprint  // by profile, shared by all users
 	wires   map[string][2]*costmodel.Channel // by link, up and down, shared by all users
 	devices []hardware.Device                // all, for utilisation
+	luck    costmodel.Luck
 }
 
 // site assembles what the site sheet describes.
@@ -143,7 +148,7 @@ func (b *builder) newDevice(p profiles.Place) (hardware.Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	return plan.New(b.env, costmodel.Options{Seed: b.seed}), nil
+	return plan.New(b.env, costmodel.Options{Seed: b.seed, Luck: b.luck}), nil
 }
 
 // kernel makes a device that runs the reference kernels. Emulated, its time is
@@ -153,6 +158,9 @@ func (b *builder) kernel(p profiles.Place) (hardware.Device, error) {
 	cfg := kernel.Config{Name: p.Name, Models: []kernel.Loaded{b.set.model.loaded()}, Threads: HostThreads()}
 	if b.set.small != nil {
 		cfg.Models = append(cfg.Models, b.set.small.loaded())
+	}
+	if n, ok := b.set.params["adapters"].(float64); ok && n > 0 {
+		cfg.Models[0].Adapter = freshAdapter(b.set.model.Weights.Config, b.set.params.Int("rank"))
 	}
 	host, err := b.lab.device(profiles.Host)
 	if err == nil {
@@ -177,6 +185,20 @@ func (b *builder) kernel(p profiles.Place) (hardware.Device, error) {
 		b.kernels = append(b.kernels, d)
 	}
 	return d, err
+}
+
+// freshAdapter makes LoRA adapters on every matrix of a model, as GGUF files. Their B
+// is zero: they cost what adapters cost, and the answers are the backbone's.
+func freshAdapter(c llm.Config, rank int) func(name string) ([]byte, error) {
+	return func(name string) ([]byte, error) {
+		l, err := train.NewLoRA(c, rank, float64(rank), rng.Stream(1, "adapter", name).Uint64(), "attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+		if err != nil {
+			return nil, err
+		}
+		var file bytes.Buffer
+		err = l.Write(&file, c.Arch)
+		return file.Bytes(), err
+	}
 }
 
 // HostThreads is how many threads a node on this machine computes with: one,

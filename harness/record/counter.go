@@ -80,6 +80,7 @@ var figures = []figure{
 	{label{"load_cold", "load-cold-sec", "sec"}, Lower, "time to load the model with nothing in memory"},
 	{label{"load_warm", "load-warm-sec", "sec"}, Lower, "time to load the model from the page cache"},
 	{label{"loss_final", "loss-final-nat", "nat"}, Lower, "loss at the end of training, mean per token"},
+	{label{"luck_accept", "luck-accept-share", "share"}, Higher, "probability with which modelled devices accept a draft, measured on the models' own answers"},
 	{label{"perplexity", "perplexity", "1"}, Lower, "exp of the mean negative log-likelihood per token"},
 	{label{"policy_violations", "violations", "1"}, Lower, "requests whose data went where its locality class forbids; must be 0"},
 	{label{"recovery", "recovery-sec", "sec"}, Lower, "from a node's failure to the next token"},

@@ -82,8 +82,31 @@ func (h *shelf) touch(name string) (load bool, evict string) {
 	return true, evict
 }
 
+// room reports whether the adapters of a batch and one job more fit together.
+func (h *shelf) room(batch []*Job, j *Job) bool {
+	if h.most == 0 || j.Adapter == "" {
+		return true
+	}
+	n := 1
+	for i, b := range batch {
+		if b.Adapter == j.Adapter {
+			return true
+		}
+		if b.Adapter != "" && !slices.ContainsFunc(batch[:i], func(o *Job) bool { return o.Adapter == b.Adapter }) {
+			n++
+		}
+	}
+	return n <= h.most
+}
+
 // fetch loads the adapters that the batch needs and the device does not have.
+// Those that are there count as used first, so that none of them has to go.
 func (s *Server) fetch() error {
+	for _, j := range s.batch {
+		if slices.Contains(s.shelf.have, j.Adapter) {
+			s.shelf.touch(j.Adapter)
+		}
+	}
 	for _, j := range s.batch {
 		if j.Adapter == "" {
 			continue

@@ -252,7 +252,7 @@ func (s *Server) runAll() {
 			if j.over { // lost its memory to one before it
 				continue
 			}
-			if !first.joins(j, kind) || len(s.batch) >= s.opt.Most { // sessions that hold their memory may be more
+			if !first.joins(j, kind) || !s.shelf.room(s.batch, j) || len(s.batch) >= s.opt.Most { // sessions that hold their memory may be more
 				rest = append(rest, sl)
 				continue
 			}

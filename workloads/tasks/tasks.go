@@ -124,9 +124,9 @@ func Lookup(name string) (Task, error) {
 	return Task{}, fmt.Errorf("look up task %q: unknown, have %s", name, strings.Join(names, ", "))
 }
 
-// Draw returns the first n instances of a split and difficulty, in id order.
+// Draw returns the first n instances of a split and difficulty, "" for any, in id order.
 func (t Task) Draw(seed uint64, split Split, d Difficulty, n int) []Instance {
-	return t.draw(seed, n, func(in Instance) bool { return in.Split == split && in.Difficulty == d })
+	return t.draw(seed, n, func(in Instance) bool { return in.Split == split && (d == "" || in.Difficulty == d) })
 }
 
 // DrawLevel returns the first n instances of a split and level, in id order.

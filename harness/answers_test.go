@@ -1,0 +1,106 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"meibench/harness/record"
+	"meibench/suites"
+	"meibench/workloads"
+)
+
+// outputs runs one cell and returns the tokens of its answers and its rows.
+func outputs(t *testing.T, lab *Lab, c suites.Cell) (out [][]int32, rows []record.Request) {
+	c.App, c.Scale, c.Requests, c.Repeats, c.Seed, c.Users, c.Rate = "robotics", "task", max(c.Requests, 6), 1, 1, 3, 50
+	set, err := lab.resolve(c, false)
+	require.NoError(t, err)
+	cell := record.Cell{}
+	tr := &trial{lab: lab, arm: &arm{cell: set.cell, seed: 1, setup: set}, cell: &cell, progress: silent{}, sink: func(_ *workloads.Request, log *record.Request) {
+		out, rows = append(out, nil), append(rows, *log)
+		if len(log.Output) > 0 {
+			out[len(out)-1] = slices.Clone(log.Output)
+		}
+	}}
+	require.NoError(t, tr.run(context.Background(), c.Requests))
+	order := make([]int, len(rows))
+	for i := range rows {
+		require.Equal(t, record.OK, rows[i].Outcome, rows[i].Err)
+		order[rows[i].ID] = i
+	}
+	sorted, sortedRows := make([][]int32, len(out)), make([]record.Request, len(out))
+	for id, i := range order {
+		sorted[id], sortedRows[id] = out[i], rows[i]
+	}
+	return sorted, sortedRows
+}
+
+// TestI4I5I9I10I11AnswersAreTheModels runs the reference kernels under every
+// pipeline that is exact: the tokens are those of the model alone.
+func TestI4I5I9I10I11AnswersAreTheModels(t *testing.T) {
+	lab := &Lab{Host: hostSheet(t)}
+	cell := func(pipeline string, params map[string]any) suites.Cell {
+		return suites.Cell{Name: pipeline, Pipeline: pipeline, Site: "this-machine", Model: "mei-small", Small: "mei-nano", Mode: "emulated", Params: params}
+	}
+	want, _ := outputs(t, lab, cell("local", nil))
+	require.NotEmpty(t, want[0])
+	for _, c := range []suites.Cell{
+		cell("offload", nil), cell("offload", map[string]any{"policy": "chunked", "chunk": 7.0}), cell("offload", map[string]any{"policy": "static", "kv": "paged"}),
+		cell("offload", map[string]any{"adapters": 3.0, "slots": 1.0}),
+		cell("split", map[string]any{"cut": 1.0}), cell("split", map[string]any{"cut": 1.0, "tail": 1.0}),
+		cell("local", map[string]any{"keep": "streamingllm", "budget": 256.0}),
+		cell("speculate", nil), cell("speculate", map[string]any{"verify": "device", "gamma": 2.0}), cell("speculate", map[string]any{"width": 3.0}),
+		cell("speculate", map[string]any{"draft": "self", "verify": "device"}), cell("speculate", map[string]any{"proactive": "yes"}), cell("speculate", map[string]any{"gamma": 0.0}),
+		cell("cascade", map[string]any{"threshold": 2.0}), cell("consult", map[string]any{"threshold": 2.0}), cell("route", map[string]any{"share": 1.0}),
+		cell("exit", map[string]any{"threshold": 2.0}), cell("exit", map[string]any{"threshold": 2.0, "rest": "edge"}),
+	} {
+		t.Run(fmt.Sprint(c.Pipeline, c.Params), func(t *testing.T) {
+			got, rows := outputs(t, lab, c)
+			require.Equal(t, want, got)
+			if c.Pipeline == "speculate" {
+				var drafted, accepted int64
+				for _, r := range rows {
+					drafted += r.Counts[record.Drafted]
+					accepted += r.Counts[record.Accepted]
+				}
+				require.Positive(t, accepted)
+				require.Greater(t, drafted, accepted, "some drafts were wrong")
+			}
+		})
+	}
+	small, _ := outputs(t, lab, suites.Cell{Name: "small", Pipeline: "local", Site: "this-machine", Model: "mei-nano", Mode: "emulated"})
+	require.NotEqual(t, want, small)
+	for _, c := range []suites.Cell{cell("cascade", map[string]any{"threshold": 0.0}), cell("consult", map[string]any{"threshold": 0.0}), cell("route", map[string]any{"share": 0.0})} {
+		got, _ := outputs(t, lab, c)
+		require.Equal(t, small, got, c.Pipeline)
+	}
+}
+
+// TestI10ModelledAcceptanceIsTheMeasuredOne: a modelled device draws from the law
+// that the models' own answers gave.
+func TestI10ModelledAcceptanceIsTheMeasuredOne(t *testing.T) {
+	lab := &Lab{Host: hostSheet(t)}
+	share := func(mode, small string) float64 {
+		_, rows := outputs(t, lab, suites.Cell{Name: mode, Pipeline: "speculate", Site: "this-machine", Model: "mei-small", Small: small, Mode: mode, Requests: 60, Params: map[string]any{"gamma": 1.0}})
+		var drafted, accepted int64
+		for _, r := range rows {
+			drafted += r.Counts[record.Drafted]
+			accepted += r.Counts[record.Accepted]
+		}
+		return float64(accepted) / float64(drafted)
+	}
+	require.Equal(t, 1.0, share("modelled", "mei-small"), "a model agrees with itself")
+	require.Equal(t, 1.0, share("emulated", "mei-small"))
+	measured, modelled := share("emulated", "mei-nano"), share("modelled", "mei-nano")
+	require.InDelta(t, measured, modelled, 0.08)
+	require.Less(t, modelled, 1.0)
+	set, err := lab.resolve(suites.Cell{App: "assistant", Pipeline: "cascade", Site: "phone-5g-edge", Model: "llama-3.2-3b:q4_0", Small: "llama-3.2-1b:q4_0", Mode: "modelled", Scale: "field", Requests: 1, Users: 1}, false)
+	require.NoError(t, err)
+	laws, err := lab.luckOf(set)
+	require.NoError(t, err)
+	require.Contains(t, laws.warning, "assumed for llama-3.2-3b:q4_0")
+	require.NotEmpty(t, laws.luck.Confidence)
+}
