@@ -65,7 +65,11 @@ func (s *scene) use(name string, set map[string]any) error {
 		return err
 	}
 	s.pipe = e.New(p)
-	return s.pipe.Start(s.env, s.site, Models{Main: toyModel, Small: toySmall})
+	models := Models{Main: toyModel, Small: toySmall}
+	if name == "experts" {
+		models.Main = toyMixture
+	}
+	return s.pipe.Start(s.env, s.site, models)
 }
 
 func (s *scene) run(t *testing.T) {

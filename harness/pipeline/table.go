@@ -9,6 +9,7 @@ var Table = []Entry{
 	consultEntry,
 	endpointEntry,
 	exitEntry,
+	expertsEntry,
 	localEntry,
 	offloadEntry,
 	parallelEntry,

@@ -13,6 +13,10 @@ import (
 var toyModel = &hardware.Model{Name: "toy", Arch: "llama", Quant: "f32", Layers: 4, Dim: 8, Heads: 2, KVHeads: 1,
 	HeadDim: 4, FFN: 16, Vocab: 32, BytesPerWeight: 4, KVBytes: 4}
 
+// toyMixture is the same with experts.
+var toyMixture = &hardware.Model{Name: "toy", Arch: "llama", Quant: "f32", Layers: 4, Dim: 8, Heads: 2, KVHeads: 1,
+	HeadDim: 4, FFN: 16, Vocab: 32, BytesPerWeight: 4, KVBytes: 4, Experts: 4, ExpertsUsed: 2}
+
 // toySmall is its draft: the same vocabulary, two layers.
 var toySmall = &hardware.Model{Name: "toy-small", Arch: "llama", Quant: "f32", Layers: 2, Dim: 8, Heads: 2, KVHeads: 1,
 	HeadDim: 4, FFN: 16, Vocab: 32, BytesPerWeight: 4, KVBytes: 4}

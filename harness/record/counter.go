@@ -74,6 +74,7 @@ var figures = []figure{
 	{label{"churn_bytes", "churn-B", "B"}, Lower, "bytes that entered caches after the first fill"},
 	{label{"decision_time", "decision-sec", "sec"}, Lower, "time that the policy itself took"},
 	{label{"epsilon", "epsilon", "1"}, Lower, "differential privacy spent, at the delta of the cell's parameters"},
+	{label{"expert_skip", "expert-skip-share", "share"}, Lower, "share of the experts that gates chose which were skipped because their nodes were slow"},
 	{label{"fairness", "fairness-jain", "ratio"}, Higher, "Jain's index of what users got: 1 = all alike"},
 	{label{"interruption", "interruption-sec", "sec"}, Lower, "service interruption by handovers, summed"},
 	{label{"kl", "kl-nat", "nat"}, Lower, "Kullback-Leibler divergence from the reference model, mean per token"},
