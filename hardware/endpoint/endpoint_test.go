@@ -151,6 +151,9 @@ func TestI14FaultsAreErrors(t *testing.T) {
 			if strings.HasPrefix(name, "stall") {
 				cfg.FirstByte, cfg.Idle = 300*time.Millisecond, 200*time.Millisecond
 			}
+			if name == "endless-comments" {
+				cfg.Total = time.Second
+			}
 			c := client(t, cfg)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
@@ -345,6 +348,10 @@ func TestRetriesOnlyWhenAsked(t *testing.T) {
 	a, err := client(t, Config{URL: s.URL, Retries: 2}).Complete(t.Context(), Request{Prompt: "p", Stream: true})
 	require.NoError(t, err)
 	require.Equal(t, 2, a.Retries)
+	bad := scripted(t, endtest.Script{Fault: "500"})
+	_, err = client(t, Config{URL: bad.URL, Retries: 2}).Complete(t.Context(), Request{Prompt: "p", Stream: true})
+	require.Error(t, err)
+	require.Len(t, bad.Served(), 1, "a request that the server failed at may have had an effect")
 }
 
 // The end of a run ends a request that waits.
@@ -363,6 +370,16 @@ func TestCancellation(t *testing.T) {
 		require.Less(t, time.Since(began), time.Second)
 		require.Len(t, a.Chunks, 2, "what came before is kept")
 	}
+	v = scripted(t, endtest.Script{First: 200 * time.Millisecond})
+	c := client(t, Config{URL: v.URL, API: Chat})
+	_, err := c.Complete(t.Context(), Request{Prompt: "p", Stream: true})
+	require.NoError(t, err)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	began := time.Now()
+	_, err = c.Complete(over, Request{Prompt: "p", Stream: true}) // on a warm connection
+	require.ErrorIs(t, err, context.Canceled)
+	require.Less(t, time.Since(began), 150*time.Millisecond)
 }
 
 func TestWhole(t *testing.T) {
@@ -417,29 +434,33 @@ func TestDevice(t *testing.T) {
 	require.NoError(t, err)
 	op := &hardware.Op{Kind: hardware.Generate, Seqs: []hardware.Seq{{ID: 1, Text: "a", Limit: 8}, {ID: 2, Text: "b", Limit: 8}}}
 	var usages []hardware.Usage
+	var texts []string
+	var errs []error
 	for range 2 {
-		w.Go("ask", func() {
+		w.Go("ask", func() { // no require in here: it would end the goroutine and leave the world waiting
 			res, err := d.Run(op)
-			require.NoError(t, err)
-			require.Equal(t, " x x x x", res.Seqs[0].Text)
-			require.Equal(t, " x x x x", res.Seqs[1].Text)
-			usages = append(usages, res.Usage)
+			errs, usages = append(errs, err), append(usages, res.Usage)
+			for _, out := range res.Seqs {
+				texts = append(texts, out.Text)
+			}
 		})
 	}
 	require.NoError(t, w.Run())
+	require.Equal(t, []error{nil, nil}, errs)
+	require.Equal(t, []string{" x x x x", " x x x x", " x x x x", " x x x x"}, texts)
 	require.GreaterOrEqual(t, usages[1].Start, usages[0].End, "one slot")
 	v = scripted(t, endtest.Script{Gaps: gaps(3, 0), Fault: "reset"})
 	w = world.NewReal(t.Context())
 	d, err = NewDevice(w, "server", client(t, Config{URL: v.URL, API: Chat}))
 	require.NoError(t, err)
+	var res hardware.Result
 	w.Go("ask", func() {
-		op := &hardware.Op{Kind: hardware.Generate, Seqs: []hardware.Seq{{ID: 1, Text: "a", Limit: 1}}}
-		res, err := d.Run(op)
-		require.ErrorIs(t, err, ErrBroken)
-		require.Len(t, res.Seqs[0].Chunks, 2)
-		require.Equal(t, 1, res.Seqs[0].Chunks[0].Tokens+res.Seqs[0].Chunks[1].Tokens, "never more than asked for")
+		res, err = d.Run(&hardware.Op{Kind: hardware.Generate, Seqs: []hardware.Seq{{ID: 1, Text: "a", Limit: 1}}})
 	})
 	require.NoError(t, w.Run())
+	require.ErrorIs(t, err, ErrBroken)
+	require.Len(t, res.Seqs[0].Chunks, 2)
+	require.Equal(t, 1, res.Seqs[0].Chunks[0].Tokens+res.Seqs[0].Chunks[1].Tokens, "never more than asked for")
 }
 
 // childEnv makes the test binary a server: Canned writes per answer.
