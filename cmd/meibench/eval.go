@@ -32,6 +32,7 @@ worse than a blind guess over their 1024 tokens: it compares versions of one mod
 // evalFlags are the flags of eval.
 type evalFlags struct {
 	model, endpoint, text string
+	keyEnv                string
 	apps                  []string
 	split                 string
 	n, layers, threads    int
@@ -61,6 +62,7 @@ func newEval(a *app) *cobra.Command {
 	fl := c.Flags()
 	fl.StringVar(&f.model, "model", "", "a shipped model ("+strings.Join(shippedModels(), ", ")+") or a GGUF file; with --endpoint the server's name for it (default "+models.Default+")")
 	fl.StringVar(&f.endpoint, "endpoint", "", "address of an OpenAI-compatible server to ask instead")
+	fl.StringVar(&f.keyEnv, "endpoint-key-env", "", "environment variable that holds the server's bearer key")
 	fl.StringSliceVar(&f.apps, "app", nil, "applications (default all)")
 	fl.StringVar(&f.split, "split", string(tasks.Test), "test, or validation where something is being chosen")
 	fl.IntVar(&f.n, "n", 500, "questions per application and difficulty")
@@ -99,7 +101,7 @@ func (f *evalFlags) subject() (eval.Subject, string, error) {
 		if f.layers != 0 {
 			return nil, "", errors.New("--layers needs a model at hand: a server answers from all of its layers")
 		}
-		return &eval.Endpoint{URL: f.endpoint, Model: f.model}, strings.TrimSpace(f.endpoint + " " + f.model), nil
+		return &eval.Endpoint{URL: f.endpoint, Model: f.model, KeyEnv: f.keyEnv}, strings.TrimSpace(f.endpoint + " " + f.model), nil
 	}
 	m, err := f.load()
 	if err != nil {
