@@ -188,7 +188,7 @@ func (d *Device) admit(op *hardware.Op) (*Loaded, error) {
 		return nil, fmt.Errorf("does not hold model %q", op.Model.Name)
 	case op.Kind == hardware.Drop:
 		return m, nil
-	case len(op.Seqs) == 0:
+	case len(op.Seqs) == 0 && op.Kind != hardware.Load: // without one, of weights that are there already
 		return nil, errors.New("needs at least one sequence")
 	case op.Kind == hardware.Load:
 		return m, nil

@@ -219,7 +219,9 @@ func (w *walk) home(out hardware.Out) error {
 	}
 	emit(w.log, hardware.Usage{End: at}, out.Token)
 	w.total++
-	if out.Token != hardware.NoToken {
+	if out.Token == hardware.NoToken {
+		w.tokens = nil // a modelled device answers a prompt that is known with tokens that are not
+	} else if w.tokens != nil {
 		w.tokens = append(w.tokens, out.Token)
 	}
 	return nil
