@@ -240,7 +240,7 @@ func variants(e Entry) []map[string]any {
 	}
 	for _, p := range e.Params {
 		for _, name := range p.Names {
-			if slices.Contains([]string{"kv", "plan", "policy", "recover", "schedule"}, p.Name) {
+			if slices.Contains([]string{"adapt", "kv", "plan", "policy", "recover", "schedule"}, p.Name) {
 				sets = append(sets, map[string]any{p.Name: name})
 			}
 		}

@@ -14,14 +14,14 @@ import (
 var splitEntry = Entry{
 	Name: "split", Doc: "lower layers on the device, upper layers at the edge; activations up, token ids down; with a tail, the top is on the device again (U-shape)",
 	Ops: "device and edge: prefill, decode on a span of layers",
-	Params: with(serverParams, []Param{
+	Params: with(serverParams, adaptParams, []Param{
 		{Name: "cut", Default: 0.5, Min: 0, Max: 10_000, Doc: "layers on the device; below 1 a share of the depth"},
 		{Name: "tail", Default: 0, Min: 0, Max: 10_000, Doc: "last layers that run on the device too, with the head: neither prompt nor answer leave it; 0 = none"},
 		{Name: "wire", Names: wires, Doc: "codec of the activations on the links"},
 		{Name: "token_bytes", Default: 8, Min: 1, Max: 4096, Doc: "bytes on the wire per token id"},
 	}),
 	New: func(p Params) Pipeline {
-		return &split{cut: p.Num("cut"), tail: p.Int("tail"), wire: p.Name("wire"), tokenBytes: p.Num("token_bytes"), options: serverOptions(p)}
+		return &split{cut: p.Num("cut"), tail: p.Int("tail"), wire: p.Name("wire"), tokenBytes: p.Num("token_bytes"), options: serverOptions(p), params: p}
 	},
 }
 
@@ -37,6 +37,8 @@ type split struct {
 	tail            int
 	wire            string
 	options         serving.Options
+	params          Params
+	pilot           *pilot // nil: every request is cut at the same layer
 
 	env   world.Env
 	site  *hardware.Site
@@ -71,8 +73,24 @@ func (p *split) Start(env world.Env, site *hardware.Site, models Models) (err er
 	if err := hardware.Needs("pipeline split: device", site.User(0).Device, hardware.Prefill, hardware.Decode); err != nil {
 		return err
 	}
-	p.edge, err = serveFirst("split", env, site, p.options, serving.Held{Model: p.model, Span: p.at.above})
+	held := serving.Held{Model: p.model, Span: p.at.above}
+	if p.pilot = newPilot(p.params, p.model, p.wire); p.pilot != nil {
+		if held.Span.Lo = 1; p.tail > 0 {
+			return fmt.Errorf("pipeline split: adapt %s with tail %d: only a split in two parts follows the link", p.pilot.how, p.tail)
+		}
+	}
+	p.edge, err = serveFirst("split", env, site, p.options, held)
 	return err
+}
+
+// cutFor is where a request is cut.
+func (p *split) cutFor(user *hardware.User) cuts {
+	at := p.at
+	if p.pilot != nil {
+		k := p.pilot.cut(user, at.below.Hi)
+		at.below.Hi, at.above.Lo = k, k
+	}
+	return at
 }
 
 func (p *split) Handle(req *workloads.Request, log *record.Request) error {
@@ -82,11 +100,18 @@ func (p *split) Handle(req *workloads.Request, log *record.Request) error {
 	defer turn.Release()
 	log.Sent = p.env.Now()
 
-	r := &passage{user: user, site: p.site, model: p.model, at: p.at, wire: p.wire, tokenBytes: p.tokenBytes, log: log, node: p.edge.Name()}
+	r := &passage{user: user, site: p.site, model: p.model, at: p.cutFor(user), pilot: p.pilot, wire: p.wire, tokenBytes: p.tokenBytes, log: log, node: p.edge.Name()}
 	r.seq = hardware.Seq{ID: int64(req.ID), New: req.PromptTokens, Tokens: req.Prompt}
-	r.edge = p.edge.Open(r.seq.ID, serving.Held{Model: p.model, Span: p.at.above}, req.PromptTokens+req.OutputTokens)
+	if r.at.above.Len() > 0 {
+		r.edge = p.edge.Open(r.seq.ID, serving.Held{Model: p.model, Span: r.at.above}, req.PromptTokens+req.OutputTokens)
+	}
 	defer r.close()
-	return r.answer(req.OutputTokens)
+	began := p.env.Now()
+	err := r.answer(req.OutputTokens)
+	if err == nil && p.pilot != nil {
+		p.pilot.over(req, log, r.at.below.Hi, p.env.Now()-began)
+	}
+	return err
 }
 
 // passage is one request's way through a split model.
@@ -97,10 +122,11 @@ type passage struct {
 	at         cuts
 	wire       string
 	tokenBytes float64
-	edge       *serving.Session
+	edge       *serving.Session // nil: the device has all layers
 	node       string
 	log        *record.Request
 	seq        hardware.Seq
+	pilot      *pilot
 }
 
 // answer makes tokens until the answer ends.
@@ -124,6 +150,10 @@ func (r *passage) step(kind hardware.Kind) (hardware.Out, error) {
 	if err != nil {
 		return out, err
 	}
+	if r.at.above.Len() == 0 {
+		emit(r.log, hardware.Usage{End: r.log.Reached()}, out.Token)
+		return out, nil
+	}
 	up, err := r.user.Up.Send(out.Hidden)
 	if err != nil {
 		return out, err
@@ -140,6 +170,10 @@ func (r *passage) step(kind hardware.Kind) (hardware.Out, error) {
 	}
 	ran(r.log, r.node, used)
 	settle(r.log, r.edge)
+	if r.pilot != nil {
+		r.pilot.sent(r.user, up)
+		r.pilot.passed(&r.pilot.edge, &r.seq, r.at.above.Len(), used)
+	}
 	return r.home(kind, out, used)
 }
 
@@ -181,6 +215,9 @@ func (r *passage) onDevice(kind hardware.Kind, span hardware.Span, seq hardware.
 	}
 	r.log.Spent(record.Compute, "device", res.Usage.Start, res.Usage.End)
 	note(r.log, record.DevicePart, res.Usage, 1)
+	if r.pilot != nil {
+		r.pilot.passed(&r.pilot.device, &r.seq, span.Len(), res.Usage)
+	}
 	return res.Seqs[0], nil
 }
 
@@ -191,7 +228,9 @@ func (r *passage) close() {
 			drop(r.user.Device, &hardware.Op{Model: r.model, Layers: span, Seqs: []hardware.Seq{r.seq}})
 		}
 	}
-	r.edge.Close()
+	if r.edge != nil {
+		r.edge.Close()
+	}
 }
 
 // settle moves what a session spent since the last call to the request.
