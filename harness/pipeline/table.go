@@ -14,6 +14,7 @@ var Table = []Entry{
 	offloadEntry,
 	parallelEntry,
 	routeEntry,
+	sessionEntry,
 	speculateEntry,
 	splitEntry,
 }

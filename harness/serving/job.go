@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"fmt"
 	"time"
 
 	"meibench/hardware"
@@ -159,3 +160,24 @@ func (j *Job) Arrived() time.Duration { return j.arrived }
 
 // Close frees the session's memory.
 func (x *Session) Close() { x.srv.Free(x.job) }
+
+// Room reports whether a session of n tokens could enter at once.
+func (s *Server) Room(h Held, n int) bool {
+	return !s.view.Bounded || len(s.view.Waiting) == 0 && units.Bytes(n)*h.perToken() <= s.view.Free
+}
+
+// Grow lets the session's KV cache become n tokens long, if memory allows.
+func (x *Session) Grow(n int) error {
+	j, v := x.job, &x.srv.view
+	if n <= j.Grow || !j.inside {
+		j.Grow = max(j.Grow, n)
+		return nil
+	}
+	more := units.Bytes(n-j.Grow) * j.Held.perToken()
+	if v.Bounded && more > v.Free {
+		return fmt.Errorf("session %d needs %v more for its KV cache, %v are free: %w", j.ID, more, v.Free, hardware.ErrMemory)
+	}
+	j.Grow = n
+	x.srv.take(j, more)
+	return nil
+}
