@@ -3,12 +3,15 @@ package pipeline
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"meibench/hardware"
 	"meibench/hardware/world"
 	"meibench/harness/record"
 	"meibench/harness/serving"
+	"meibench/internal/units"
+	"meibench/reference/codec"
 	"meibench/workloads"
 )
 
@@ -48,8 +51,9 @@ type chain struct {
 	site    *hardware.Site
 	model   *hardware.Model
 	roads   *roads
-	costs   *costs // nil until it is known
-	route   *route // nil until planned
+	size    units.Bytes // of one token's activations on the wire
+	costs   *costs      // nil until it is known
+	route   *route      // nil until planned
 	mend    *world.Slots
 	dead    map[int]time.Duration // places, and since when
 	held    [][]bool              // by place, layers in memory since a failure made places load others; nil before
@@ -81,10 +85,15 @@ func (p *chain) Start(env world.Env, site *hardware.Site, models Models) (err er
 	p.env, p.site, p.model, p.mend = env, site, models.Main, world.NewSlots(env, 1)
 	p.dead, p.servers, p.meter, p.failed = map[int]time.Duration{}, map[serverKey]*serving.Server{}, newMeter(), -1
 	p.round = barrier{cond: env.NewCond()}
+	wire, err := codec.Find(p.wire)
+	if err != nil {
+		return fmt.Errorf("pipeline chain: %w", err)
+	}
+	p.size = units.Bytes(wire.Bytes(1, p.model.Dim))
 	if p.roads, err = survey(site); err != nil {
 		return fmt.Errorf("pipeline chain: %w", err)
 	}
-	p.roads.find(p.model.HiddenBytes(1, 4))
+	p.roads.find(p.size)
 	for i, d := range p.roads.devs {
 		if err := hardware.Needs("pipeline chain: "+p.roads.names[i], d, hardware.Prefill, hardware.Decode); err != nil {
 			return err
@@ -224,32 +233,33 @@ func (p *chain) without(old *route) (*route, error) {
 	if p.recover == "replan" {
 		return p.planned()
 	}
-	next := &route{}
-	for i, s := range old.stages {
-		if p.gone(s.place) {
-			if s.place = p.substitute(old, i); s.place < 0 {
-				return nil, fmt.Errorf("no node has memory for layers %d to %d: %w", s.span.Lo, s.span.Hi, hardware.ErrMemory)
-			}
+	next := &route{stages: slices.Clone(old.stages)}
+	for i, s := range next.stages {
+		if !p.gone(s.place) {
+			continue
 		}
-		next.stages = append(next.stages, s)
+		place := p.substitute(next, i)
+		if place < 0 {
+			return nil, fmt.Errorf("no node has memory for layers %d to %d: %w", s.span.Lo, s.span.Hi, hardware.ErrMemory)
+		}
+		next.stages[i].place = place
 	}
 	return next, nil
 }
 
 // substitute is the place that serves a stage quickest besides what it does
 // already, its two transfers included; -1 if none can.
-func (p *chain) substitute(old *route, i int) int {
+func (p *chain) substitute(r *route, i int) int {
 	best, least := -1, never
-	size := p.model.HiddenBytes(1, 4)
-	before, after := old.stages[i-1].place, 0
-	if i+1 < len(old.stages) {
-		after = old.stages[i+1].place
+	before, after := r.stages[i-1].place, 0
+	if i+1 < len(r.stages) {
+		after = r.stages[i+1].place
 	}
 	for place := 1; place < len(p.roads.names); place++ {
-		if _, dead := p.dead[place]; dead || !p.fits(old, place, old.stages[i].span) {
+		if _, dead := p.dead[place]; dead || !p.fits(r, place, r.stages[i].span) {
 			continue
 		}
-		t := p.roads.time(before, place, size) + p.roads.time(place, after, size) + p.costs.stage(place, old.stages[i].span)
+		t := p.roads.time(before, place, p.size) + p.roads.time(place, after, p.size) + p.costs.stage(place, r.stages[i].span)
 		if t < least {
 			best, least = place, t
 		}

@@ -171,3 +171,21 @@ func TestI5PlansThatDoNotFitNameTheNode(t *testing.T) {
 	require.ErrorContains(t, err, "of weights and")
 	require.ErrorContains(t, err, "it has 1 B")
 }
+
+// Two stages whose nodes die do not both go to a node that has room for one.
+func TestI5RerouteCountsWhatItGaveAlready(t *testing.T) {
+	l := newLane(4, map[int][]time.Duration{1: {ms(30)}, 2: {ms(30)}})
+	p := &chain{model: toyModel, room: 512}
+	two := p.need(hardware.Span{Lo: 1, Hi: 2}) + p.need(hardware.Span{Lo: 2, Hi: 3})
+	l.nodes[2].memory = two
+	require.NoError(t, l.use("chain", map[string]any{"recover": "reroute", "nodes": 4.0}))
+	c := l.pipe.(*chain)
+	c.dead = map[int]time.Duration{1: 0, 2: 0}
+	next, err := c.without(&route{stages: []stage{{0, hardware.Span{Hi: 1}}, {1, hardware.Span{Lo: 1, Hi: 2}}, {2, hardware.Span{Lo: 2, Hi: 3}}, {4, hardware.Span{Lo: 3, Hi: 4}}}})
+	require.NoError(t, err)
+	require.Equal(t, []int{3, 3}, []int{next.stages[1].place, next.stages[2].place}, "n3 lies nearest and holds two")
+	l.nodes[2].memory = two - 1
+	next, err = c.without(&route{stages: []stage{{0, hardware.Span{Hi: 1}}, {1, hardware.Span{Lo: 1, Hi: 2}}, {2, hardware.Span{Lo: 2, Hi: 3}}, {4, hardware.Span{Lo: 3, Hi: 4}}}})
+	require.NoError(t, err)
+	require.Equal(t, []int{3, 4}, []int{next.stages[1].place, next.stages[2].place})
+}

@@ -19,7 +19,7 @@ import (
 // against the paper.
 func testbed(t *testing.T, model *hardware.Model) *chain {
 	env := world.NewSim(nil)
-	p := &chain{model: model, room: 128, tokenBytes: 8, roads: &roads{}}
+	p := &chain{model: model, room: 128, tokenBytes: 8, size: model.HiddenBytes(1, 4), roads: &roads{}}
 	add := func(name string, n int) {
 		for range n {
 			sheet, err := profiles.Device(name)

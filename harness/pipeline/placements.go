@@ -21,7 +21,7 @@ type placed struct {
 
 // placedOver states the problem for some of the places.
 func (p *chain) placedOver(places []int) placed {
-	n, size := p.model.Layers, p.model.HiddenBytes(1, 4)
+	n, size := p.model.Layers, p.size
 	x := placed{out: make([]float64, n)}
 	for l := range n {
 		row := make([]float64, len(places))
@@ -184,7 +184,7 @@ func petals(p *chain, places []int) ([]stage, error) {
 		rate := float64(slots) / p.costs.stage(place, span).Seconds()
 		servers = append(servers, partition.Server{Start: start, End: start + slots, BlocksPerSec: rate})
 	}
-	size := p.model.HiddenBytes(1, 4)
+	size := p.size
 	order := append(places[1:len(places):len(places)], 0) // the client comes last
 	rtt := make([][]float64, len(order))
 	for i, a := range order {
