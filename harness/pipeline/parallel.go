@@ -16,7 +16,7 @@ import (
 
 var parallelEntry = Entry{
 	Name: "parallel", Doc: "every layer spread over the device and nodes of a LAN: by heads and columns, or by positions; modelled",
-	Ops: "device and nodes: prefill, decode on a shard",
+	Ops: "device and nodes: prefill, decode on a shard; by positions: restore",
 	Params: []Param{
 		{Name: "nodes", Default: 0, Min: 0, Max: 1000, Doc: "places that take part, the device included; 0 = as many as there are and the heads divide among"},
 		{Name: "way", Names: []string{"tensor", "sequence", "hybrid"}, Doc: "tensor: heads and columns, two sums a layer (Megatron-LM); sequence: positions of the prompt, one gathering a layer (Voltage); hybrid: tensor whose sums are scattered and gathered beside the computing (Galaxy)"},
@@ -74,7 +74,11 @@ func (p *parallel) Start(env world.Env, site *hardware.Site, models Models) (err
 	for _, place := range p.parts {
 		dev, name := p.roads.devs[place], p.roads.names[place]
 		spec := dev.Spec()
-		if err := hardware.Needs("pipeline parallel: "+name, dev, hardware.Prefill, hardware.Decode); err != nil {
+		needs := []hardware.Kind{hardware.Prefill, hardware.Decode}
+		if p.way == "sequence" && len(p.parts) > 1 {
+			needs = append(needs, hardware.Restore)
+		}
+		if err := hardware.Needs("pipeline parallel: "+name, dev, needs...); err != nil {
 			return err
 		}
 		if len(p.parts) > 1 && spec.Time != hardware.Modelled {
@@ -179,13 +183,18 @@ func (p *parallel) step(user *hardware.User, log *record.Request, kind hardware.
 	for i := range n {
 		mine := seq
 		if p.way == "sequence" && n > 1 {
-			mine = positions(seq, i, n)
+			mine = span(seq, seq.New*i/n, seq.New*(i+1)/n)
 		}
 		if mine.New == 0 {
 			p.outs[i], p.errs[i] = hardware.Result{}, nil
 			continue
 		}
 		p.jobs = append(p.jobs, func() {
+			if before := mine.Context - seq.Context; before > 0 {
+				if p.errs[i] = p.hear(user, i, span(seq, 0, before)); p.errs[i] != nil {
+					return
+				}
+			}
 			op := hardware.Op{Kind: kind, Model: p.shard, Layers: p.shard.All(), Seqs: []hardware.Seq{mine}}
 			res, err := p.device(user, i).Run(&op)
 			if err == nil {
@@ -217,19 +226,30 @@ func (p *parallel) step(user *hardware.User, log *record.Request, kind hardware.
 		if err := p.exchange(user, log, seq.New, longest); err != nil {
 			return hardware.Out{}, err
 		}
+		if own := seq.New / n; p.way == "sequence" {
+			if err := p.hear(user, 0, span(seq, own, seq.New)); err != nil {
+				return hardware.Out{}, err
+			}
+			log.Spent(record.Compute, "device", log.Reached(), p.env.Now())
+		}
 	}
 	return last.Seqs[0], nil
 }
 
-// positions is the i-th of n runs of a prompt; it attends to all before it.
-func positions(s hardware.Seq, i, n int) hardware.Seq {
-	lo, hi := s.New*i/n, s.New*(i+1)/n
+// span is the part [lo, hi) of a sequence's new tokens.
+func span(s hardware.Seq, lo, hi int) hardware.Seq {
 	part := s
 	part.Context, part.New = s.Context+lo, hi-lo
 	if s.Tokens != nil {
 		part.Tokens = s.Tokens[lo:hi]
 	}
 	return part
+}
+
+// hear puts keys and values of positions that others ran into a place's cache.
+func (p *parallel) hear(user *hardware.User, i int, of hardware.Seq) error {
+	_, err := p.device(user, i).Run(&hardware.Op{Kind: hardware.Restore, Model: p.shard, Layers: p.shard.All(), Seqs: []hardware.Seq{of}})
+	return err
 }
 
 // traffic is what crosses between two places in a step, in all.

@@ -229,7 +229,7 @@ func TestI6SumsInTheAirAreOff(t *testing.T) {
 func TestI6AnswersAreTheModels(t *testing.T) {
 	wide := *toyModel
 	wide.Heads, wide.KVHeads = 4, 4
-	for _, way := range []string{"tensor", "hybrid"} {
+	for _, way := range []string{"tensor", "sequence", "hybrid"} {
 		l := newLane(3, nil)
 		load(l.scene)
 		for i := range l.reqs {
