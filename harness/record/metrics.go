@@ -43,6 +43,7 @@ type Metric struct {
 	of   func(*Request) float64 // per request; NaN where it has none
 	base string                 // per run: the per-request metric over OK requests ...
 	rank float64                // ... whose quantile this is
+	less float64                // ... less this quantile; 0 = nothing
 	run  func(*totals) float64  // per run, otherwise
 }
 
@@ -169,6 +170,8 @@ func runMetrics() []Metric {
 			ms = append(ms, quantile(base, p, p+" of "+base+" over OK requests"))
 		}
 	}
+	ms = append(ms, levelMetrics()...)
+	ms = append(ms, steadiness()...)
 	for _, f := range figures {
 		ms = append(ms, whole(f.label, f.better, f.doc, func(t *totals) float64 { return t.figure(f.name) }))
 	}

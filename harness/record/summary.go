@@ -15,8 +15,8 @@ type Value struct {
 }
 
 // Summary computes the per-run metrics from rows added one by one. It keeps
-// eight bytes per row for each metric of which it needs a quantile, so its
-// memory is that of one cell. The result does not depend on timing, but sums
+// eight bytes per row for each metric of which it needs a quantile and 24 to
+// know the order of misses, so its memory is that of one cell. The result does not depend on timing, but sums
 // of floats depend on the order of rows: add them by ID.
 type Summary struct {
 	cell   *Cell
@@ -44,6 +44,7 @@ func (s *Summary) Grow(n int) {
 	for i := range s.values {
 		s.values[i] = slices.Grow(s.values[i], n)
 	}
+	s.t.bursts.fates = slices.Grow(s.t.bursts.fates, n)
 }
 
 // Add takes in one row. It keeps nothing of r.
@@ -65,10 +66,14 @@ func (s *Summary) Values() []Value {
 	for _, v := range s.values {
 		slices.Sort(v)
 	}
+	s.t.bursts.count()
 	for i, m := range s.table {
 		out[i] = Value{Metric: m}
 		if m.base != "" {
-			out[i].V = Quantile(s.values[slices.Index(s.bases, m.base)], m.rank)
+			sorted := s.values[slices.Index(s.bases, m.base)]
+			if out[i].V = Quantile(sorted, m.rank); m.less > 0 {
+				out[i].V -= Quantile(sorted, m.less)
+			}
 		} else {
 			out[i].V = m.run(&s.t)
 		}
@@ -118,6 +123,9 @@ type totals struct {
 	energyKnown, energyUnknown   bool
 	quality                      float64
 	scored                       int
+	reached                      reached
+	jitter                       jitter
+	bursts                       bursts
 }
 
 func (t *totals) add(r *Request) {
@@ -134,7 +142,11 @@ func (t *totals) add(r *Request) {
 		t.ok++
 		t.okTokens += float64(r.OutputTokens)
 	}
-	if t.cell.Good(r) {
+	t.reached.add(r)
+	t.jitter.add(r)
+	good := t.cell.Good(r)
+	t.bursts.add(r, !good)
+	if good {
 		t.good++
 		t.goodTokens += float64(r.OutputTokens)
 	}
