@@ -61,6 +61,7 @@ var Rooms = []Room{
 	{"harness", 5, nil},
 	{"harness/eval", 5, nil},
 	{"harness/serve", 5, nil},
+	{"harness/capacity", 4, nil},
 	{"harness/stats", 4, []string{"golang.org/x/perf/benchmath"}},
 	{"harness/results", 4, []string{"github.com/apache/arrow/go/v17", "golang.org/x/perf"}},
 	{"suites/...", 4, []string{yamlReader}},
