@@ -28,8 +28,13 @@ func (l *Lab) runArm(ctx context.Context, run *results.Run, a *arm, p Progress) 
 	if err != nil {
 		return err
 	}
+	as, found, err := l.find(ctx, a)
+	if err != nil {
+		w.Abandon()
+		return err
+	}
 	var written error
-	t := &trial{lab: l, arm: a, cell: &cell, sink: func(req *workloads.Request, log *record.Request) {
+	t := &trial{lab: l, arm: as, cell: &cell, sink: func(req *workloads.Request, log *record.Request) {
 		if err := w.Row(log); err != nil && written == nil {
 			written = err
 		}
@@ -44,6 +49,7 @@ func (l *Lab) runArm(ctx context.Context, run *results.Run, a *arm, p Progress) 
 		w.Abandon()
 		return err
 	}
+	found.tell(&cell)
 	return w.End(cell)
 }
 

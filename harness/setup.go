@@ -70,6 +70,9 @@ func (l *Lab) resolve(c suites.Cell, quick bool) (*setup, error) {
 	if s.work, err = s.workload(c.Requests); err != nil {
 		return nil, err
 	}
+	if err := s.findable(); err != nil {
+		return nil, err
+	}
 	if s.contract, err = s.terms(quick); err != nil {
 		return nil, err
 	}
@@ -120,6 +123,9 @@ func (s *setup) labels() map[string]any {
 	}
 	if s.small != nil {
 		p["small"] = s.cell.Small
+	}
+	if s.cell.Find != nil {
+		p["find"] = "capacity"
 	}
 	return p
 }
@@ -184,6 +190,9 @@ func (s *setup) terms(quick bool) (results.Contract, error) {
 	var workload map[string]any
 	if err := json.Unmarshal(canonical, &workload); err != nil {
 		return results.Contract{}, err
+	}
+	if f := s.cell.Find; f != nil {
+		workload["find"] = map[string]any{"capacity": map[string]any{"share": f.Share, "within": f.Within, "seeds": f.Seeds}}
 	}
 	l := s.work.Limits()
 	c := results.Contract{

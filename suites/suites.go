@@ -77,6 +77,7 @@ type Cell struct {
 	RTT      float64        `json:"rtt,omitempty"`    // s, of the users' link instead of its profile's; 0 = the profile's
 	Mbps     float64        `json:"mbps,omitempty"`   // of the users' link, both ways, instead of its profile's; 0 = the profile's
 	Params   map[string]any `json:"params,omitempty"` // of the pipeline: numbers (float64) and names (string)
+	Find     *Capacity      `json:"find,omitempty"`   // look for the capacity, starting at Rate; nil = run at Rate
 }
 
 // file is the YAML form.
@@ -109,6 +110,7 @@ type settings struct {
 	Repeats  whole   `yaml:"repeats" json:"repeats,omitempty"`
 	Seed     whole   `yaml:"seed" json:"seed,omitempty"`
 	Trace    string  `yaml:"trace" json:"trace,omitempty"`
+	Find     *find   `yaml:"find" json:"find,omitempty"`
 }
 
 // whole is a count; the YAML reader alone would cut 2.5 down to 2.
@@ -259,6 +261,9 @@ func Parse(where string, text []byte, set ...Set) (*Suite, error) {
 	if f.Name == "" || f.Question == "" {
 		return nil, fmt.Errorf("%s: a suite needs a name and a question", where)
 	}
+	if f.Defaults.Find != nil && f.Defaults.Find.Capacity == nil {
+		return nil, fmt.Errorf("%s: defaults.find: say what: {capacity: {}} takes every default", where)
+	}
 	if err := f.checkBy(where); err != nil {
 		return nil, err
 	}
@@ -368,6 +373,8 @@ func (s *settings) assign(key string, v any, params map[string]any) error {
 		return text(&s.Scenario)
 	case "trace":
 		return text(&s.Trace)
+	case "find":
+		return s.look(v)
 	case "users":
 		return count(&s.Users)
 	case "requests":
@@ -431,6 +438,7 @@ func (s settings) cell(name string) Cell {
 		Name: name, App: s.App, Pipeline: s.Pipeline, Site: s.Site, Model: s.Model, Small: s.Small, RTT: s.RTT, Mbps: s.Mbps, Mode: cmp.Or(s.Mode, "modelled"),
 		Scale: cmp.Or(s.Scale, "task"), Scenario: s.Scenario, Rate: s.Rate, Users: int(max(s.Users, 1)),
 		Requests: int(cmp.Or(s.Requests, 100)), Warmup: int(s.Warmup), Repeats: int(max(s.Repeats, 1)), Seed: uint64(cmp.Or(s.Seed, 1)), Trace: s.Trace,
+		Find: s.Find.capacity(),
 	}
 }
 
@@ -454,7 +462,7 @@ func (c Cell) check() error {
 	case c.Requests > 1_000_000_000 || c.Repeats > 100_000 || c.Users > 10_000_000:
 		return fmt.Errorf("requests, repeats or users are beyond reason: %d, %d, %d", c.Requests, c.Repeats, c.Users)
 	}
-	return nil
+	return c.Find.check()
 }
 
 // Estimate is a rough idea of how long a cell's offered load lasts.

@@ -126,3 +126,44 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestFind(t *testing.T) {
+	with := func(find string, set ...Set) (*Suite, error) {
+		return Parse("x.yaml", []byte(strings.Replace(small, "requests: 3}", "requests: 3, find: "+find+"}", 1)), set...)
+	}
+	s, err := with("{capacity: {}}")
+	require.NoError(t, err)
+	require.Equal(t, &Capacity{Share: 0.9, Within: 0.05, Seeds: 6}, s.Cells[0].Find)
+	s, err = with("{capacity: {share: 0.99, within: 0.1, seeds: 2}}")
+	require.NoError(t, err)
+	require.Equal(t, &Capacity{Share: 0.99, Within: 0.1, Seeds: 2}, s.Cells[1].Find)
+	kept, err := with("{capacity: {share: 0.99}}", Set{"find", []any{"capacity"}})
+	require.NoError(t, err)
+	require.Equal(t, 0.99, kept.Cells[0].Find.Share)
+	off, err := with("{capacity: {}}", Set{"find", []any{"nothing"}})
+	require.NoError(t, err)
+	require.Nil(t, off.Cells[0].Find)
+	plain, err := Parse("x.yaml", []byte(small))
+	require.NoError(t, err)
+	require.Nil(t, plain.Cells[0].Find)
+	require.Equal(t, plain.Hash, off.Hash)
+	on, err := Parse("x.yaml", []byte(small), Set{"find", []any{"capacity"}})
+	require.NoError(t, err)
+	require.Equal(t, 6, on.Cells[0].Find.Seeds)
+	require.NotEqual(t, plain.Hash, on.Hash)
+	for find, want := range map[string]string{
+		"{capacity: {share: 1.5}}":     "find.capacity.share: want a share of requests in (0, 1], got 1.5",
+		"{capacity: {share: 0}}":       "find.capacity.share: want a share",
+		"{capacity: {within: 0.0001}}": "find.capacity.within: want",
+		"{capacity: {seeds: 0}}":       "want a whole number of 1 or more, got 0",
+		"{capacity: {seeds: 101}}":     "find.capacity.seeds: want 1 to 100",
+		"{capacity: {shares: 0.9}}":    `unknown field "shares"`,
+		"{goodput: {}}":                `unknown field "goodput"`,
+		"{}":                           "defaults.find: say what",
+	} {
+		_, err := with(find)
+		require.ErrorContains(t, err, want, find)
+	}
+	_, err = Parse("x.yaml", []byte(small), Set{"find", []any{"gold"}})
+	require.ErrorContains(t, err, "want capacity or nothing, got gold")
+}

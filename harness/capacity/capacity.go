@@ -34,10 +34,11 @@ type Options struct {
 
 // Bounds of the search.
 const (
-	mostDoublings = 20 // then the answer is "at least"
-	mostHalvings  = 14 // then one request alone misses, as far as anybody can tell
-	lookUp        = 4  // doublings above the start where everything below failed
-	mostRestarts  = 3  // times that a pass above a failure is followed up
+	mostDoublings = 20  // then the answer is "at least"
+	mostRate      = 1e6 // likewise: requests are a microsecond apart
+	mostHalvings  = 14  // then one request alone misses, as far as anybody can tell
+	lookUp        = 4   // doublings above the start where everything below failed
+	mostRestarts  = 3   // times that a pass above a failure is followed up
 	beside        = 1.25
 )
 
@@ -160,7 +161,7 @@ func (s *search) bracket() error {
 
 // climb doubles from a rate that passes until one fails.
 func (s *search) climb(from float64) error {
-	for k := 1; k <= mostDoublings; k++ {
+	for k := 1; k <= mostDoublings && s.r.Lo < mostRate; k++ {
 		if met, err := s.try(math.Ldexp(from, k)); err != nil || !met {
 			return err
 		}

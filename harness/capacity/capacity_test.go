@@ -54,7 +54,10 @@ func TestFindTheEnds(t *testing.T) {
 	n = 0
 	always, err := Find(Options{0.9, 0.05, 8}, step(math.Inf(1), &n))
 	require.NoError(t, err)
-	require.Equal(t, 8*math.Exp2(mostDoublings), always.Lo)
+	require.Equal(t, 8*math.Exp2(17), always.Lo, "the first power of two times 8 above 1e6")
+	slow, err := Find(Options{0.9, 0.05, 1e-3}, step(math.Inf(1), new(int)))
+	require.NoError(t, err)
+	require.Equal(t, 1e-3*math.Exp2(mostDoublings), slow.Lo)
 	require.True(t, math.IsInf(always.Hi, 1))
 	require.Equal(t, Estimate{always.Lo, always.Lo, math.Inf(1), n, 0, true}, Over([]Result{always}))
 }
