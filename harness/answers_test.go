@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meibench/harness/pipeline"
 	"meibench/harness/record"
 	"meibench/suites"
 	"meibench/workloads"
@@ -76,6 +77,25 @@ func TestI4I5I9I10I11AnswersAreTheModels(t *testing.T) {
 	for _, c := range []suites.Cell{cell("cascade", map[string]any{"threshold": 0.0}), cell("consult", map[string]any{"threshold": 0.0}), cell("route", map[string]any{"share": 0.0})} {
 		got, _ := outputs(t, lab, c)
 		require.Equal(t, small, got, c.Pipeline)
+	}
+}
+
+// TestModelledAnswersHaveNoQuality: prompts may be known where answers are not.
+func TestModelledAnswersHaveNoQuality(t *testing.T) {
+	lab := &Lab{Host: hostSheet(t)}
+	for _, e := range pipeline.Table {
+		if e.Name == "endpoint" || e.Name == "experts" {
+			continue // measured only; wants a mixture of experts
+		}
+		site := "this-machine"
+		if e.Name == "chain" {
+			site = "this-machine-chain"
+		}
+		_, rows := outputs(t, lab, suites.Cell{Name: e.Name, Pipeline: e.Name, Site: site, Model: "mei-small", Small: "mei-nano", Mode: "modelled"})
+		for _, r := range rows {
+			require.Zero(t, len(r.Output), e.Name)
+			require.Positive(t, r.OutputTokens, e.Name)
+		}
 	}
 }
 

@@ -71,6 +71,9 @@ func (p *consult) Handle(req *workloads.Request, log *record.Request) error {
 		}
 		emit(log, u, out.Token)
 		t.total++
+		if out.Token == hardware.NoToken { // a device that knows sizes only
+			t.text = nil
+		}
 		if t.text != nil {
 			t.text = append(t.text, out.Token)
 		}

@@ -260,6 +260,9 @@ func (p *session) answer(t *talked, user *hardware.User, req *workloads.Request,
 			break
 		}
 		follow(&st.Seq, out.Token)
+		if out.Token == hardware.NoToken { // a device that knows sizes only
+			text = nil
+		}
 		if text != nil {
 			text = append(text, out.Token)
 		}

@@ -375,6 +375,9 @@ func (r *round) settle(drafts []hardware.Out, out hardware.Out) (end bool) {
 		out.Token = int32(spec.Resample(out.Law, drafts[out.Accepted].Law, luck.Float64()))
 	}
 	r.total++
+	if out.Token == hardware.NoToken { // a device that knows sizes only, whatever the prompt was
+		r.known = nil
+	}
 	if r.known != nil {
 		r.known = append(r.known, out.Token)
 	}
