@@ -11,6 +11,7 @@ import (
 	"meibench/hardware/fault"
 	"meibench/hardware/world"
 	"meibench/harness/record"
+	"meibench/reference/partition"
 	"meibench/workloads"
 )
 
@@ -158,8 +159,12 @@ func TestI5BubbleShare(t *testing.T) {
 	require.InDelta(t, 0.75, share(1, 1, "nobubble"), 1e-6)
 	require.InDelta(t, 0.75, share(1, 1, "bubble"), 1e-6)
 	require.Less(t, share(4, 1, "nobubble"), 0.01)
-	// Bubble: four requests over four stages take 4 + 3 slots a token, of which each stage works 4.
-	require.InDelta(t, 3.0/7, share(4, 1, "bubble"), 0.01)
+	// Bubble: m requests over four stages take m + 3 slots a token, of which each stage works m.
+	equal := []float64{1, 1, 1, 1}
+	for _, m := range []int{2, 4, 7} {
+		require.InDelta(t, partition.BubbleShare(equal, m), share(m, 1, "bubble"), 0.01, "%d", m)
+		require.InDelta(t, partition.NoBubbleShare(equal, m), share(m, 1, "nobubble"), 0.01, "%d", m)
+	}
 }
 
 func TestI5PlansThatDoNotFitNameTheNode(t *testing.T) {
