@@ -76,6 +76,9 @@ func (p *offload) Handle(req *workloads.Request, log *record.Request) error {
 	return d.answer(p.site.User(req.User), req, log)
 }
 
+// Figures are those of the server.
+func (p *offload) Figures() map[string]float64 { return p.edge.Figures() }
+
 // desk is where a server answers whole requests.
 type desk struct {
 	srv        *serving.Server

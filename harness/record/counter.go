@@ -66,10 +66,13 @@ type figure struct {
 
 // figures is the table of figures, sorted by name.
 var figures = []figure{
+	{label{"adapter_swaps", "adapter-swaps", "times"}, Lower, "LoRA adapters that the server had to load"},
 	{label{"aggregation_error", "aggregation-error", "ratio"}, Lower, "distance between the aggregate and the ideal update, over the ideal's norm"},
 	{label{"airtime", "airtime-sec", "sec"}, Lower, "time that the radio channel was occupied"},
 	{label{"attack_success", "attack-success-share", "share"}, Lower, "share of attacks that reached their goal"},
 	{label{"backhaul_bytes", "backhaul-B", "B"}, Lower, "bytes over links between servers"},
+	{label{"batch_max", "batch-max-seqs", "sequences"}, Higher, "most sequences in one operation of the server"},
+	{label{"batch_mean", "batch-mean-seqs", "sequences"}, Higher, "sequences in an operation of the server, mean"},
 	{label{"bubble_share", "bubble-share", "share"}, Lower, "share of pipeline slots that stood idle while work was under way"},
 	{label{"capacity_dips", "capacity-dips", "1"}, Lower, "rates below the capacity at which the limits were missed all the same"},
 	{label{"capacity_hi", "capacity-hi-req/s", "req/s"}, Higher, "upper end of the capacity: the largest, over seeds, of the smallest rates that failed; absent if none failed"},
@@ -89,6 +92,7 @@ var figures = []figure{
 	{label{"luck_accept", "luck-accept-share", "share"}, Higher, "probability with which modelled devices accept a draft, measured on the models' own answers"},
 	{label{"perplexity", "perplexity", "1"}, Lower, "exp of the mean negative log-likelihood per token"},
 	{label{"policy_violations", "violations", "1"}, Lower, "requests whose data went where its locality class forbids; must be 0"},
+	{label{"preempted", "preempted-jobs", "times"}, Lower, "times that a request lost its KV cache to another and was computed again"},
 	{label{"recovery", "recovery-sec", "sec"}, Lower, "from a node's failure to the next token"},
 	{label{"regret", "regret-share", "share"}, Lower, "loss against the clairvoyant policy, over the latter's value"},
 	{label{"round_down_bytes", "round-down-B", "B"}, Lower, "bytes to all clients, mean per training round"},

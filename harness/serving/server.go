@@ -72,18 +72,28 @@ type Server struct {
 // Stats are what a server did so far. In a server at rest Taken equals Freed,
 // and Tokens is what its jobs asked for plus Redone.
 type Stats struct {
-	Operations   int         // run on the device
-	Sequences    int         // summed over operations
-	Tokens       int         // processed, prompts included
-	Redone       int         // of these, tokens computed again after preemption
-	Preempted    int         // times that a job lost its cache
-	Taken, Freed units.Bytes // KV memory
-	Swaps        int         // adapters loaded
-	Largest      int         // most sequences in one operation
+	Operations   int           // run on the device
+	Sequences    int           // summed over operations
+	Tokens       int           // processed, prompts included
+	Redone       int           // of these, tokens computed again after preemption
+	Preempted    int           // times that a job lost its cache
+	Taken, Freed units.Bytes   // KV memory
+	Swaps        int           // adapters loaded
+	Largest      int           // most sequences in one operation
+	Deciding     time.Duration // spent in the policy, where time passes while it thinks: in measured runs
 }
 
 // Stats returns what the server did so far.
 func (s *Server) Stats() Stats { return s.stats }
+
+// Figures are the stats that a run records, by the names of record's table.
+func (s *Server) Figures() map[string]float64 {
+	st := &s.stats
+	return map[string]float64{
+		"batch_mean": float64(st.Sequences) / float64(max(st.Operations, 1)), "batch_max": float64(st.Largest),
+		"preempted": float64(st.Preempted), "adapter_swaps": float64(st.Swaps), "decision_time": st.Deciding.Seconds(),
+	}
+}
 
 // Name is the node's.
 func (s *Server) Name() string { return s.name }
@@ -136,7 +146,9 @@ func (s *Server) loop() {
 	for {
 		s.admit()
 		for phase := 0; ; phase++ {
+			began := s.env.Now()
 			s.slices = s.policy.Step(&s.view, phase, s.slices[:0])
+			s.stats.Deciding += s.env.Now() - began
 			if len(s.slices) == 0 && phase > 0 {
 				break
 			}
@@ -158,6 +170,7 @@ func (s *Server) admit() {
 			s.refuse()
 		}
 		s.admits = s.policy.Admit(v, s.admits[:0])
+		s.stats.Deciding += s.env.Now() - v.Now
 		s.enter(s.admits)
 		if len(v.Running) > 0 {
 			return

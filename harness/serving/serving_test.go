@@ -65,7 +65,7 @@ func (d *counter) Run(op *hardware.Op) (hardware.Result, error) {
 		outs[i].Token = hardware.NoToken
 	}
 	d.tokens += n
-	d.shapes = append(d.shapes, fmt.Sprintf("%v %d×%d", op.Kind, len(op.Seqs), n))
+	d.shapes = append(d.shapes[:min(len(d.shapes), 1000)], fmt.Sprintf("%v %d×%d", op.Kind, len(op.Seqs), n))
 	start := d.env.Now()
 	d.env.Sleep(time.Duration(n) * time.Millisecond)
 	return hardware.Result{Seqs: outs, Usage: hardware.Usage{Start: start, End: d.env.Now(), FLOP: 1}}, nil
@@ -286,4 +286,35 @@ func TestSessionsShareOperations(t *testing.T) {
 	require.Equal(t, s.srv.Stats().Taken, s.srv.Stats().Freed)
 	_, err := New(s.env, hardware.Node{Name: "x", Device: s.dev}, Options{Policy: "fifo"}, held)
 	require.ErrorContains(t, err, "unknown policy \"fifo\" (have chunked, continuous, slo, static)")
+}
+
+// TestI2StayIsMD1s: one server, equal jobs, Poisson arrivals: the mean stay is
+// D + R·D²/(2(1-R·D)), Pollaczek and Khinchine's, to 1 %.
+func TestI2StayIsMD1s(t *testing.T) {
+	for _, load := range []float64{0.3, 0.6} {
+		s := open(t, Options{Most: 1}, 0)
+		r := rng.Stream(9, "poisson")
+		const jobs, service = 150_000, 0.004
+		at, stay := time.Duration(0), time.Duration(0)
+		s.env.Go("arrivals", func() {
+			for id := range int64(jobs) {
+				at += time.Duration(service / load * 1e9 * rng.Exp(r))
+				s.env.Sleep(max(0, at-s.env.Now()))
+				j := &Job{ID: id, Prompt: 3, Limit: 2, Held: held, Emit: func(hardware.Out, hardware.Usage) {}} // 3 ms and 1 ms
+				came := s.env.Now()
+				done, cond := false, s.env.NewCond()
+				j.Finish = func(error) { stay += s.env.Now() - came; s.srv.Free(j); done = true; cond.Signal() }
+				s.srv.Put(j)
+				if id == jobs-1 {
+					for !done {
+						cond.Wait()
+					}
+				}
+			}
+		})
+		require.NoError(t, s.env.Run())
+		rate := load / service
+		want := service + rate*service*service/(2*(1-load))
+		require.InEpsilon(t, want, stay.Seconds()/jobs, 0.01, "load %g", load)
+	}
 }
