@@ -147,11 +147,12 @@ type Sample struct {
 	Laws        bool // return the law each token was drawn from (Out.Law)
 }
 
-// Keep is a rule of what a bounded KV cache holds on to (checklist I12).
+// Keep is a rule of what a KV cache holds on to (checklist I12): fewer tokens, or
+// all of them in fewer bits.
 type Keep struct {
-	Policy string // of package reference/evict: window, streaming, h2o, snapkv, ...
+	Policy string // of package reference/evict: window, streamingllm, h2o, snapkv, ...; "" = all tokens
 	Budget int    // most tokens a layer keeps
-	Sinks  int    // first tokens that always stay
+	Bits   int    // KIVI: bits of an element behind the last 32 tokens; 0 = as they are
 }
 
 // Chunk is one arrival of a streamed answer: when, and how many tokens came.

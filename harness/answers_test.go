@@ -52,7 +52,7 @@ func TestI4I5I9I10I11AnswersAreTheModels(t *testing.T) {
 		cell("offload", nil), cell("offload", map[string]any{"policy": "chunked", "chunk": 7.0}), cell("offload", map[string]any{"policy": "static", "kv": "paged"}),
 		cell("offload", map[string]any{"adapters": 3.0, "slots": 1.0}),
 		cell("split", map[string]any{"cut": 1.0}), cell("split", map[string]any{"cut": 1.0, "tail": 1.0}),
-		cell("local", map[string]any{"keep": "streamingllm", "budget": 256.0}),
+		cell("local", map[string]any{"keep": "streamingllm", "budget": 256.0}), cell("local", map[string]any{"keep": "kivi8"}),
 		cell("speculate", nil), cell("speculate", map[string]any{"verify": "device", "gamma": 2.0}), cell("speculate", map[string]any{"width": 3.0}),
 		cell("speculate", map[string]any{"draft": "self", "verify": "device"}), cell("speculate", map[string]any{"proactive": "yes"}), cell("speculate", map[string]any{"gamma": 0.0}),
 		cell("cascade", map[string]any{"threshold": 2.0}), cell("consult", map[string]any{"threshold": 2.0}), cell("route", map[string]any{"share": 1.0}),

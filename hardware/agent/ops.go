@@ -51,7 +51,7 @@ func (w *writer) rules(op *hardware.Op) {
 	if k := op.Keep; k != nil {
 		w.string(k.Policy)
 		w.int(k.Budget)
-		w.int(k.Sinks)
+		w.int(k.Bits)
 	}
 }
 
@@ -112,7 +112,7 @@ func (r *reader) rules(op *hardware.Op) {
 		op.Sample = &hardware.Sample{Temperature: r.float64(), TopK: r.int(), TopP: r.float64(), Seed: r.uint64(), Laws: r.bool()}
 	}
 	if r.bool() {
-		op.Keep = &hardware.Keep{Policy: r.string(), Budget: r.int(), Sinks: r.int()}
+		op.Keep = &hardware.Keep{Policy: r.string(), Budget: r.int(), Bits: r.int()}
 	}
 }
 

@@ -110,6 +110,9 @@ func (m *memory) extend(op *hardware.Op, more func(*hardware.Seq) int) error {
 		return err
 	}
 	perToken := op.Model.KVBytesPerToken(op.Layers)
+	if s := shrunk(op); s < 1 {
+		perToken = units.Bytes(float64(perToken) * s)
+	}
 	var need units.Bytes
 	m.parts = m.parts[:0]
 	for k := range op.Seqs {

@@ -6,6 +6,7 @@ import (
 	"meibench/hardware"
 	"meibench/internal/units"
 	"meibench/reference/evict"
+	"meibench/reference/kivi"
 	"meibench/reference/llm"
 	"meibench/reference/quant"
 )
@@ -14,7 +15,7 @@ import (
 // everything, or one that forgets by a rule.
 type held struct {
 	cache *llm.Cache
-	store *evict.Cache
+	store evict.Memory
 }
 
 func (h *held) len() int {
@@ -116,16 +117,26 @@ func (d *Device) bounded(m *Loaded, op *hardware.Op, h *held, key cacheKey, s *h
 		}
 		return h, nil
 	}
-	policy, err := evict.ByName(op.Keep.Policy, op.Keep.Budget)
-	if err != nil {
-		return nil, err
-	}
-	c, err := evict.NewCache(m.Weights.Config, policy, quant.F32, op.Layers.Lo, op.Layers.Hi)
+	c, err := memoryOf(m, op)
 	if err != nil {
 		return nil, err
 	}
 	d.caches[key] = &held{store: c}
 	return d.caches[key], nil
+}
+
+// memoryOf makes an empty cache of a rule.
+func memoryOf(m *Loaded, op *hardware.Op) (evict.Memory, error) {
+	if op.Keep.Bits > 0 {
+		p := kivi.Default(op.Keep.Bits)
+		p.Residual = p.Group // the shipped models' texts are short: 128 tokens would be all of most
+		return kivi.NewCache(m.Weights.Config, p, op.Layers.Lo, op.Layers.Hi)
+	}
+	policy, err := evict.ByName(op.Keep.Policy, op.Keep.Budget)
+	if err != nil {
+		return nil, err
+	}
+	return evict.NewCache(m.Weights.Config, policy, quant.F32, op.Layers.Lo, op.Layers.Hi)
 }
 
 // take finds a spare cache that is large enough or makes one of a power of two.

@@ -11,11 +11,14 @@ var localEntry = Entry{
 	Name: "local", Doc: "the whole model on the user's device",
 	Ops: "device: prefill, decode",
 	Params: []Param{
-		{Name: "keep", Names: []string{"all", "h2o", "pyramidkv", "snapkv", "streamingllm", "window"}, Doc: "what the KV cache keeps"},
-		{Name: "budget", Default: 64, Min: 8, Max: 1 << 24, Doc: "keep other than all: tokens in the KV cache"},
+		{Name: "keep", Names: []string{"all", "h2o", "kivi2", "kivi4", "kivi8", "pyramidkv", "snapkv", "streamingllm", "window"}, Doc: "what the KV cache keeps: of the tokens, or of their bits"},
+		{Name: "budget", Default: 64, Min: 8, Max: 1 << 24, Doc: "rules that forget: tokens in the KV cache"},
 	},
 	New: func(p Params) Pipeline {
-		if p.Name("keep") == "all" {
+		switch bits := map[string]int{"kivi2": 2, "kivi4": 4, "kivi8": 8}[p.Name("keep")]; {
+		case bits > 0:
+			return &local{keep: &hardware.Keep{Bits: bits}}
+		case p.Name("keep") == "all":
 			return &local{}
 		}
 		return &local{keep: &hardware.Keep{Policy: p.Name("keep"), Budget: p.Int("budget")}}
