@@ -82,6 +82,7 @@ type App struct {
 	ImageTokens        length.Spec    `json:"image_tokens,omitzero" yaml:"image_tokens"`                   // vision tokens per image
 	BytesPerImageToken sourced.Number `json:"bytes_per_image_token,omitzero" yaml:"bytes_per_image_token"` // coded bytes of the image that one vision token stands for
 	Sensor             length.Spec    `json:"sensor,omitzero" yaml:"sensor"`                               // other sensor bytes per request
+	SensorKind         string         `json:"sensor_kind,omitempty" yaml:"sensor_kind"`                    // what these are: audio, lidar, vitals
 	BytesPerToken      sourced.Number `json:"bytes_per_token" yaml:"bytes_per_token"`                      // text on the wire
 
 	Turns length.Spec    `json:"turns,omitzero" yaml:"turns"` // turns of a session; default one
@@ -95,7 +96,7 @@ type App struct {
 // Table lists the applications, sorted by name. The five plain names are the
 // survey's killer applications; a name with a hyphen is a variant of one.
 var Table = []App{
-	ar, assistant, assistantCode, assistantCommand, assistantReasoning, driving, healthcare, healthcareMonitor, robotics,
+	ar, assistant, assistantCode, assistantCommand, assistantReasoning, driving, drivingLidar, healthcare, healthcareMonitor, robotics,
 }
 
 // Lookup returns the application of that name, or an error that lists the names.
@@ -171,6 +172,9 @@ func (a *App) Validate() error {
 }
 
 func (a *App) validateNumbers() error {
+	if a.SensorKind != "" && !a.Sensor.Given() {
+		return sourced.Within("sensor_kind", fmt.Errorf("there is no sensor to be %q: describe sensor, in bytes per request", a.SensorKind))
+	}
 	if a.Arrivals.Kind != arrival.Periodic || a.PerUser.Given() {
 		if err := a.PerUser.Positive("1/s"); err != nil {
 			return sourced.Within("per_user", err)

@@ -3,6 +3,7 @@ package workloads
 import (
 	"meibench/internal/sourced"
 	"meibench/workloads/arrival"
+	"meibench/workloads/length"
 )
 
 const serveGenImage = serveGen + ", mm-image"
@@ -26,6 +27,7 @@ var ar = App{
 	Prompt:  table("servegen_mm-image/text_tokens"), Output: table("servegen_mm-image/output_tokens"),
 	Images: table("servegen_mm-image/image_count"), ImageTokens: constant(frameTokens), BytesPerImageToken: frameBytes,
 	BytesPerToken: textBytes, Think: pause(5), Read: reading,
+	Turns: length.Spec{Kind: length.Geometric, Mean: assumed(2, "turn", "chosen: a question and one more about the same view; no data")},
 	Limits: []Limit{
 		{TTFT, "", 0.99, assumed(1.5, "s", "design target for the first word; no standard")},
 		{E2E, "", 0.99, assumed(3, "s", "design target for the answer; no standard")},

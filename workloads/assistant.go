@@ -134,6 +134,7 @@ var assistantCommand = App{
 	Prompt:        words(1.801, 0.501, "SLURP devel and test, words of 5,007 commands, moments of ln x"),
 	Follow:        words(1.930, 0.617, "Schema-Guided Dialogue, words of user turns, moments of ln x"),
 	Output:        words(2.226, 0.628, "Schema-Guided Dialogue, words of system turns, moments of ln x"),
+	SensorKind:    "audio",
 	Sensor:        constant(assumed(8100, "B", "24 kbit/s coded speech x 2.7 s, 6.8 words (SLURP mean) at 2.5 words/s")),
 	BytesPerToken: textBytes, Turns: table(length.SGDTurns), Think: pause(2),
 	Read: assumed(4.1, "token/s", "183 words/min read aloud (Brysbaert 2019) x "+wordFactor),

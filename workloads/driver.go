@@ -80,8 +80,8 @@ func (d *Driver) pause(r Request, at time.Duration, id int) time.Duration {
 }
 
 // turn issues the session's next turn. Its prompt repeats the conversation so
-// far; once that no longer fits the context, the window slides, and a prefix
-// that moved can no longer be reused.
+// far (see converse for text); once that no longer fits the context, the window
+// slides, and a prefix that moved can no longer be reused.
 func (d *Driver) turn(r Request, at time.Duration) {
 	if r.Turn+1 >= d.m.turns(r.Session) {
 		return
@@ -92,7 +92,8 @@ func (d *Driver) turn(r Request, at time.Duration) {
 	}
 	next := &d.next[len(d.next)-1]
 	if d.m.w.spec.Scale == Task {
-		return // a task stands alone
+		d.m.w.converse(next, &r, d.m.seed)
+		return
 	}
 	next.PrefixTokens = r.PromptTokens + r.OutputTokens
 	next.PromptTokens += next.PrefixTokens

@@ -5,6 +5,9 @@ import (
 	"meibench/workloads/arrival"
 )
 
+// oneFrontCamera is what the vehicle sees: one frame per request.
+var oneFrontCamera = constant(assumed(1, "image", "chosen: the front camera"))
+
 // driving is the language layer of a vehicle: it describes the scene and hints
 // at a decision once or twice a second. Perception and control have budgets of
 // milliseconds and no business in a language model.
@@ -18,7 +21,7 @@ var driving = App{
 		Jitter: assumed(0.02, "s", "chosen: a camera frame at 30 Hz is up to 33 ms off")},
 	Prompt: constant(assumed(64, "token", "chosen: route, speed and rules as text")),
 	Output: constant(assumed(24, "token", "chosen: one sentence and a decision")),
-	Images: constant(assumed(1, "image", "chosen: the front camera")), ImageTokens: constant(frameTokens), BytesPerImageToken: frameBytes,
+	Images: oneFrontCamera, ImageTokens: constant(frameTokens), BytesPerImageToken: frameBytes,
 	BytesPerToken: textBytes,
 	Limits: []Limit{
 		{E2E, "", 0.99, assumed(0.5, "s", "chosen: a hint is stale when the next frame is asked about")},
@@ -33,4 +36,14 @@ var driving = App{
 		fact("raw LiDAR", assumed(154e6, "bit/s", "1.2 M points/s x 16 B")),
 		fact("raw 1080p30 camera", paper(497e6, "bit/s", "agentcalc.com: 1920 x 1080 x 30 Hz x 8 bit")),
 	},
+}
+
+// drivingLidar sends a sweep of the laser scanner with the camera's frame: what
+// a vehicle pays that leaves perception to somebody else.
+var drivingLidar = App{
+	Name: "driving-lidar", About: "right-of-way hints from a camera frame and a LiDAR sweep", Task: "driving",
+	Scenario: Periodic, Privacy: driving.Privacy, Arrivals: driving.Arrivals, Prompt: driving.Prompt, Output: driving.Output,
+	Images: oneFrontCamera, ImageTokens: constant(frameTokens), BytesPerImageToken: frameBytes,
+	SensorKind: "lidar", Sensor: constant(assumed(1.92e6, "B", "one sweep, raw: 1.2 M points/s x 16 B / 10 sweeps a second; the 10 Hz are chosen")),
+	BytesPerToken: textBytes, Limits: driving.Limits,
 }

@@ -61,6 +61,7 @@ type document struct {
 	ImageTokens        *length.Spec    `yaml:"image_tokens"`
 	BytesPerImageToken *sourced.Number `yaml:"bytes_per_image_token"`
 	Sensor             *length.Spec    `yaml:"sensor"`
+	SensorKind         string          `yaml:"sensor_kind"`
 	BytesPerToken      *sourced.Number `yaml:"bytes_per_token"`
 	Turns              *length.Spec    `yaml:"turns"`
 	Think              *length.Spec    `yaml:"think"`
@@ -165,7 +166,7 @@ func (d *document) app() (App, error) {
 	for _, t := range []struct {
 		from string
 		to   *string
-	}{{d.About, &a.About}, {d.Task, &a.Task}, {string(d.Scenario), (*string)(&a.Scenario)}} {
+	}{{d.About, &a.About}, {d.Task, &a.Task}, {d.SensorKind, &a.SensorKind}, {string(d.Scenario), (*string)(&a.Scenario)}} {
 		if t.from != "" {
 			*t.to = t.from
 		}

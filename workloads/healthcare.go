@@ -38,9 +38,9 @@ var healthcareMonitor = App{
 	Arrivals: arrival.Spec{Kind: arrival.Periodic,
 		Period: assumed(60, "s", "chosen: one assessment a minute and patient"),
 		Jitter: assumed(1, "s", "chosen")},
-	Prompt: constant(assumed(96, "token", "chosen: seven vital signs with names and units")),
-	Output: constant(assumed(24, "token", "chosen: a score and one sentence")),
-	Sensor: constant(assumed(90_000, "B", "chosen: 10 s of ECG, 12 leads x 500 Hz x 12 bit = 72 kbit/s")),
+	Prompt:     constant(assumed(96, "token", "chosen: seven vital signs with names and units")),
+	Output:     constant(assumed(24, "token", "chosen: a score and one sentence")),
+	SensorKind: "vitals", Sensor: constant(assumed(90_000, "B", "chosen: 10 s of ECG, 12 leads x 500 Hz x 12 bit = 72 kbit/s")),
 
 	BytesPerToken: textBytes,
 	Limits: []Limit{

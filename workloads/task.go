@@ -50,13 +50,8 @@ const candidates = 1024
 
 // Instance returns the first of the request's candidates that fits.
 func (t testSplit) Instance(seed uint64, id int) (task, prompt, answer string) {
-	for k := range candidates {
-		in := t.task.Generate(seed, id*candidates+k)
-		if in.Split == tasks.Test && (t.difficulty == "" || in.Difficulty == t.difficulty) {
-			return in.Task, in.Prompt, in.Answer
-		}
-	}
-	panic(fmt.Sprintf("workloads: task %q has no test question among %d", t.task.Name, candidates))
+	in := t.task.Generate(seed, id*candidates+t.candidate(seed, id))
+	return in.Task, in.Prompt, in.Answer
 }
 
 // completeTasks checks what task requests need.
@@ -83,13 +78,20 @@ func (w *Workload) completeTasks() error {
 // write replaces the lengths of a request by those of its task text. Sensor
 // bytes stay: the text stands for what the sensor saw.
 func (w *Workload) write(r *Request, seed uint64) {
-	r.Task, r.Text, r.Answer = w.tasks.Instance(seed, r.ID)
+	task, text, answer := w.tasks.Instance(seed, r.ID)
+	r.Task, r.Answer = task, answer
+	w.ask(r, text)
+}
+
+// ask makes a text the whole prompt of a request that has its answer.
+func (w *Workload) ask(r *Request, text string) {
+	r.Text = text
 	if p, ok := w.token.(interface{ EncodePrompt(string) []int32 }); ok {
-		r.Prompt = p.EncodePrompt(r.Text)
+		r.Prompt = p.EncodePrompt(text)
 	} else {
-		r.Prompt = w.token.Encode(r.Text)
+		r.Prompt = w.token.Encode(text)
 	}
 	r.PromptTokens, r.VisionTokens, r.PrefixTokens = len(r.Prompt), 0, 0
 	r.OutputTokens = len(w.token.Encode(r.Answer)) + 1 // and the end of text
-	r.TextBytes = units.Bytes(len(r.Text))
+	r.TextBytes = units.Bytes(len(text))
 }
