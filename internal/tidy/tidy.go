@@ -67,6 +67,7 @@ var Rooms = []Room{
 	{"suites/...", 4, []string{yamlReader}},
 	{"harness/pipeline", 3, nil},
 	{"harness/serving", 3, nil},
+	{"hardware/floor", 3, nil},
 	{"hardware/costmodel", 2, nil},
 	{"hardware/kernel", 2, nil},
 	{"hardware/agent/...", 2, []string{"google.golang.org/grpc", "google.golang.org/protobuf"}},
