@@ -25,6 +25,8 @@ type Model struct {
 	ExpertsUsed int // of these, by one token
 	LoRARank    int // of adapters on every matrix of a layer; 0 = none expected
 
+	End int32 // token that ends an answer; of no meaning where only the shape is known
+
 	BytesPerWeight float64 // of matrices, from Quant's block layout
 	KVBytes        float64 // per cached element
 	Digest         string  // SHA-256 of the file, or of the profile if there is no file

@@ -114,7 +114,7 @@ func shipped() (names []string) {
 
 func whole(name string, m *models.Loaded) (*Model, error) {
 	spec := Shape(name, m.Model)
-	spec.Digest = m.SHA256
+	spec.Digest, spec.End = m.SHA256, m.Tokenizer.EOS()
 	return &Model{Spec: spec, Weights: m.Model, Tok: m.Tokenizer, Digest: m.SHA256}, spec.Validate()
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -136,8 +137,15 @@ func describeItem(it item, name string) (description, error) {
 			return d, err
 		}
 		d.Lines = append(d.Lines, "operations: "+e.Ops)
+		if e.Two {
+			d.Lines = append(d.Lines, "needs a second model, small: one that shares the tokenizer (--set small=mei-nano)")
+		}
 		for _, p := range e.Params {
-			d.Lines = append(d.Lines, fmt.Sprintf("--set %s=%g   %s (%g to %g)", p.Name, p.Default, p.Doc, p.Min, p.Max))
+			if len(p.Names) > 0 {
+				d.Lines = append(d.Lines, fmt.Sprintf("--set %s=%s   %s (%s)", p.Name, p.Names[0], p.Doc, strings.Join(p.Names, ", ")))
+				continue
+			}
+			d.Lines = append(d.Lines, fmt.Sprintf("--set %s=%s   %s (%s to %s)", p.Name, plain(p.Default), p.Doc, plain(p.Min), plain(p.Max)))
 		}
 	case "metric":
 		if m, ok := record.Lookup(name); ok && m.Bench != "" {
@@ -186,3 +194,6 @@ func describeProfile(d description) (description, error) {
 	}
 	return d, nil
 }
+
+// plain is a number without an exponent.
+func plain(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }

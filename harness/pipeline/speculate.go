@@ -373,6 +373,7 @@ func (r *round) settle(drafts []hardware.Out, out hardware.Out) (end bool) {
 	if out.Token == hardware.NoToken && out.Law != nil { // refused: the drafter draws from the residual
 		luck := rng.NewKey(r.sample.Seed, "resample").At(uint64(r.total))
 		out.Token = int32(spec.Resample(out.Law, drafts[out.Accepted].Law, luck.Float64()))
+		out.End = out.Token == r.p.model.End
 	}
 	r.total++
 	if out.Token == hardware.NoToken { // a device that knows sizes only, whatever the prompt was
