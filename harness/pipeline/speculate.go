@@ -3,7 +3,6 @@ package pipeline
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"meibench/hardware"
 	"meibench/hardware/world"
@@ -251,7 +250,7 @@ func (r *round) pack(drafts []hardware.Out) (hardware.Seq, hardware.Payload) {
 			seq.Q = append(seq.Q, d.Prob)
 		}
 	}
-	p := idsPayload(seq.Tokens[1:], seq.New-1, r.p.idBytes)
+	p := idsPayload(append(seq.Tokens[1:len(seq.Tokens):len(seq.Tokens)], bitsOf(seq.Q)...), seq.New-1, r.p.idBytes)
 	p.Tokens, p.Bytes = 0, max(p.Bytes, units.Bytes(bytes))
 	return seq, p
 }
@@ -304,6 +303,12 @@ func (r *round) away(kind hardware.Kind, seq hardware.Seq, payload hardware.Payl
 	} else {
 		r.log.DerivedBytesOut += payload.Bytes
 	}
+	if data := decodeTokens(up.Payload.Data); data != nil && raw {
+		seq.Tokens = data
+	} else if data != nil { // what the edge has crossed the link, but for the last token, which it made
+		seq.Tokens = append(seq.Tokens[:1:1], data[:seq.New-1]...)
+		seq.Q = floatsOf(data[seq.New-1:])
+	}
 	out, used, err := r.session.Step(serving.Step{Kind: kind, Seq: seq, Sample: r.sample})
 	if err != nil {
 		return out, err
@@ -311,12 +316,16 @@ func (r *round) away(kind hardware.Kind, seq hardware.Seq, payload hardware.Payl
 	ran(r.log, r.p.edge.Name(), used)
 	settle(r.log, r.session)
 	back := units.Bytes(4 + r.p.idBytes) // how many were accepted, and the token that follows
-	if out.Law != nil && out.Token == hardware.NoToken {
-		back += units.Bytes(4 * len(out.Law))
+	var law []float32
+	if r.sample != nil && kind == hardware.Verify && out.Accepted < seq.New-1 { // refused: the law comes with it
+		law, back = out.Law, back+units.Bytes(4*r.p.model.Vocab)
 	}
-	down, err := r.user.Down.Send(hardware.Payload{Bytes: back, Tokens: out.Accepted + 1, Data: encodeTokens([]int32{out.Token})})
+	down, err := r.user.Down.Send(hardware.Payload{Bytes: back, Tokens: out.Accepted + 1, Data: encodeTokens(append([]int32{out.Token}, bitsOf(law)...))})
 	if err != nil {
 		return out, err
+	}
+	if data := decodeTokens(down.Payload.Data); data != nil {
+		out.Token, out.Law = data[0], floatsOf(data[1:])
 	}
 	sent(r.log, down, false)
 	r.log.Spent(record.Transfer, "down", left(used, down.Usage), down.Usage.End)
@@ -437,38 +446,4 @@ func (r *round) gamma() int {
 		return r.p.gamma
 	}
 	return r.p.pace.gamma(r.p.most())
-}
-
-// pace is what rounds have taken so far, for the choice of gamma.
-type pace struct {
-	draft, trip     time.Duration // of one draft, of one judgement with its way there and back
-	drafts, accepts int           // positions judged, and accepted
-}
-
-func (a *pace) drafted(took time.Duration) { mix(&a.draft, took) }
-
-func (a *pace) judged(drafts, accepted int, took time.Duration) {
-	if drafts > 0 {
-		mix(&a.trip, took)
-		a.drafts += min(accepted+1, drafts)
-		a.accepts += accepted
-	}
-}
-
-// mix is a moving average.
-func mix(old *time.Duration, now time.Duration) {
-	if *old == 0 {
-		*old = now
-	}
-	*old += (now - *old) / 8
-}
-
-// gamma maximises tokens per second by the closed form (Leviathan et al. 2023,
-// with the round trip beside the verification); 4 before anything is known.
-func (a *pace) gamma(most int) int {
-	if a.drafts < 8 || a.draft == 0 {
-		return min(4, most)
-	}
-	law := spec.Law{Alpha: float64(a.accepts) / float64(a.drafts), DraftSec: a.draft.Seconds(), VerifySec: a.trip.Seconds()}
-	return max(1, law.BestGamma(most))
 }
