@@ -7,14 +7,14 @@ import (
 )
 
 // Narrow keeps the cells that every filter accepts; keep maps a cell's field
-// (app, pipeline, site, model, mode) to the values wanted, empty meaning all.
+// (app, pipeline, site, model, mode, part) to the values wanted, empty meaning all.
 func (s *Suite) Narrow(keep map[string][]string) error {
 	fields := map[string]func(Cell) string{
 		"app": func(c Cell) string { return c.App }, "pipeline": func(c Cell) string { return c.Pipeline },
 		"site": func(c Cell) string { return c.Site }, "model": func(c Cell) string { return c.Model },
-		"mode": func(c Cell) string { return c.Mode },
+		"mode": func(c Cell) string { return c.Mode }, "part": func(c Cell) string { return c.Part },
 	}
-	for _, key := range []string{"app", "pipeline", "site", "model", "mode"} {
+	for _, key := range []string{"app", "pipeline", "site", "model", "mode", "part"} {
 		want := keep[key]
 		if len(want) == 0 {
 			continue

@@ -14,19 +14,25 @@
 //	by: # what holds where an axis has a value
 //	  app: {ar: {site: glasses-wifi-edge}}
 //
+// What one matrix cannot say, parts can: a list of such blocks, each with a name,
+// whose defaults come on top of those of the suite. The first part asks the
+// suite's question; the others are sweeps that explain the answer.
+//
+//	parts:
+//	  - {name: placements, matrix: {pipeline: [local, offload, split]}}
+//	  - {name: cuts, defaults: {pipeline: split}, matrix: {cut: [1, 2, 3]}}
+//
 // The package knows names, not things: whether a pipeline or a site exists is
 // checked by whoever runs the suite, before anything runs.
 package suites
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"slices"
@@ -35,7 +41,6 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
 
 	"meibench/internal/strictyaml"
 )
@@ -58,7 +63,8 @@ type Suite struct {
 
 // Cell is one thing to run.
 type Cell struct {
-	Name     string         `json:"name"` // app=…/pipeline=…/…, unique in the suite
+	Name     string         `json:"name"`           // app=…/pipeline=…/…, unique in the suite
+	Part     string         `json:"part,omitempty"` // of the suite, if it has parts
 	App      string         `json:"app"`
 	Pipeline string         `json:"pipeline"`
 	Site     string         `json:"site"`
@@ -80,56 +86,17 @@ type Cell struct {
 	Find     *Capacity      `json:"find,omitempty"`   // look for the capacity, starting at Rate; nil = run at Rate
 }
 
-// file is the YAML form.
+// file is the YAML form: one block, or several as parts.
 type file struct {
-	Name     string                               `yaml:"name" json:"name"`
-	Question string                               `yaml:"question" json:"question"`
-	Source   string                               `yaml:"source" json:"source,omitempty"`
-	Defaults settings                             `yaml:"defaults" json:"defaults"`
-	Matrix   yaml.MapSlice                        `yaml:"matrix" json:"-"`
-	Axes     []axis                               `yaml:"-" json:"matrix"`
-	By       map[string]map[string]map[string]any `yaml:"by" json:"by,omitempty"` // axis, its value, what then holds
-	Params   map[string]map[string]any            `yaml:"params" json:"params,omitempty"`
-}
-
-type settings struct {
-	App      string  `yaml:"app" json:"app,omitempty"`
-	Pipeline string  `yaml:"pipeline" json:"pipeline,omitempty"`
-	Site     string  `yaml:"site" json:"site,omitempty"`
-	Model    string  `yaml:"model" json:"model,omitempty"`
-	Small    string  `yaml:"small" json:"small,omitempty"`
-	RTT      float64 `yaml:"rtt" json:"rtt,omitempty"`
-	Mbps     float64 `yaml:"mbps" json:"mbps,omitempty"`
-	Mode     string  `yaml:"mode" json:"mode,omitempty"`
-	Scale    string  `yaml:"scale" json:"scale,omitempty"`
-	Scenario string  `yaml:"scenario" json:"scenario,omitempty"`
-	Rate     float64 `yaml:"rate" json:"rate,omitempty"`
-	Users    whole   `yaml:"users" json:"users,omitempty"`
-	Requests whole   `yaml:"requests" json:"requests,omitempty"`
-	Warmup   whole   `yaml:"warmup" json:"warmup,omitempty"`
-	Repeats  whole   `yaml:"repeats" json:"repeats,omitempty"`
-	Seed     whole   `yaml:"seed" json:"seed,omitempty"`
-	Trace    string  `yaml:"trace" json:"trace,omitempty"`
-	Find     *find   `yaml:"find" json:"find,omitempty"`
-}
-
-// whole is a count; the YAML reader alone would cut 2.5 down to 2.
-type whole int64
-
-// UnmarshalYAML accepts only a positive whole number.
-func (w *whole) UnmarshalYAML(node ast.Node) error {
-	n, err := strconv.ParseInt(node.String(), 10, 64)
-	if err != nil || n < 1 {
-		at := node.GetToken().Position
-		return fmt.Errorf("[%d:%d] want a whole number of 1 or more, got %s", at.Line, at.Column, node)
-	}
-	*w = whole(n)
-	return nil
-}
-
-type axis struct {
-	Key    string `json:"key"`
-	Values []any  `json:"values"`
+	Name     string                    `yaml:"name" json:"name"`
+	Question string                    `yaml:"question" json:"question"`
+	Source   string                    `yaml:"source" json:"source,omitempty"`
+	Defaults settings                  `yaml:"defaults" json:"defaults"`
+	Matrix   yaml.MapSlice             `yaml:"matrix" json:"-"`
+	Axes     []axis                    `yaml:"-" json:"matrix"`
+	By       conditions                `yaml:"by" json:"by,omitempty"`
+	Params   map[string]map[string]any `yaml:"params" json:"params,omitempty"`
+	Parts    []part                    `yaml:"parts" json:"parts,omitempty"`
 }
 
 //go:embed files/*.yaml
@@ -200,37 +167,6 @@ func ParseSet(arg string) (Set, error) {
 	return set, nil
 }
 
-// override puts a Set in place of the axis or the default of that key, or makes
-// it the last axis.
-func (f *file) override(set Set) error {
-	for _, values := range f.By { // the command line has the last word
-		for _, then := range values {
-			delete(then, set.Key)
-		}
-	}
-	i := slices.IndexFunc(f.Axes, func(a axis) bool { return a.Key == set.Key })
-	if len(set.Values) == 1 {
-		params := map[string]any{}
-		err := f.Defaults.assign(set.Key, set.Values[0], params)
-		if err != nil {
-			return fmt.Errorf("--set %s: %w", set.Key, err)
-		}
-		if len(params) == 0 {
-			if i >= 0 {
-				f.Axes = slices.Delete(f.Axes, i, i+1)
-				delete(f.By, set.Key)
-			}
-			return nil
-		}
-	}
-	if i < 0 {
-		f.Axes = append(f.Axes, axis(set))
-	} else {
-		f.Axes[i] = axis(set)
-	}
-	return nil
-}
-
 // Parse reads a suite from YAML; where is named in errors. Overrides count as
 // part of the suite: they change its hash.
 func Parse(where string, text []byte, set ...Set) (*Suite, error) {
@@ -238,18 +174,9 @@ func Parse(where string, text []byte, set ...Set) (*Suite, error) {
 	if err := strictyaml.Decode(where, text, MaxFile, &f); err != nil {
 		return nil, err
 	}
-	for _, item := range f.Matrix {
-		key, _ := item.Key.(string)
-		values, ok := item.Value.([]any)
-		if !ok || len(values) == 0 {
-			return nil, fmt.Errorf("%s: matrix.%s: want a list of values, got %v", where, key, item.Value)
-		}
-		f.Axes = append(f.Axes, axis{key, values})
-	}
-	for _, o := range set {
-		if err := f.override(o); err != nil {
-			return nil, fmt.Errorf("%s: %w", where, err)
-		}
+	blocks, err := f.prepare(where, set)
+	if err != nil {
+		return nil, err
 	}
 	s := &Suite{Name: f.Name, Question: f.Question, Source: f.Source, Text: text}
 	canonical, err := json.Marshal(f)
@@ -261,185 +188,18 @@ func Parse(where string, text []byte, set ...Set) (*Suite, error) {
 	if f.Name == "" || f.Question == "" {
 		return nil, fmt.Errorf("%s: a suite needs a name and a question", where)
 	}
-	if f.Defaults.Find != nil && f.Defaults.Find.Capacity == nil {
-		return nil, fmt.Errorf("%s: defaults.find: say what: {capacity: {}} takes every default", where)
-	}
-	if err := f.checkBy(where); err != nil {
-		return nil, err
-	}
-	if err := s.expand(where, f); err != nil {
-		return nil, err
+	for _, b := range blocks {
+		if find := b.defaults.Find; find != nil && find.Capacity == nil {
+			return nil, fmt.Errorf("%s: defaults.find: say what: {capacity: {}} takes every default", b.where)
+		}
+		if err := b.checkBy(); err != nil {
+			return nil, err
+		}
+		if err := s.expand(b); err != nil {
+			return nil, err
+		}
 	}
 	return s, nil
-}
-
-// checkBy refuses conditions that can never hold.
-func (f *file) checkBy(where string) error {
-	for _, key := range slices.Sorted(maps.Keys(f.By)) {
-		i := slices.IndexFunc(f.Axes, func(a axis) bool { return a.Key == key })
-		if i < 0 {
-			return fmt.Errorf("%s: by.%s: the matrix has no axis %s", where, key, key)
-		}
-	}
-	return nil
-}
-
-// expand crosses the axes, the last one fastest.
-func (s *Suite) expand(where string, f file) error {
-	total := 1
-	for _, a := range f.Axes {
-		if total *= len(a.Values); total > 1_000_000 {
-			return fmt.Errorf("%s: the matrix has more than a million cells; use fewer values", where)
-		}
-	}
-	seen := map[string]bool{}
-	for i := range total {
-		set, rest := f.Defaults, i
-		params := map[string]any{}
-		var name []string
-		picks := make([]int, len(f.Axes))
-		for k := len(f.Axes) - 1; k >= 0; k-- {
-			picks[k], rest = rest%len(f.Axes[k].Values), rest/len(f.Axes[k].Values)
-		}
-		for k, a := range f.Axes {
-			v := a.Values[picks[k]]
-			if err := set.assign(a.Key, v, params); err != nil {
-				return fmt.Errorf("%s: matrix.%s[%d]: %w", where, a.Key, picks[k], err)
-			}
-			name = append(name, fmt.Sprintf("%s=%v", a.Key, v))
-			if err := set.assignAll(f.By[a.Key][fmt.Sprint(v)], params); err != nil {
-				return fmt.Errorf("%s: by.%s.%v: %w", where, a.Key, v, err)
-			}
-		}
-		c := set.cell(cmp.Or(strings.Join(name, "/"), "cell"))
-		for key, v := range f.Params[c.Pipeline] {
-			if _, ok := params[key]; ok {
-				continue
-			}
-			if err := param(key, v, params); err != nil {
-				return fmt.Errorf("%s: params.%s.%s: %w", where, c.Pipeline, key, err)
-			}
-		}
-		if len(params) > 0 {
-			c.Params = params
-		}
-		if err := c.check(); err != nil {
-			return fmt.Errorf("%s: cells[%d] %s: %w", where, i, c.Name, err)
-		}
-		if seen[c.Name] {
-			return fmt.Errorf("%s: two cells are called %q", where, c.Name)
-		}
-		seen[c.Name] = true
-		s.Cells = append(s.Cells, c)
-	}
-	return nil
-}
-
-// assign sets one key from a matrix or from --set; a name it does not know is a
-// parameter of the pipeline.
-func (s *settings) assign(key string, v any, params map[string]any) error {
-	text := func(to *string) error {
-		t, ok := v.(string)
-		if !ok {
-			return fmt.Errorf("want a name, got %v", v)
-		}
-		*to = t
-		return nil
-	}
-	number, isNumber := toFloat(v)
-	count := func(to *whole) error {
-		if !isNumber || number != float64(int(number)) || number < 1 {
-			return fmt.Errorf("want a whole number of 1 or more, got %v", v)
-		}
-		*to = whole(number)
-		return nil
-	}
-	switch key {
-	case "app":
-		return text(&s.App)
-	case "pipeline":
-		return text(&s.Pipeline)
-	case "site":
-		return text(&s.Site)
-	case "model":
-		return text(&s.Model)
-	case "small":
-		return text(&s.Small)
-	case "mode":
-		return text(&s.Mode)
-	case "scale":
-		return text(&s.Scale)
-	case "scenario":
-		return text(&s.Scenario)
-	case "trace":
-		return text(&s.Trace)
-	case "find":
-		return s.look(v)
-	case "users":
-		return count(&s.Users)
-	case "requests":
-		return count(&s.Requests)
-	case "warmup":
-		return count(&s.Warmup)
-	case "repeats":
-		return count(&s.Repeats)
-	case "seed":
-		return count(&s.Seed)
-	}
-	if to := map[string]*float64{"rate": &s.Rate, "rtt": &s.RTT, "mbps": &s.Mbps}[key]; to != nil {
-		if !isNumber {
-			return fmt.Errorf("want a number, got %v", v)
-		}
-		*to = number
-		return nil
-	}
-	return param(key, v, params)
-}
-
-// param sets a parameter of a pipeline: a number, or one of the names that it knows.
-func param(key string, v any, params map[string]any) error {
-	if n, ok := toFloat(v); ok {
-		params[key] = n
-		return nil
-	}
-	if _, ok := v.(string); !ok {
-		return fmt.Errorf("want a number or a name, got %v", v)
-	}
-	params[key] = v
-	return nil
-}
-
-// assignAll sets several keys, in order of their names.
-func (s *settings) assignAll(m map[string]any, params map[string]any) error {
-	for _, key := range slices.Sorted(maps.Keys(m)) {
-		if err := s.assign(key, m[key], params); err != nil {
-			return fmt.Errorf("%s: %w", key, err)
-		}
-	}
-	return nil
-}
-
-func toFloat(v any) (float64, bool) {
-	switch n := v.(type) {
-	case float64:
-		return n, true
-	case uint64:
-		return float64(n), true
-	case int64:
-		return float64(n), true
-	case int:
-		return float64(n), true
-	}
-	return 0, false
-}
-
-func (s settings) cell(name string) Cell {
-	return Cell{
-		Name: name, App: s.App, Pipeline: s.Pipeline, Site: s.Site, Model: s.Model, Small: s.Small, RTT: s.RTT, Mbps: s.Mbps, Mode: cmp.Or(s.Mode, "modelled"),
-		Scale: cmp.Or(s.Scale, "task"), Scenario: s.Scenario, Rate: s.Rate, Users: int(max(s.Users, 1)),
-		Requests: int(cmp.Or(s.Requests, 100)), Warmup: int(s.Warmup), Repeats: int(max(s.Repeats, 1)), Seed: uint64(cmp.Or(s.Seed, 1)), Trace: s.Trace,
-		Find: s.Find.capacity(),
-	}
 }
 
 func (c Cell) check() error {

@@ -75,6 +75,77 @@ func TestOverridesAndNarrowing(t *testing.T) {
 	}
 }
 
+const inParts = `
+name: x
+question: what?
+defaults: {app: ar, site: s, model: m, mode: modelled, requests: 3}
+params: {split: {batch: 4, tail: 1}}
+parts:
+  - name: placements
+    matrix: {pipeline: [local, split]}
+  - name: cuts
+    question: where?
+    defaults: {pipeline: split, requests: 9}
+    matrix: {cut: [1, 2]}
+    by: {cut: {2: {site: far}}}
+    params: {split: {batch: 5}}
+`
+
+func TestParts(t *testing.T) {
+	s, err := Parse("x.yaml", []byte(inParts))
+	require.NoError(t, err)
+	base := Cell{Part: "placements", App: "ar", Site: "s", Model: "m", Mode: "modelled", Scale: "task", Users: 1, Requests: 3, Repeats: 1, Seed: 1}
+	local, split, one, two := base, base, base, base
+	local.Name, local.Pipeline = "part=placements/pipeline=local", "local"
+	split.Name, split.Pipeline, split.Params = "part=placements/pipeline=split", "split", map[string]any{"batch": 4.0, "tail": 1.0}
+	one.Name, one.Part, one.Pipeline, one.Requests = "part=cuts/cut=1", "cuts", "split", 9
+	one.Params = map[string]any{"cut": 1.0, "batch": 5.0, "tail": 1.0}
+	two = one
+	two.Name, two.Site, two.Params = "part=cuts/cut=2", "far", map[string]any{"cut": 2.0, "batch": 5.0, "tail": 1.0}
+	require.Equal(t, []Cell{local, split, one, two}, s.Cells)
+
+	set, err := ParseSet("requests=7")
+	require.NoError(t, err)
+	all, err := Parse("x.yaml", []byte(inParts), set)
+	require.NoError(t, err)
+	for _, c := range all.Cells {
+		require.Equal(t, 7, c.Requests, "an override holds in every part: %s", c.Name)
+	}
+	require.NotEqual(t, s.Hash, all.Hash)
+	require.NoError(t, s.Narrow(map[string][]string{"part": {"cuts"}}))
+	require.Equal(t, []Cell{one, two}, s.Cells)
+}
+
+// A part is in the hash: its name, its defaults, its matrix, its parameters.
+func TestPartsChangeTheHash(t *testing.T) {
+	seen := map[string]string{}
+	for _, edit := range [][2]string{{"", ""}, {"cuts", "other"}, {"requests: 9", "requests: 8"}, {"cut: [1, 2]", "cut: [1, 3]"}, {"batch: 5", "batch: 6"}, {"batch: 4", "batch: 3"}} {
+		text := strings.Replace(strings.Replace(inParts, edit[0], edit[1], 1), "by: {cut: {2: {site: far}}}", "", 1)
+		s, err := Parse("x.yaml", []byte(text))
+		require.NoError(t, err)
+		require.Empty(t, seen[s.Hash], "%v gives the hash of %v", edit, seen[s.Hash])
+		seen[s.Hash] = edit[0] + " "
+	}
+}
+
+func TestBadParts(t *testing.T) {
+	for _, tc := range []struct{ name, edit, by, want string }{
+		{"matrix beside parts", "parts:", "matrix: {cut: [1]}\nparts:", "x.yaml: a suite with parts has its matrix"},
+		{"no name", "name: placements", "question: q", "parts[0] : a part needs a name"},
+		{"same name", "name: cuts", "name: placements", `parts[1] placements: two parts are called "placements"`},
+		{"unknown key", "question: where?", "questoin: where?", `x.yaml:10:5: unknown field "questoin"`},
+		{"condition on no axis", "{cut: {2:", "{cat: {2:", "parts[1] cuts: by.cat: the matrix has no axis cat"},
+		{"cell of a part", "pipeline: split, requests: 9", "mode: guessed", "parts[1] cuts: cells[0] part=cuts/cut=1: pipeline is not set"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			text := strings.Replace(inParts, tc.edit, tc.by, 1)
+			require.NotEqual(t, inParts, text)
+			_, err := Parse("x.yaml", []byte(text))
+			require.ErrorContains(t, err, tc.want)
+		})
+	}
+}
+
 func TestHashIgnoresComments(t *testing.T) {
 	a, err := Parse("a", []byte(small))
 	require.NoError(t, err)

@@ -48,7 +48,9 @@ Keys of a suite, and of --set: app (a name or a workload file), pipeline, site,
 model, mode, scale (task: prompts with known answers; field: lengths from field
 studies, modelled only), scenario, trace (a file to replay), rate (requests per
 second over all users; 0 = the application's own), users, requests, warmup,
-repeats, seed; any other key is a parameter of the pipeline (describe shows them).
+repeats, seed, small (the second model), rtt (s) and mbps (of the users' link);
+any other key is a parameter of the pipeline (describe shows them). A suite may
+consist of parts; --part runs some of them.
 
 The run folder (--out) holds requests.arrow, spans.arrow, cells.arrow, run.json,
 bench.txt and a report. Everything is written as it happens: after a crash or
@@ -92,7 +94,7 @@ func must(err error) {
 
 // register declares the flags.
 func (f *runFlags) register(fs *pflag.FlagSet) {
-	for _, key := range []string{"app", "pipeline", "site", "mode"} {
+	for _, key := range []string{"app", "part", "pipeline", "site", "mode"} {
 		f.filters[key] = fs.StringSlice(key, nil, "only cells with this "+key+" (repeat or separate by commas)")
 	}
 	fs.StringVar(&f.modelFile, "model", "", "model to run instead of the suite's: a name or a GGUF file")
