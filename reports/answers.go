@@ -439,18 +439,29 @@ func (b *builder) failures() []string {
 
 // contracts warns where rows of one application may not be compared because the
 // contract of their cells differs in one mode. The users and requests of a
-// suite's own axes are what it compares.
+// suite's own axes are what it compares, and its parts compare among themselves.
 func (b *builder) contracts() (out []string) {
 	for _, app := range b.apps {
+		var places []string
+		kinds := map[string][]*Group{} // by place, one per kind of contract
 		for _, m := range modes {
-			var kinds []*Group // one per kind of contract
 			for _, g := range b.of[app] {
-				if g.Cell.Mode == m && g.Cell.Contract != "" && !slices.ContainsFunc(kinds, func(k *Group) bool { return b.comparable(k, g) }) {
-					kinds = append(kinds, g)
+				if g.Cell.Mode != m || g.Cell.Contract == "" {
+					continue
+				}
+				at := app + ", " + m
+				if part := g.Axis("part"); part != "" {
+					at += ", part " + part
+				}
+				places = appendNew(places, at)
+				if !slices.ContainsFunc(kinds[at], func(k *Group) bool { return b.comparable(k, g) }) {
+					kinds[at] = append(kinds[at], g)
 				}
 			}
-			if len(kinds) > 1 {
-				out = append(out, fmt.Sprintf("%s, %s: cells have %d different contracts (workload, model, limits …); compare only those that share one.", app, m, len(kinds)))
+		}
+		for _, at := range places {
+			if n := len(kinds[at]); n > 1 {
+				out = append(out, fmt.Sprintf("%s: cells have %d different contracts (workload, model, limits …); compare only those that share one.", at, n))
 			}
 		}
 	}

@@ -2,16 +2,13 @@ package reports
 
 import (
 	"cmp"
-	"fmt"
 	"iter"
-	"maps"
 	"math"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"meibench/harness/record"
 	"meibench/harness/results"
@@ -19,7 +16,7 @@ import (
 )
 
 // Data is what a report is made of: runs and, per cell, the columns that tables
-// and figures need, up to 56 bytes a request.
+// and figures need, up to 96 bytes a request.
 type Data struct {
 	Runs   []Run
 	Groups []*Group
@@ -48,10 +45,14 @@ type Group struct {
 	TTFT, TPOT, E2E []float64 // seconds, of OK requests
 	Tau             float64   // so many successive requests are worth one independent one
 
-	Up, Down float64 // bytes, of all requests
-	Energy   [record.NumParts]PartEnergy
-	Quality  Score
-	Errors   []tally // a few kinds
+	Up, Down     float64 // bytes, of all requests
+	Raw, Derived float64 // bytes that left the device: user data, and what was computed from it
+	Tokens       int // of all answers
+	Counts       [record.NumCounters]int64
+	Answers      []Answer // of all requests, repeat by repeat
+	Energy       [record.NumParts]PartEnergy
+	Quality      Score
+	Errors       []tally // a few kinds
 
 	ended   []ending                                   // requests of the first repeat that ended well, by ID
 	fetch   func(id int, each func(record.Span)) error // streams the spans of one of them
@@ -91,6 +92,16 @@ func quantiles() [withinShare]pQuantile {
 	tpot := func(g *Group) *[]float64 { return &g.TPOT }
 	e2e := func(g *Group) *[]float64 { return &g.E2E }
 	return [...]pQuantile{{ttft, 0.5}, {ttft, 0.95}, {tpot, 0.5}, {e2e, 0.5}, {e2e, 0.95}, {e2e, 0.99}}
+}
+
+// Answer is what a request came to, to be joined with those of other groups: cells
+// of one workload and seed ask the same under the same ID.
+type Answer struct {
+	Seed    uint64
+	ID      int
+	E2E     float64 // seconds; NaN unless it ended well
+	Quality float64 // NaN if unscored
+	Depth   float64 // share of the layers that ran; NaN if the pipeline does not count them
 }
 
 // PartEnergy is what one part of the system spent on all requests of a group.
@@ -230,6 +241,12 @@ func (g *Group) add(c *record.Cell, r *record.Request) {
 		g.Good++
 	}
 	g.Up, g.Down = g.Up+float64(r.UpBytes), g.Down+float64(r.DownBytes)
+	g.Raw, g.Derived = g.Raw+float64(r.RawBytesOut), g.Derived+float64(r.DerivedBytesOut)
+	for i, n := range r.Counts {
+		g.Counts[i] += n
+	}
+	g.Answers = append(g.Answers, Answer{c.Seed, r.ID, took(r), r.Quality, float64(r.Counts[record.LayersRun]) / float64(r.Counts[record.LayersFull])})
+	g.Tokens += r.OutputTokens
 	g.addEnergy(r)
 	if !math.IsNaN(r.Quality) {
 		g.Quality.N++
@@ -254,6 +271,14 @@ func (g *Group) add(c *record.Cell, r *record.Request) {
 		}
 		g.ended = append(g.ended, b)
 	}
+}
+
+// took is how long a request took, in seconds; NaN unless it ended well.
+func took(r *record.Request) float64 {
+	if r.Outcome != record.OK {
+		return math.NaN()
+	}
+	return (r.Done - r.Intended).Seconds()
 }
 
 func keep(list *[]float64, at, from time.Duration) {
@@ -423,55 +448,4 @@ func roundTimes(text string) string {
 		unit := math.Pow10(int(math.Floor(math.Log10(v))) - 2)
 		return strconv.FormatFloat(math.Round(v/unit)*unit, 'g', 6, 64) + " " + sc.unit
 	})
-}
-
-// clean makes text of a run folder safe to print: no control or formatting
-// characters (terminal escapes, bidirectional overrides), and not too long.
-func clean(s string, most int) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t' || r == '\r':
-			return ' '
-		case !unicode.IsGraphic(r):
-			return unicode.ReplacementChar
-		}
-		return r
-	}, strings.ToValidUTF8(s, string(unicode.ReplacementChar)))
-	if runes := []rune(s); len(runes) > most {
-		s = string(runes[:most-1]) + "…"
-	}
-	return s
-}
-
-// cleanCell is a copy of a cell whose texts are clean.
-func cleanCell(c record.Cell) record.Cell {
-	for _, s := range []*string{&c.Suite, &c.App, &c.Pipeline, &c.Site, &c.Model, &c.Mode, &c.Contract} {
-		*s = clean(*s, mostName)
-	}
-	c.Name = clean(c.Name, 4*mostName)
-	c.Invalid, c.Warnings = cleanAll(c.Invalid), cleanAll(c.Warnings)
-	params := map[string]any{}
-	for k, v := range c.Params {
-		if s, ok := v.(string); ok {
-			v = clean(s, mostName)
-		}
-		params[clean(k, mostName)] = v
-	}
-	c.Params, c.Lag = params, nil
-	return c
-}
-
-func cleanAll(list []string) (out []string) {
-	for _, s := range list {
-		out = append(out, clean(s, mostText))
-	}
-	return out
-}
-
-func paramText(params map[string]any) string {
-	var parts []string
-	for _, k := range slices.Sorted(maps.Keys(params)) {
-		parts = append(parts, k+"="+fmt.Sprint(params[k]))
-	}
-	return strings.Join(parts, " ")
 }

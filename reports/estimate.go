@@ -343,6 +343,51 @@ func (g *Group) quantile(i int) Stat {
 	return s
 }
 
+// TTFT50, TPOT50, E2E50 and E2E95 are quantiles over the requests that ended well,
+// in seconds.
+func (g *Group) TTFT50() Stat { return g.quantile(ttft50) }
+
+// TPOT50 is the median time per output token after the first.
+func (g *Group) TPOT50() Stat { return g.quantile(tpot50) }
+
+// E2E50 is the median end-to-end time.
+func (g *Group) E2E50() Stat { return g.quantile(e2e50) }
+
+// E2E95 is the 95th percentile of the end-to-end time.
+func (g *Group) E2E95() Stat { return g.quantile(e2e95) }
+
+// Within is the share of all requests that ended well inside every limit.
+func (g *Group) Within() Stat { return summarise(g).within }
+
+// Score is the mean task score of the requests that have one.
+func (g *Group) Score() Stat { return share(g.Quality.Sum, g.Quality.N, 1) }
+
+// Joules is the energy per request; NaN where it is unknown.
+func (g *Group) Joules() Stat { return summarise(g).energy }
+
+// PerRequest is a sum over the group's requests, per request.
+func (g *Group) PerRequest(sum float64) Stat {
+	if g.N == 0 {
+		return unknown()
+	}
+	return bare(sum / float64(g.N))
+}
+
+// Valid reports whether all runs of the group are to be trusted.
+func (g *Group) Valid() bool { return g.N > 0 && len(g.invalid()) == 0 }
+
+// Overloaded reports whether latencies of the group grow with the length of its run.
+func (g *Group) Overloaded() bool { return g.overloaded() }
+
+// Share estimates a share of n that sums to sum, with Wilson's interval.
+func Share(sum float64, n int) Stat { return share(sum, n, 1) }
+
+// Median is the median of one value per repeat, with its interval; NaNs are left out.
+func Median(values []float64) Stat { return overRepeats(values) }
+
+// Bare is a value without an interval.
+func Bare(v float64) Stat { return bare(v) }
+
 func (g *Group) column(i int) (out []float64) {
 	for _, r := range g.repeats {
 		out = append(out, r[i])

@@ -106,7 +106,7 @@ func (r *Report) JSON(w io.Writer) error {
 // field for what is unknown.
 func (r *Report) CSV(w io.Writer) error {
 	out := csv.NewWriter(w)
-	head := []string{"run", "suite", "cell", "app", "pipeline", "site", "model", "mode", "params", "contract", "comparable", "valid", "runs", "requests", "ok", "good", "energy_source"}
+	head := []string{"run", "suite", "cell", "app", "pipeline", "site", "model", "mode", "params", "contract", "comparable", "valid", "overloaded", "runs", "requests", "ok", "good", "energy_source"}
 	if len(r.rows) > 0 {
 		for _, m := range r.rows[0].order {
 			head = append(head, m, m+"_low", m+"_high")
@@ -121,7 +121,7 @@ func (r *Report) CSV(w io.Writer) error {
 		for k, s := range line {
 			line[k] = inert(s)
 		}
-		line = append(line, strconv.FormatBool(r.Comparable), strconv.FormatBool(c.Valid), strconv.Itoa(c.Runs), strconv.Itoa(c.Requests), strconv.Itoa(c.OK), strconv.Itoa(c.Good), c.Energy)
+		line = append(line, strconv.FormatBool(r.Comparable), strconv.FormatBool(c.Valid), strconv.FormatBool(c.Overload), strconv.Itoa(c.Runs), strconv.Itoa(c.Requests), strconv.Itoa(c.OK), strconv.Itoa(c.Good), c.Energy)
 		for _, name := range c.order {
 			m := c.Metrics[name]
 			line = append(line, floatText(m.Value), floatText(m.Low), floatText(m.High))

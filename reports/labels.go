@@ -194,7 +194,7 @@ func name(g *Group, several [2]bool) string {
 	}
 	for _, part := range strings.Split(g.Cell.Name, "/") {
 		key, _, ok := strings.Cut(part, "=")
-		if ok && !slices.Contains([]string{"app", "pipeline", "mode", "site", "model"}, key) {
+		if ok && !slices.Contains([]string{"part", "app", "pipeline", "mode", "site", "model"}, key) {
 			parts = append(parts, part)
 		}
 	}
@@ -269,4 +269,103 @@ func (v *view) differing() func(*Group) string {
 		maps.DeleteFunc(params, func(k string, _ any) bool { return !keys[base[g]][k] })
 		return paramText(params)
 	}
+}
+
+// Axis is the value that a cell's name gives a key of its suite, "" if none: of
+// "part=cuts/cut=2" that of cut is "2".
+func (g *Group) Axis(key string) string {
+	for _, part := range strings.Split(g.Cell.Name, "/") {
+		if v, ok := strings.CutPrefix(part, key+"="); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// First are the groups of the first part of each run's suites: all of them where no
+// suite has parts.
+func (d *Data) First() (gs []*Group) {
+	part := map[string]string{}
+	for _, g := range slices.SortedStableFunc(slices.Values(d.Groups), func(x, y *Group) int { return cmp.Compare(x.Cell.Index, y.Cell.Index) }) {
+		if key := strconv.Itoa(g.Run) + "\x00" + g.Cell.Suite; part[key] == "" {
+			part[key] = cmp.Or(g.Axis("part"), " ")
+		}
+	}
+	for _, g := range d.Groups {
+		if cmp.Or(g.Axis("part"), " ") == part[strconv.Itoa(g.Run)+"\x00"+g.Cell.Suite] {
+			gs = append(gs, g)
+		}
+	}
+	return gs
+}
+
+// first is a builder of the first parts; the builder itself where there is nothing
+// else. Marks of INVALID cells stay what they are.
+func (b *builder) first() *builder {
+	gs := b.First()
+	if len(gs) == len(b.Groups) {
+		return b
+	}
+	main := newBuilder(newView(&Data{Runs: b.Runs, Groups: gs, at: map[string]*Group{}}))
+	for _, g := range gs {
+		if b.flags[g] != "" {
+			main.flags[g] = b.flags[g]
+		}
+	}
+	main.reasons = b.reasons
+	return main
+}
+
+// Verdict is how a group stands to the limits of its application.
+type Verdict struct {
+	Passes bool    // enough of its requests were inside the limits
+	Need   float64 // share of requests that has to be
+	Limits string  // in words
+}
+
+// Verdicts judges every group.
+func (d *Data) Verdicts() map[*Group]Verdict {
+	b, out := newBuilder(newView(d)), map[*Group]Verdict{}
+	for _, g := range d.Groups {
+		need, _ := b.need(g)
+		out[g] = Verdict{b.passes(g), need, limitText(&g.Cell)}
+	}
+	return out
+}
+
+// rest lists the cells of the other parts; nil if there are none.
+func (b *builder) rest() *Section {
+	main := map[*Group]bool{}
+	for _, g := range b.first().Groups {
+		main[g] = true
+	}
+	t := Table{Name: "parts", Title: "Cells of the other parts", Caption: "Every cell of the sweeps, in the order of the suite. " + intervalNote,
+		Columns: []Column{{Head: "cell", Left: true}, {Head: "mode", Left: true}, {Head: "n"}, {Head: "TTFT p50"}, {Head: "TPOT p50"}, {Head: "E2E p50"}, {Head: "within"},
+			{Head: "up"}, {Head: "energy"}, {Head: "quality"}}}
+	for _, g := range slices.SortedStableFunc(slices.Values(b.Groups), func(x, y *Group) int {
+		return cmp.Or(cmp.Compare(x.Run, y.Run), cmp.Compare(x.Cell.Index, y.Cell.Index))
+	}) {
+		if main[g] {
+			continue
+		}
+		title := g.Axis("part") + ": " + strings.Join(slices.DeleteFunc([]string{g.Cell.App, g.Cell.Site}, func(s string) bool { return s == "" }), " on ")
+		if n := len(t.Groups); n == 0 || t.Groups[n-1].Title != title {
+			t.Groups = append(t.Groups, RowGroup{Title: title})
+		}
+		name := word(strings.ReplaceAll(strings.TrimPrefix(withoutMode(g.Cell.Name), "part="+g.Axis("part")+"/"), "/", " "))
+		if g.overloaded() {
+			name.Mark = markOverload
+		}
+		s, to := b.sums[g], &t.Groups[len(t.Groups)-1]
+		to.Rows = append(to.Rows, Row{Flag: b.flags[g], Values: []Value{name, word(g.Cell.Mode), requests(g), Time(s.ttft50), Time(s.tpot50), Time(s.e2e50), Percent(s.within),
+			Bytes(s.up), Energy(s.energy), stat(s.quality, 1)}})
+	}
+	if len(t.Groups) == 0 {
+		return nil
+	}
+	if t.has(markOverload) {
+		t.Notes = append(t.Notes, overloadNote)
+	}
+	t.Notes = append(t.Notes, b.flagNote()...)
+	return &Section{Name: "parts", Title: t.Title, Tables: []Table{t}, Folded: true}
 }

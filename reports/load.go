@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"meibench/harness/record"
 	"meibench/harness/results"
@@ -33,7 +34,7 @@ func Load(dirs ...string) (_ *Data, err error) {
 			return nil, lerr
 		}
 	}
-	b := newBuilder(newView(d))
+	b := newBuilder(newView(d)).first()
 	for _, app := range b.apps {
 		gs, id := b.common(app)
 		for _, g := range gs {
@@ -167,4 +168,55 @@ func labels(dirs []string) []string {
 		}
 	}
 	return out
+}
+
+// clean makes text of a run folder safe to print: no control or formatting
+// characters (terminal escapes, bidirectional overrides), and not too long.
+func clean(s string, most int) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t' || r == '\r':
+			return ' '
+		case !unicode.IsGraphic(r):
+			return unicode.ReplacementChar
+		}
+		return r
+	}, strings.ToValidUTF8(s, string(unicode.ReplacementChar)))
+	if runes := []rune(s); len(runes) > most {
+		s = string(runes[:most-1]) + "…"
+	}
+	return s
+}
+
+// cleanCell is a copy of a cell whose texts are clean.
+func cleanCell(c record.Cell) record.Cell {
+	for _, s := range []*string{&c.Suite, &c.App, &c.Pipeline, &c.Site, &c.Model, &c.Mode, &c.Contract} {
+		*s = clean(*s, mostName)
+	}
+	c.Name = clean(c.Name, 4*mostName)
+	c.Invalid, c.Warnings = cleanAll(c.Invalid), cleanAll(c.Warnings)
+	params := map[string]any{}
+	for k, v := range c.Params {
+		if s, ok := v.(string); ok {
+			v = clean(s, mostName)
+		}
+		params[clean(k, mostName)] = v
+	}
+	c.Params, c.Lag = params, nil
+	return c
+}
+
+func cleanAll(list []string) (out []string) {
+	for _, s := range list {
+		out = append(out, clean(s, mostText))
+	}
+	return out
+}
+
+func paramText(params map[string]any) string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(params)) {
+		parts = append(parts, k+"="+fmt.Sprint(params[k]))
+	}
+	return strings.Join(parts, " ")
 }

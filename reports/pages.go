@@ -14,6 +14,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -47,7 +48,11 @@ func (r *Report) writeFigures(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("write figures: %w", err)
 	}
-	for _, f := range r.Figures {
+	all := slices.Clone(r.Figures)
+	for _, s := range r.Sections {
+		all = append(all, s.Figures...)
+	}
+	for _, f := range all {
 		png, err := f.Picture.PNG()
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, f.Name+".png"), png, 0o644)
@@ -86,14 +91,16 @@ func (r *Report) Markdown(w io.Writer) error {
 			fmt.Fprintf(&b, "- %s\n", md(w))
 		}
 	}
+	for i := range r.Sections {
+		r.Sections[i].markdown(&b)
+	}
 	for i := range r.Tables {
-		r.Tables[i].markdown(&b)
+		r.Tables[i].markdown(&b, "##")
 	}
 	if len(r.Figures) > 0 {
 		b.WriteString("\n## Figures\n")
-		for _, f := range r.Figures {
-			fmt.Fprintf(&b, "\n### %s\n\n", md(f.Title))
-			fmt.Fprintf(&b, "%s\n\n![%s](figures/%s.svg)\n", md(f.Caption), md(f.Alt), f.Name)
+		for i := range r.Figures {
+			r.Figures[i].markdown(&b)
 		}
 	}
 	b.WriteString("\n## Definitions\n\n| metric | unit | meaning |\n|---|---|---|\n")
@@ -117,8 +124,25 @@ func (f *RunFacts) heading() string {
 	return "Run " + f.Label
 }
 
-func (t *Table) markdown(b *strings.Builder) {
-	fmt.Fprintf(b, "\n## %s\n\n%s\n", md(t.Title), md(t.Caption))
+func (s *Section) markdown(b *strings.Builder) {
+	fmt.Fprintf(b, "\n## %s\n\n", md(s.Title))
+	for _, l := range s.Lead {
+		fmt.Fprintf(b, "- %s\n", md(l))
+	}
+	for i := range s.Figures {
+		s.Figures[i].markdown(b)
+	}
+	for i := range s.Tables {
+		s.Tables[i].markdown(b, "###")
+	}
+}
+
+func (f *Figure) markdown(b *strings.Builder) {
+	fmt.Fprintf(b, "\n### %s\n\n%s\n\n![%s](figures/%s.svg)\n", md(f.Title), md(f.Caption), md(f.Alt), f.Name)
+}
+
+func (t *Table) markdown(b *strings.Builder, level string) {
+	fmt.Fprintf(b, "\n%s %s\n\n%s\n", level, md(t.Title), md(t.Caption))
 	flagged := t.Flagged()
 	for _, g := range t.Groups {
 		fmt.Fprintf(b, "\n**%s**\n\n|", md(g.Title))
@@ -177,7 +201,7 @@ func (r *Report) html(w io.Writer, dir string) error {
 	if err != nil {
 		return err
 	}
-	t, err := template.New("report.html").Funcs(template.FuncMap{"lead": leadOf, "key": sortKey, "inline": inline}).ParseFS(page, "page/report.html")
+	t, err := template.New("report.html").Funcs(template.FuncMap{"lead": leadOf, "key": sortKey, "inline": inline, "withLinks": withLinks}).ParseFS(page, "page/report.html")
 	if err != nil {
 		return err
 	}
@@ -267,9 +291,17 @@ func sortKey(v Value) string {
 
 // inline is a figure's picture as an element of the page. Its texts are escaped
 // where the picture is drawn.
-func inline(f Figure) template.HTML {
+func inline(f linkedFigure) template.HTML {
 	return template.HTML(f.Picture.Inline("svg-"+f.Name, f.Title, f.Alt))
 }
+
+// linkedFigure is a figure with whether the page can link its files.
+type linkedFigure struct {
+	Figure
+	Linked bool
+}
+
+func withLinks(f Figure, linked bool) linkedFigure { return linkedFigure{f, linked} }
 
 // Flagged reports whether a row of the table is marked, so that the marks need a
 // column.

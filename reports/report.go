@@ -38,10 +38,22 @@ type Report struct {
 	Warnings    []string // what makes the numbers doubtful
 	Tables      []Table
 	Figures     []Figure
+	Sections    []Section // what some of the cells say of one question
 	Runs        []RunFacts
 	Definitions []Definition
 
 	rows []cellRow
+}
+
+// Section answers one question that a run may hold cells for: sentences, the answer
+// first, then figures and tables that bear it out.
+type Section struct {
+	Name    string // short; part of anchors and of the names of its figures
+	Title   string
+	Lead    []string // the first goes to the answers of the report too
+	Figures []Figure
+	Tables  []Table
+	Folded  bool // long: the page shows it when it is asked to
 }
 
 // RunFacts is where a run's numbers come from.
@@ -60,21 +72,34 @@ type Fact struct {
 // Definition says what a metric in the tables means.
 type Definition struct{ Name, Unit, Doc string }
 
-// Build makes the report of a run, or of several side by side.
-func Build(d *Data) *Report {
+// Build makes the report of a run, or of several side by side, with sections that
+// others made of the same data. Of a suite in parts the first part gives the
+// answers, the main tables and the figures; the cells of the others are listed at
+// the end.
+func Build(d *Data, sections ...Section) *Report {
 	b := newBuilder(newView(d))
+	main := b.first()
 	r := &Report{Title: b.title(), Comparable: true, Definitions: definitions()}
 	for _, run := range d.Runs {
 		r.Comparable = r.Comparable && !run.Manifest.Quick
 		r.Runs = append(r.Runs, runFacts(&run))
 	}
-	r.Setting = b.setting()
-	r.Answers, r.Warnings = b.answers(), b.warnings()
-	r.Tables = []Table{b.latency(), b.outcome()}
+	r.Setting = main.setting()
+	r.Answers, r.Warnings = main.answers(), b.warnings()
+	r.Tables = []Table{main.latency(), main.outcome()}
 	if t := b.agreement(); t != nil {
 		r.Tables = append(r.Tables, *t)
 	}
-	r.Figures = b.figures()
+	r.Figures = main.figures()
+	for _, s := range sections {
+		if len(s.Lead) > 0 {
+			r.Answers = append(r.Answers, s.Lead[0])
+		}
+		r.Sections = append(r.Sections, s)
+	}
+	if rest := b.rest(); rest != nil {
+		r.Sections = append(r.Sections, *rest)
+	}
 	r.rows = b.cellRows()
 	return r
 }

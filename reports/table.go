@@ -86,6 +86,34 @@ func percentage(s Stat) Value {
 	return v
 }
 
+// Word is an entry of words.
+func Word(s string) Value { return word(s) }
+
+// Number prints an estimate as it is.
+func Number(s Stat) Value { return stat(s, 1) }
+
+// Percent prints a share.
+func Percent(s Stat) Value {
+	if math.IsNaN(s.V) {
+		return stat(s, 1)
+	}
+	v := percentage(s)
+	v.Text += " %"
+	return v
+}
+
+// Time prints seconds in a unit of their own, Bytes and Energy likewise.
+func Time(s Stat) Value { return measure{own: timeScales(), scale: scale{by: 1}}.stat(s) }
+
+// Bytes prints bytes.
+func Bytes(s Stat) Value { return measure{own: byteScales(), scale: scale{by: 1}}.stat(s) }
+
+// Energy prints joules.
+func Energy(s Stat) Value { return measure{own: energyScales(), scale: scale{by: 1}}.stat(s) }
+
+// String is the entry as a sentence has it: "412 ms [398, 431]".
+func (v Value) String() string { return strings.TrimSpace(v.Text + v.Mark + " " + v.Detail) }
+
 // builder makes the tables of a view.
 type builder struct {
 	*view
