@@ -47,7 +47,7 @@ type Group struct {
 
 	Up, Down     float64 // bytes, of all requests
 	Raw, Derived float64 // bytes that left the device: user data, and what was computed from it
-	Tokens       int // of all answers
+	Tokens       int     // of all answers
 	Counts       [record.NumCounters]int64
 	Answers      []Answer // of all requests, repeat by repeat
 	Energy       [record.NumParts]PartEnergy

@@ -201,7 +201,7 @@ func (r *Report) html(w io.Writer, dir string) error {
 	if err != nil {
 		return err
 	}
-	t, err := template.New("report.html").Funcs(template.FuncMap{"lead": leadOf, "key": sortKey, "inline": inline, "withLinks": withLinks}).ParseFS(page, "page/report.html")
+	t, err := template.New("report.html").Funcs(template.FuncMap{"lead": leadOf, "key": sortKey, "inline": inline, "withLinks": withLinks, "sectionOf": sectionOf}).ParseFS(page, "page/report.html")
 	if err != nil {
 		return err
 	}
@@ -302,6 +302,14 @@ type linkedFigure struct {
 }
 
 func withLinks(f Figure, linked bool) linkedFigure { return linkedFigure{f, linked} }
+
+// linkedSection is a section likewise.
+type linkedSection struct {
+	Section
+	Linked bool
+}
+
+func sectionOf(s Section, linked bool) linkedSection { return linkedSection{s, linked} }
 
 // Flagged reports whether a row of the table is marked, so that the marks need a
 // column.

@@ -18,6 +18,7 @@ import (
 	"meibench/harness"
 	"meibench/harness/results"
 	"meibench/reports"
+	"meibench/reports/inference"
 	"meibench/suites"
 )
 
@@ -203,7 +204,7 @@ func (a *app) afterRun(f *runFlags) error {
 	if err != nil {
 		return withCode(exitIncomplete, err)
 	}
-	rep := reports.Build(data)
+	rep := reports.Build(data, inference.Sections(data)...)
 	if a.json {
 		err = rep.JSON(a.out)
 	} else {

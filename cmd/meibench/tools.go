@@ -13,6 +13,7 @@ import (
 	"meibench/hardware/profiles"
 	"meibench/harness"
 	"meibench/reports"
+	"meibench/reports/inference"
 	"meibench/suites"
 	"meibench/workloads"
 )
@@ -44,7 +45,7 @@ func newReport(a *app) *cobra.Command {
 			if err != nil {
 				return withCode(exitUsage, err)
 			}
-			rep := reports.Build(data)
+			rep := reports.Build(data, inference.Sections(data)...)
 			dir := out
 			if dir == "" {
 				dir = args[0]

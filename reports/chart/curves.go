@@ -28,6 +28,7 @@ type Curve struct {
 type Plot struct {
 	XAxis, YAxis string // name and unit
 	LogX, LogY   bool
+	Close        bool // y covers the data, without 0 where that is far off
 	Curves       []Curve
 	Marks        []Mark
 }
@@ -87,7 +88,18 @@ func (p *Plot) spans() (x, y span, n int) {
 		pad := 0.05*(hi-lo) + 1e-9*hi
 		x = span{lo: lo - pad, hi: hi + pad}
 	}
+	if p.Close && !p.LogY && n > 0 {
+		y = closely(ys)
+	}
 	return x, y, n
+}
+
+// closely is a range around values, with some room on both sides.
+func closely(values []float64) span {
+	known := slices.DeleteFunc(slices.Clone(values), func(v float64) bool { return !span{}.shows(v) })
+	lo, hi := slices.Min(known), slices.Max(known)
+	pad := max(0.08*(hi-lo), 0.02*max(hi, -lo), 1e-9)
+	return span{lo: lo - pad, hi: hi + pad}
 }
 
 func (p *Plot) shows(d Dot) bool {

@@ -1,0 +1,163 @@
+package inference
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"meibench/reports"
+)
+
+// asked is a request by what makes it the same in several cells.
+type asked struct {
+	seed uint64
+	id   int
+}
+
+// loss is what a chooser of cuts lost against those who know more.
+type loss struct {
+	N       int     // requests that ended well with the chooser and with some static cut
+	Mean    float64 // s, of the chooser
+	Oracle  float64 // s, of the best static cut of every single request
+	Static  float64 // s, of the best single cut in hindsight
+	BestCut string
+}
+
+// Regret is the chooser's mean over the oracle's, less one.
+func (l loss) Regret() float64 { return l.Mean/l.Oracle - 1 }
+
+// regretOf joins a chooser's requests with those of static cuts.
+func regretOf(chooser *reports.Group, statics []*reports.Group) (l loss) {
+	times := make([]map[asked]float64, len(statics))
+	for i, g := range statics {
+		times[i] = map[asked]float64{}
+		for _, a := range g.Answers {
+			if !math.IsNaN(a.E2E) {
+				times[i][asked{a.Seed, a.ID}] = a.E2E
+			}
+		}
+	}
+	sums := make([]float64, len(statics))
+	whole := make([]int, len(statics))
+	for _, a := range chooser.Answers {
+		best := math.Inf(1)
+		for _, t := range times {
+			if v, ok := t[asked{a.Seed, a.ID}]; ok {
+				best = min(best, v)
+			}
+		}
+		if math.IsNaN(a.E2E) || math.IsInf(best, 1) {
+			continue
+		}
+		for i, t := range times {
+			if v, ok := t[asked{a.Seed, a.ID}]; ok {
+				sums[i] += v
+				whole[i]++
+			}
+		}
+		l.N++
+		l.Mean, l.Oracle = l.Mean+a.E2E, l.Oracle+best
+	}
+	n := float64(l.N)
+	l.Mean, l.Oracle, l.Static = l.Mean/n, l.Oracle/n, math.Inf(1)
+	for i, g := range statics { // a cut that lost requests is not the best of all
+		if whole[i] == l.N && sums[i]/n < l.Static {
+			l.Static, l.BestCut = sums[i]/n, setting(num(g, "cut"))
+		}
+	}
+	if math.IsInf(l.Static, 1) {
+		l.Static = math.NaN()
+	}
+	return l
+}
+
+// chooser is how a cell chooses its cuts, "" if the cut is fixed.
+func chooser(g *reports.Group) string {
+	for _, key := range []string{"adapt", "chooser"} {
+		if v := text(g, key); v != "" && v != "no" && v != "none" && v != "fixed" && v != "off" {
+			return v
+		}
+	}
+	return ""
+}
+
+// regrets holds adaptive cuts against the best cut of every request.
+func regrets(all []*reports.Group) *reports.Section {
+	s := &reports.Section{Name: "regret", Title: "Adaptive cuts against the oracle"}
+	t := reports.Table{Name: "regret", Title: "Regret",
+		Caption: "Mean E2E over the same requests, joined by seed and number. Oracle: for every request the static cut that was quickest for it. Regret: how much longer the chooser took than the oracle. A chooser may beat the best single cut; only luck lets it beat the oracle.",
+		Columns: columns([]string{"chooser"}, "requests", "mean E2E", "oracle", "best single cut", "it is", "regret")}
+	for _, set := range sets(where(all, func(g *reports.Group) bool { return chooser(g) != "" && g.N > 0 }), func(g *reports.Group) string { return place(g, true) + "\x00" + g.Cell.Model }) {
+		statics := where(all, func(g *reports.Group) bool {
+			return g.Cell.Pipeline == "split" && chooser(g) == "" && place(g, true) == place(set[0], true) && g.Cell.Model == set[0].Cell.Model && g.Axis("cut") != "" && text(g, "wire") == text(set[0], "wire")
+		})
+		if len(statics) < 2 {
+			continue
+		}
+		group := reports.RowGroup{Title: title(set[0])}
+		var parts []string
+		for _, g := range set {
+			l := regretOf(g, statics)
+			v := func(x float64) reports.Value { return reports.Time(reports.Bare(x)) }
+			group.Rows = append(group.Rows, row(g, reports.Word(chooser(g)), reports.Word(fmt.Sprint(l.N)), v(l.Mean), v(l.Oracle), v(l.Static), reports.Word(l.BestCut), reports.Percent(reports.Bare(l.Regret()))))
+			parts = append(parts, fmt.Sprintf("%s %s", chooser(g), reports.Percent(reports.Bare(l.Regret())).Text))
+		}
+		t.Groups = append(t.Groups, group)
+		s.Lead = append(s.Lead, fmt.Sprintf("Regret, %s: against the best of %d static cuts for every request, %s.", title(set[0]), len(statics), strings.Join(parts, ", ")))
+	}
+	if len(t.Groups) == 0 {
+		return nil
+	}
+	s.Tables = []reports.Table{t}
+	return s
+}
+
+// capacities lists the largest rates at which limits are met, where a run searched
+// for them.
+func capacities(all []*reports.Group) *reports.Section {
+	s := &reports.Section{Name: "capacity", Title: "Capacity under limits"}
+	t := reports.Table{Name: "capacity", Title: "Capacity", Caption: "The largest rate of requests at which enough of them meet all limits, with the 95 % interval over seeds.",
+		Columns: columns([]string{"placement"}, "capacity (req/s)", "probes")}
+	for _, set := range sets(where(all, func(g *reports.Group) bool { _, ok := g.Cell.Figures["capacity_rps"]; return ok }), func(g *reports.Group) string { return title(g) }) {
+		group := reports.RowGroup{Title: title(set[0])}
+		most, best := math.Inf(-1), ""
+		for _, g := range set {
+			c := capacity(g)
+			group.Rows = append(group.Rows, reports.Row{Values: []reports.Value{reports.Word(label(g)), reports.Number(c), reports.Number(reports.Bare(g.Cell.Figures["probes"]))}})
+			if c.V > most {
+				most, best = c.V, label(g)+" "+reports.Number(c).String()+" requests per second"
+			}
+		}
+		t.Groups = append(t.Groups, group)
+		s.Lead = append(s.Lead, fmt.Sprintf("Capacity, %s: most under the limits: %s.", title(set[0]), best))
+	}
+	if len(t.Groups) == 0 {
+		return nil
+	}
+	s.Tables = []reports.Table{t}
+	return s
+}
+
+// capacity is the median over the runs of a group with the widest of their bounds.
+func capacity(g *reports.Group) reports.Stat {
+	var vs, los, his []float64
+	for i := range g.Cells {
+		f := g.Cells[i].Figures
+		if v, ok := f["capacity_rps"]; ok {
+			vs = append(vs, v)
+			if lo, ok := f["capacity_lo"]; ok {
+				los = append(los, lo)
+			}
+			if hi, ok := f["capacity_hi"]; ok {
+				his = append(his, hi)
+			}
+		}
+	}
+	c := reports.Median(vs)
+	c.Lo, c.Hi = math.NaN(), math.NaN()
+	if len(los) > 0 && len(his) > 0 {
+		c.Lo, c.Hi = slices.Min(los), slices.Max(his)
+	}
+	return c
+}
