@@ -128,6 +128,9 @@ func (t *trial) run(ctx context.Context, requests int) error {
 	if b.luck.Accept > 0 {
 		t.figure("luck_accept", b.luck.Accept)
 	}
+	if err := t.leak(ctx); err != nil {
+		return err
+	}
 	router, err := t.lab.routerOf(a.setup)
 	if err != nil {
 		return fmt.Errorf("fit the router: %w", err)
@@ -167,6 +170,21 @@ func (t *trial) figure(name string, v float64) {
 		t.cell.Figures = map[string]float64{}
 	}
 	t.cell.Figures[name] = v
+}
+
+// leak notes what an attack reads from the activations of a split.
+func (t *trial) leak(ctx context.Context) error {
+	if t.rush {
+		return nil
+	}
+	share, ok, err := t.lab.leakOf(ctx, t.arm.setup)
+	if err != nil {
+		return fmt.Errorf("attack the activations: %w", err)
+	}
+	if ok {
+		t.figure("recovered_share", share)
+	}
+	return nil
 }
 
 // offer hands the workload to the driver.

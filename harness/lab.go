@@ -16,6 +16,7 @@ import (
 	"meibench/hardware/endpoint"
 	"meibench/hardware/kernel"
 	"meibench/hardware/profiles"
+	"meibench/harness/eval"
 	"meibench/harness/record"
 	"meibench/harness/results"
 	"meibench/internal/host"
@@ -47,6 +48,7 @@ type Lab struct {
 	traces  map[string]*recorded
 	links   map[string]*profiles.LinkSheet
 	luck    map[string]costmodel.Luck
+	leaks   map[string]eval.Leak // by model, application, cut and codec
 	routers map[string]func(*workloads.Request) float64
 	clients map[string]*endpoint.Client
 	known   map[string]agent.Known // by address

@@ -286,3 +286,24 @@ func fitRouter(main, small *Model, task tasks.Task) (func(*workloads.Request) fl
 		return float64(sort.SearchFloat64s(scores, r.Score(route.NGrams(req.Prompt, routerRuns, routerPlaces)))) / float64(len(scores))
 	}, nil
 }
+
+// leakOf is the share of a prompt's tokens that an attack reads from what pipeline
+// split sends; ok is false where nothing is split or there are no weights. It is
+// measured once per model, application, cut and codec.
+func (l *Lab) leakOf(ctx context.Context, s *setup) (share float64, ok bool, err error) {
+	if s.cell.Pipeline != "split" || s.model.Weights == nil || s.model.Tok == nil {
+		return 0, false, nil
+	}
+	task, err := s.task()
+	if err != nil {
+		return 0, false, nil // an application of somebody else has no prompts of ours
+	}
+	layers := s.model.Weights.Layers
+	cut, wire := layersOf(layers, s.params.Num("cut")), s.params.Name("wire")
+	key := fmt.Sprintln(s.model.Digest, task.Name, cut, wire)
+	leak, err := once(&l.leaks, key, func() (eval.Leak, error) {
+		setup := eval.LeakSetup{Model: &models.Loaded{Model: s.model.Weights, Tokenizer: s.model.Tok}, Task: task, Cut: cut, Wire: wire}
+		return setup.Measure(ctx)
+	})
+	return leak.Share(), err == nil, err
+}

@@ -93,6 +93,7 @@ var figures = []figure{
 	{label{"perplexity", "perplexity", "1"}, Lower, "exp of the mean negative log-likelihood per token"},
 	{label{"policy_violations", "violations", "1"}, Lower, "requests whose data went where its locality class forbids; must be 0"},
 	{label{"preempted", "preempted-jobs", "times"}, Lower, "times that a request lost its KV cache to another and was computed again"},
+	{label{"recovered_share", "recovered-share", "share"}, Lower, "share of the prompt's tokens that an attack reads from the activations that leave the device"},
 	{label{"recovery", "recovery-sec", "sec"}, Lower, "from a node's failure to the next token"},
 	{label{"regret", "regret-share", "share"}, Lower, "loss against the clairvoyant policy, over the latter's value"},
 	{label{"round_down_bytes", "round-down-B", "B"}, Lower, "bytes to all clients, mean per training round"},

@@ -341,6 +341,21 @@ func TestCuts(t *testing.T) {
 		"An attack reads 100 % of the prompt's tokens at cut 1 with f32, and still 25.0 % at cut 2 with int8.", s.Lead[0])
 }
 
+// Two runs found 4 and 6 requests per second within [3, 5] and [5, 8]: the median of
+// two is between, the bounds are the widest. Without an upper bound no rate failed.
+func TestCapacity(t *testing.T) {
+	m := newMaker(t)
+	g := m.cell("pipeline=offload", nil, same(1, asks{first: ms}), same(1, asks{first: ms}))
+	g.Cell.Figures = map[string]float64{"capacity_rps": 4}
+	g.Cells[0].Figures = map[string]float64{"capacity_rps": 4, "capacity_lo": 3, "capacity_hi": 5, "capacity_probes": 9}
+	g.Cells[1].Figures = map[string]float64{"capacity_rps": 6, "capacity_lo": 5, "capacity_hi": 8, "capacity_probes": 9}
+	c := capacity(g)
+	require.Equal(t, []float64{5, 3, 8}, []float64{c.V, c.Lo, c.Hi})
+	delete(g.Cells[1].Figures, "capacity_hi")
+	require.Equal(t, "at least 5.0 [3.0, –]", capacityText(capacity(g)).String())
+	require.Contains(t, capacities(m.d.Groups).Lead[0], "most under the limits: offload, at least 5.0 [3.0, –] requests per second.")
+}
+
 func TestPublished(t *testing.T) {
 	ours := func(v float64) func() float64 { return func() float64 { return v } }
 	s := compared([]published.Target{

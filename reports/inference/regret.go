@@ -3,7 +3,6 @@ package inference
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 
 	"meibench/reports"
@@ -124,9 +123,9 @@ func capacities(all []*reports.Group) *reports.Section {
 		most, best := math.Inf(-1), ""
 		for _, g := range set {
 			c := capacity(g)
-			group.Rows = append(group.Rows, reports.Row{Values: []reports.Value{reports.Word(label(g)), reports.Number(c), reports.Number(reports.Bare(g.Cell.Figures["probes"]))}})
+			group.Rows = append(group.Rows, reports.Row{Values: []reports.Value{reports.Word(label(g)), capacityText(c), reports.Number(reports.Bare(g.Cell.Figures["capacity_probes"]))}})
 			if c.V > most {
-				most, best = c.V, label(g)+" "+reports.Number(c).String()+" requests per second"
+				most, best = c.V, label(g)+", "+capacityText(c).String()+" requests per second"
 			}
 		}
 		t.Groups = append(t.Groups, group)
@@ -139,25 +138,44 @@ func capacities(all []*reports.Group) *reports.Section {
 	return s
 }
 
-// capacity is the median over the runs of a group with the widest of their bounds.
+// capacity is the median over the runs of a group with the widest of their bounds;
+// the upper one is NaN where no rate failed.
 func capacity(g *reports.Group) reports.Stat {
-	var vs, los, his []float64
+	var vs []float64
+	lo, hi := math.Inf(1), math.Inf(-1)
 	for i := range g.Cells {
 		f := g.Cells[i].Figures
-		if v, ok := f["capacity_rps"]; ok {
-			vs = append(vs, v)
-			if lo, ok := f["capacity_lo"]; ok {
-				los = append(los, lo)
-			}
-			if hi, ok := f["capacity_hi"]; ok {
-				his = append(his, hi)
-			}
+		v, ok := f["capacity_rps"]
+		if !ok {
+			continue
+		}
+		vs = append(vs, v)
+		if l, ok := f["capacity_lo"]; ok {
+			lo = min(lo, l)
+		}
+		if h, ok := f["capacity_hi"]; ok {
+			hi = max(hi, h)
+		} else {
+			hi = math.NaN()
 		}
 	}
 	c := reports.Median(vs)
-	c.Lo, c.Hi = math.NaN(), math.NaN()
-	if len(los) > 0 && len(his) > 0 {
-		c.Lo, c.Hi = slices.Min(los), slices.Max(his)
+	c.Lo, c.Hi = lo, hi
+	if math.IsInf(lo, 1) {
+		c.Lo = math.NaN()
 	}
 	return c
+}
+
+// capacityText is a capacity in words: a search that met no failing rate says so.
+func capacityText(c reports.Stat) reports.Value {
+	v := reports.Number(c)
+	switch {
+	case math.IsNaN(c.V):
+	case c.V == 0:
+		v.Text = "0"
+	case math.IsNaN(c.Hi):
+		v.Text = "at least " + v.Text
+	}
+	return v
 }
