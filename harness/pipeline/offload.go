@@ -98,12 +98,12 @@ func (d *desk) answer(user *hardware.User, req *workloads.Request, log *record.R
 	log.Spent(record.Transfer, "up", up.Usage.Start, up.Usage.End)
 	log.RawBytesOut += data.Bytes
 
-	down := user.Down.Open()
+	down, over := user.Down.Open(), false
 	j := &serving.Job{ID: int64(req.ID), Held: d.held, Prompt: req.PromptTokens, Adapter: d.adapter,
 		Tokens: decodeTokens(up.Payload.Data), Limit: req.OutputTokens, Deadline: deadline(req)}
 	j.Emit = func(out hardware.Out, _ hardware.Usage) {
 		down.Write(tokenPayload(out.Token, d.tokenBytes))
-		if out.Token != hardware.NoToken {
+		if out.Token != hardware.NoToken && !over { // a link that broke ends the request before the job
 			log.Output = append(log.Output, out.Token)
 		}
 	}
@@ -114,6 +114,7 @@ func (d *desk) answer(user *hardware.User, req *workloads.Request, log *record.R
 	d.srv.Put(j)
 
 	got, err := down.Drain()
+	over = true
 	for _, m := range got {
 		log.Token(m.Usage.End, m.Payload.Tokens)
 		sent(log, m, false)

@@ -10,6 +10,7 @@ var Table = []Entry{
 	endpointEntry,
 	exitEntry,
 	expertsEntry,
+	fallbackEntry,
 	localEntry,
 	offloadEntry,
 	parallelEntry,
