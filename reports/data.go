@@ -37,6 +37,8 @@ type Group struct {
 	Cell  record.Cell   // of the first repeat
 	Cells []record.Cell // one per repeat and seed
 
+	Values [][]record.Value // per repeat: the run's metrics as its folder has them; none where rows came from elsewhere
+
 	N        int // requests
 	Good     int // OK and within all limits
 	Outcomes [record.Cancelled + 1]int

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"meibench/harness/record"
 	"meibench/harness/results"
 )
 
@@ -368,4 +369,36 @@ func (b *builder) rest() *Section {
 	}
 	t.Notes = append(t.Notes, b.flagNote()...)
 	return &Section{Name: "parts", Title: t.Title, Tables: []Table{t}, Folded: true}
+}
+
+// Labelled is a group and what tables call it.
+type Labelled struct {
+	*Group
+	Label string // of its placement
+}
+
+// Labels names the groups of d as the tables of its report do, in their order:
+// for tables that other packages make of the same data.
+func Labels(d *Data) []Labelled {
+	v := newView(d)
+	out := make([]Labelled, 0, len(v.Groups))
+	for _, g := range v.Groups {
+		out = append(out, Labelled{g, v.label[g]})
+	}
+	return out
+}
+
+// Metric is the median over the repeats of a group of a per-run metric, as the
+// run folder has it; NaN where no repeat has one.
+func (g *Group) Metric(name string) float64 {
+	var all []float64
+	for _, run := range g.Values {
+		for _, v := range run {
+			if v.Metric.Name == name && v.V == v.V {
+				all = append(all, v.V)
+			}
+		}
+	}
+	slices.Sort(all)
+	return record.Quantile(all, 0.5)
 }

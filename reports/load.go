@@ -58,7 +58,9 @@ func (d *Data) load(label, dir string) (*results.Set, error) {
 		if err := d.Add(run, r.Cell, set.Rows(i)); err != nil {
 			return set, err
 		}
-		if g := d.group(run, cleanCell(r.Cell)); len(g.Cells) == 1 {
+		g := d.group(run, cleanCell(r.Cell))
+		g.Values = append(g.Values, r.Values)
+		if len(g.Cells) == 1 {
 			g.fetch = func(id int, each func(record.Span)) error { return spansIn(set.Spans(i), id, each) }
 		}
 	}

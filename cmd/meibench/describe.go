@@ -126,6 +126,10 @@ func describeItem(it item, name string) (description, error) {
 		}
 		d.Lines = append(d.Lines, fmt.Sprintf("scenario %s; privacy class %s, raw data may go as far as the %s zone (%s)",
 			app.Scenario, app.Privacy.Class, app.Privacy.Zone, app.Privacy.Source))
+		for _, p := range app.Payloads() {
+			d.Lines = append(d.Lines, fmt.Sprintf("payload: %s, %d B a request on average (%s)", p.Kind, int64(p.Mean), p.From))
+		}
+		d.Lines = append(d.Lines, "levels, jitter, bursts of misses and limits with their sources: docs/applications.md")
 		for _, n := range app.Numbers() {
 			d.Numbers = append(d.Numbers, number{n.Name, n.Value, n.Unit, string(n.Kind), n.Source})
 		}

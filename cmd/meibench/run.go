@@ -19,6 +19,7 @@ import (
 	"meibench/harness/results"
 	"meibench/reports"
 	"meibench/reports/inference"
+	"meibench/reports/levels"
 	"meibench/suites"
 )
 
@@ -49,9 +50,10 @@ Keys of a suite, and of --set: app (a name or a workload file), pipeline, site,
 model, mode, scale (task: prompts with known answers; field: lengths from field
 studies, modelled only), scenario, trace (a file to replay), rate (requests per
 second over all users; 0 = the application's own), users, requests, warmup,
-repeats, seed, small (the second model), rtt (s) and mbps (of the users' link);
-any other key is a parameter of the pipeline (describe shows them). A suite may
-consist of parts; --part runs some of them.
+repeats, seed, small (the second model), rtt (s) and mbps (of the users' link),
+find (find=capacity looks for the largest rate that meets the limits, from rate
+on); any other key is a parameter of the pipeline (describe shows them). A suite
+may consist of parts; --part runs some of them.
 
 The run folder (--out) holds requests.arrow, spans.arrow, cells.arrow, run.json,
 bench.txt and a report. Everything is written as it happens: after a crash or
@@ -198,13 +200,18 @@ func resumeCommand(f *runFlags) []string {
 
 func commandLine() []string { return append([]string{"meibench"}, os.Args[1:]...) }
 
+// buildReport is the report with the tables that applications ask for.
+func buildReport(data *reports.Data) *reports.Report {
+	return reports.Build(data, append(inference.Sections(data), levels.Sections(data)...)...)
+}
+
 // afterRun prints the table, writes the report and says where it is, last.
 func (a *app) afterRun(f *runFlags) error {
 	data, err := reports.Load(f.out)
 	if err != nil {
 		return withCode(exitIncomplete, err)
 	}
-	rep := reports.Build(data, inference.Sections(data)...)
+	rep := buildReport(data)
 	if a.json {
 		err = rep.JSON(a.out)
 	} else {
@@ -318,7 +325,11 @@ func (a *app) dryRun(list []*suites.Suite) error {
 	for _, s := range list {
 		fmt.Fprintf(a.out, "%s: %s\n", s.Name, s.Question)
 		for _, c := range s.Cells {
-			fmt.Fprintf(a.out, "  %-55s site %s, model %s, %d requests × %d\n", c.Name, c.Site, c.Model, c.Requests, c.Repeats)
+			find := ""
+			if f := c.Find; f != nil {
+				find = fmt.Sprintf("; finds the capacity: %.4g %% of requests within limits, to %.4g %%, %d seeds", 100*f.Share, 100*f.Within, f.Seeds)
+			}
+			fmt.Fprintf(a.out, "  %-55s site %s, model %s, %d requests × %d%s\n", c.Name, c.Site, c.Model, c.Requests, c.Repeats, find)
 			n += c.Repeats
 		}
 	}

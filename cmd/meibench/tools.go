@@ -13,7 +13,6 @@ import (
 	"meibench/hardware/profiles"
 	"meibench/harness"
 	"meibench/reports"
-	"meibench/reports/inference"
 	"meibench/suites"
 	"meibench/workloads"
 )
@@ -45,7 +44,7 @@ func newReport(a *app) *cobra.Command {
 			if err != nil {
 				return withCode(exitUsage, err)
 			}
-			rep := reports.Build(data, inference.Sections(data)...)
+			rep := buildReport(data)
 			dir := out
 			if dir == "" {
 				dir = args[0]

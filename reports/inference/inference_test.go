@@ -410,3 +410,15 @@ func TestHostileRecords(t *testing.T) {
 	empty := reports.NewData()
 	require.Empty(t, Sections(empty))
 }
+
+// No rate at all is said in words; counts are whole numbers.
+func TestNoCapacity(t *testing.T) {
+	m := newMaker(t)
+	g := m.cell("pipeline=local", nil, []asks{{first: ms}})
+	g.Cell.Figures = map[string]float64{"capacity_rps": 0, "capacity_lo": 0, "capacity_hi": 0.001, "capacity_probes": 40, "capacity_dips": 1}
+	g.Cells[0].Figures = g.Cell.Figures
+	s := capacities(m.d.Groups)
+	require.Contains(t, s.Lead[0], "no placement keeps the limits at any rate")
+	row := s.Tables[0].Groups[0].Rows[0]
+	require.Equal(t, []string{"40", "1"}, []string{row.Values[2].Text, row.Values[3].Text})
+}

@@ -116,19 +116,23 @@ func regrets(all []*reports.Group) *reports.Section {
 // for them.
 func capacities(all []*reports.Group) *reports.Section {
 	s := &reports.Section{Name: "capacity", Title: "Capacity under limits"}
-	t := reports.Table{Name: "capacity", Title: "Capacity", Caption: "The largest rate of requests at which enough of them meet all limits, with the 95 % interval over seeds.",
-		Columns: columns([]string{"placement"}, "capacity (req/s)", "probes")}
+	t := reports.Table{Name: "capacity", Title: "Capacity", Caption: "The largest rate of requests at which enough of them meet all limits, with the lowest that passed and the highest that failed for any seed. Dips are lower rates that failed all the same, as where a radio falls asleep between requests.",
+		Columns: columns([]string{"placement"}, "capacity (req/s)", "rates tried", "dips")}
 	for _, set := range sets(where(all, func(g *reports.Group) bool { _, ok := g.Cell.Figures["capacity_rps"]; return ok }), func(g *reports.Group) string { return title(g) }) {
 		group := reports.RowGroup{Title: title(set[0])}
 		most, best := math.Inf(-1), ""
 		for _, g := range set {
 			c := capacity(g)
-			group.Rows = append(group.Rows, reports.Row{Values: []reports.Value{reports.Word(label(g)), capacityText(c), reports.Number(reports.Bare(g.Cell.Figures["capacity_probes"]))}})
+			group.Rows = append(group.Rows, reports.Row{Values: []reports.Value{reports.Word(label(g)), capacityText(c), reports.Word(fmt.Sprintf("%.0f", g.Cell.Figures["capacity_probes"])), reports.Word(fmt.Sprintf("%.0f", g.Cell.Figures["capacity_dips"]))}})
 			if c.V > most {
 				most, best = c.V, label(g)+", "+capacityText(c).String()+" requests per second"
 			}
 		}
 		t.Groups = append(t.Groups, group)
+		if !(most > 0) {
+			s.Lead = append(s.Lead, fmt.Sprintf("Capacity, %s: no placement keeps the limits at any rate, for half of the seeds or more.", title(set[0])))
+			continue
+		}
 		s.Lead = append(s.Lead, fmt.Sprintf("Capacity, %s: most under the limits: %s.", title(set[0]), best))
 	}
 	if len(t.Groups) == 0 {

@@ -1,0 +1,104 @@
+package levels
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"meibench/harness/record"
+	"meibench/harness/results"
+	"meibench/reports"
+)
+
+const ms = time.Millisecond
+
+// folder writes a run: a robot whose ten requests end after 5, 15, ..., 95 ms
+// under a limit of 50 ms, and a chat whose first tokens come after 40 and 400 ms.
+func folder(t *testing.T) string {
+	dir := filepath.Join(t.TempDir(), "run")
+	run, err := results.Create(dir, results.Manifest{Command: []string{"test"}, Expected: 2})
+	require.NoError(t, err)
+	write := func(c record.Cell, first []time.Duration) {
+		w, err := run.Begin(c)
+		require.NoError(t, err)
+		for id, d := range first {
+			r := new(record.Request)
+			r.Reset(id, time.Duration(id)*time.Second)
+			r.Released, r.Sent, r.AskedTokens = r.Intended, r.Intended, 1
+			r.Token(r.Intended+d, 1)
+			r.Finish(r.Intended+d, nil)
+			require.NoError(t, w.Row(r))
+		}
+		require.NoError(t, w.End(c))
+	}
+	var ten []time.Duration
+	for i := range 10 {
+		ten = append(ten, time.Duration(10*i+5)*ms)
+	}
+	write(record.Cell{Index: 0, Suite: "s", Name: "app=robot", App: "robot", Pipeline: "local", Mode: "modelled", Horizon: 9 * time.Second, E2ELimit: 50 * ms}, ten)
+	write(record.Cell{Index: 1, Suite: "s", Name: "app=chat", App: "chat", Pipeline: "local", Mode: "modelled", Horizon: 9 * time.Second, TTFTLimit: time.Second}, []time.Duration{40 * ms, 400 * ms})
+	require.NoError(t, run.Finish())
+	require.NoError(t, run.Close())
+	return dir
+}
+
+func texts(r reports.Row) (out []string) {
+	for _, v := range r.Values {
+		out = append(out, v.Text)
+	}
+	return out
+}
+
+// 5 ms is inside 10; 5 and 15 inside 15 and 20; five of ten inside 50. The chat is
+// counted to its tokens: one of two inside 50 ms.
+func TestTablesOfARun(t *testing.T) {
+	data, err := reports.Load(folder(t))
+	require.NoError(t, err)
+	levels, steady := Levels(data), Steadiness(data)
+
+	require.Equal(t, "robot", levels.Groups[0].Title)
+	require.Equal(t, []string{"local", "modelled", "to end", "10.0", "20.0", "20.0", "50.0", "100", "100", "100", "100", "100"}, texts(levels.Groups[0].Rows[0]))
+	require.Equal(t, []string{"local", "modelled", "to token", "0", "0", "0", "50.0", "50.0", "50.0", "100", "100", "100"}, texts(levels.Groups[1].Rows[0]))
+	require.Equal(t, []string{"≤ 10ms", "≤ 2s"}, []string{levels.Columns[3].Head, levels.Columns[11].Head})
+
+	// The deviation of 5, 15, ..., 95: sqrt(100 x 82.5/9) = 30.3; p99 - p50 = 95 - 45.
+	// The last five missed, one burst: log10(10/5) nines.
+	require.Equal(t, []string{"local", "modelled", "30.3", "50.0", "–", "–", "1", "5", "5.00", "5", "1.00", "0.301"}, texts(steady.Groups[0].Rows[0]))
+
+	rep := reports.Build(data, Sections(data)...)
+	paths, err := rep.Write(t.TempDir())
+	require.NoError(t, err)
+	for _, path := range []string{paths.HTML, paths.Markdown} {
+		page, err := os.ReadFile(path)
+		require.NoError(t, err)
+		for _, title := range []string{"inside each latency level", "Jitter, bursts of misses"} {
+			require.Contains(t, string(page), title, path)
+		}
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	for v, want := range map[float64]string{0: "0", 1234.5: "1234", 12.345: "12.3", 0.012345: "0.0123", 3: "3.00"} {
+		require.Equal(t, want, number(v, 3))
+	}
+	require.Equal(t, "99.9", share(0.99999).Text, "not all")
+}
+
+// The verdict stands below the table, with the numbers of its fastest row.
+func TestBudgetTable(t *testing.T) {
+	b, err := Budget(10*ms, []string{"llama-3.2-1b:q4_0", "smollm2-135m:q4_0"})
+	require.NoError(t, err)
+	require.Len(t, b.Groups, 2)
+	require.Greater(t, len(b.Groups[0].Rows), 10)
+	require.True(t, strings.HasPrefix(b.Notes[0], "None of "), b.Notes[0])
+	require.NotContains(t, b.Notes[1], "None of ")
+	for _, r := range b.Groups[0].Rows {
+		require.Less(t, r.Values[4].Sort, 7.0, "%v", texts(r))
+	}
+	_, err = Budget(10*ms, []string{"gpt-9"})
+	require.Error(t, err)
+}
