@@ -198,7 +198,15 @@ func Budget(budget time.Duration, models []string) (reports.Table, error) {
 	return t, nil
 }
 
-// Sections are the tables of a run as a part of its page, folded.
+// budgetModels stand for the smallest that field suites run and the smallest there is.
+var budgetModels = []string{"llama-3.2-1b:q4_0", "smollm2-135m:q4_0"}
+
+// Sections are the tables of a run as a part of its page, folded, with what the
+// tightest level leaves of an answer on the devices of the profiles.
 func Sections(d *reports.Data) []reports.Section {
-	return []reports.Section{{Name: "levels", Title: "Latency levels and steadiness", Tables: []reports.Table{Levels(d), Steadiness(d)}, Folded: true}}
+	budget, err := Budget(record.Levels()[0], budgetModels)
+	if err != nil {
+		panic("levels: " + err.Error()) // the profiles are part of the program
+	}
+	return []reports.Section{{Name: "levels", Title: "Latency levels and steadiness", Tables: []reports.Table{Levels(d), Steadiness(d), budget}, Folded: true}}
 }
