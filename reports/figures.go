@@ -21,11 +21,11 @@ type Figure struct {
 }
 
 const (
-	mostApps   = 12            // applications that get figures of their own
-	mostSeries = chart.Colours // placements per figure
-	mostRows   = 40            // rows of a strip chart
-	mostBars   = 24            // bars of the energy figure before it shows one mode only
-	mostNamed  = 12            // placements that a caption lists
+	mostApps   = 12                // applications that get figures of their own
+	mostSeries = 2 * chart.Colours // placements per figure; colours that begin again meet other glyphs
+	mostRows   = 40                // rows of a strip chart
+	mostBars   = 24                // bars of the energy figure before it shows one mode only
+	mostNamed  = 12                // placements that a caption lists
 )
 
 // figures draws everything that a report shows.
@@ -70,15 +70,22 @@ func slugOf(s string) string {
 func (b *builder) colour(g *Group) int { return b.number[b.label[g]] }
 
 // some are an application's groups of the first few placements, and a sentence
-// that names those that are left out.
+// that names those that are left out. Where there are more placements than colours
+// only the most trusted mode is drawn.
 func (b *builder) some(app string) (gs []*Group, rest string) {
 	var labels []string
+	best := len(modes)
 	for _, g := range b.of[app] {
 		if labels = appendNew(labels, b.label[g]); slices.Index(labels, b.label[g]) < mostSeries {
-			gs = append(gs, g)
+			gs, best = append(gs, g), min(best, modeRank(g.Cell.Mode))
 		}
 	}
-	return gs, undrawn(labels, mostSeries)
+	rest = undrawn(labels, mostSeries)
+	if len(labels) <= chart.Colours || !severalModes(gs) {
+		return gs, rest
+	}
+	gs = slices.DeleteFunc(gs, func(g *Group) bool { return modeRank(g.Cell.Mode) != best })
+	return gs, rest + " Of so many placements only the " + gs[0].Cell.Mode + " cells are drawn."
 }
 
 // undrawn names what comes after the first so many.

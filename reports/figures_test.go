@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -109,4 +110,23 @@ func TestLabelsOfMergedRuns(t *testing.T) {
 			require.Equal(t, tc.want, newView(d).series)
 		})
 	}
+}
+
+// Eight placements in two modes: more than there are colours, so the figures draw
+// the measured cells only, all eight, and say so; INVALID and missing ones included.
+func TestManyPlacements(t *testing.T) {
+	d := NewData()
+	run := d.AddRun("", "", results.Manifest{})
+	for i := range 16 {
+		c := cell(i, "robot", string(rune('a'+i/2)), []string{"modelled", "measured"}[i%2])
+		require.NoError(t, d.Add(run, c, seq(request(1, time.Duration(i+1)*ms, ms))))
+	}
+	b := newBuilder(newView(d))
+	gs, rest := b.some("robot")
+	require.Len(t, gs, 8)
+	for _, g := range gs {
+		require.Equal(t, "measured", g.Cell.Mode)
+	}
+	require.Equal(t, " Of so many placements only the measured cells are drawn.", rest)
+	formats(t, Build(d))
 }

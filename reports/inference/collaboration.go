@@ -159,7 +159,7 @@ func pareto(set []*reports.Group) (out []*reports.Group) {
 func frontLead(name string, set, best []*reports.Group) string {
 	var parts []string
 	for _, g := range best {
-		parts = append(parts, fmt.Sprintf("%s (%s, quality %s)", label(g), reports.Time(g.E2E50()).Text, reports.Number(g.Score()).Text))
+		parts = append(parts, fmt.Sprintf("%s (%s, quality %s)", label(g), reports.Time(reports.Bare(g.E2E50().V)).Text, reports.Number(g.Score()).Text))
 	}
 	if n := len(parts); n > 5 {
 		parts = append(parts[:4:4], parts[n-1])

@@ -96,6 +96,9 @@ func cutLead(set []*reports.Group) string {
 	if len(known) > 0 {
 		byLeak := func(a, b *reports.Group) int { return cmp.Compare(recovered(a).V, recovered(b).V) }
 		lo, hi := slices.MinFunc(known, byLeak), slices.MaxFunc(known, byLeak)
+		if recovered(lo).V == recovered(hi).V {
+			return out + fmt.Sprintf(" An attack reads %s of the prompt's tokens whatever the cut and the codec.", reports.Percent(recovered(hi)))
+		}
 		out += fmt.Sprintf(" An attack reads %s of the prompt's tokens at %s, and still %s at %s.", reports.Percent(recovered(hi)), name(hi), reports.Percent(recovered(lo)), name(lo))
 	}
 	return out

@@ -44,6 +44,9 @@ func Sections(d *reports.Data) []reports.Section {
 		out = append([]reports.Section{*p}, out...)
 	}
 	if len(out) > 0 {
+		if l := levels(d, wideCells(d, all)); l != nil {
+			out = append(out, *l)
+		}
 		out = append(out, literature())
 	}
 	return out

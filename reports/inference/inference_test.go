@@ -323,7 +323,8 @@ func TestRegret(t *testing.T) {
 	require.InDelta(t, 0.015, l.Oracle, 1e-12)
 	require.InDelta(t, 0.020, l.Static, 1e-12)
 	require.InDelta(t, 2.0/15, l.Regret(), 1e-12)
-	require.Contains(t, regrets(m.d.Groups).Lead[0], "against the best of 2 static cuts for every request, bandit 13.3 %.")
+	require.Equal(t, "cut 1", l.BestCut)
+	require.Contains(t, regrets(m.d.Groups).Lead[0], "against the best of 2 fixed cuts for every request, bandit 13.3 %.")
 }
 
 func TestCuts(t *testing.T) {
@@ -354,6 +355,15 @@ func TestCapacity(t *testing.T) {
 	delete(g.Cells[1].Figures, "capacity_hi")
 	require.Equal(t, "at least 5.0 [3.0, –]", capacityText(capacity(g)).String())
 	require.Contains(t, capacities(m.d.Groups).Lead[0], "most under the limits: offload, at least 5.0 [3.0, –] requests per second.")
+}
+
+// Of four requests one takes 10 ms, one 11 ms, one 2 s, and one fails: a quarter is
+// inside 10 ms, half inside 15 ms, three quarters inside 2 s.
+func TestLevels(t *testing.T) {
+	m := newMaker(t)
+	g := m.cell("pipeline=split", nil, []asks{{first: 10 * ms}, {first: 11 * ms}, {first: 2 * time.Second}, {first: ms, failed: true}})
+	require.Equal(t, []float64{0.25, 0.5, 0.5, 0.75}, []float64{inside(g, 10*ms), inside(g, 15*ms), inside(g, time.Second), inside(g, 2*time.Second)})
+	require.Contains(t, honest(), "in 10ms, prompt of 1, before any network or queue")
 }
 
 func TestPublished(t *testing.T) {

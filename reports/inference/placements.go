@@ -14,21 +14,8 @@ import (
 // parts of a suite that cross applications or pipelines, by the most trusted mode
 // of each.
 func placements(d *reports.Data, all []*reports.Group) *reports.Section {
-	inFirst := map[*reports.Group]bool{}
-	for _, g := range d.First() {
-		inFirst[g] = true
-	}
-	wide := map[string]map[string]bool{} // part -> applications
-	for _, g := range all {
-		part := g.Axis("part")
-		if wide[part] == nil {
-			wide[part] = map[string]bool{}
-		}
-		wide[part][g.Cell.App] = true
-	}
-	chosen := where(all, func(g *reports.Group) bool { return inFirst[g] || len(wide[g.Axis("part")]) > 1 })
-	others := where(chosen, func(g *reports.Group) bool { return g.Cell.Pipeline != "local" && g.Cell.Pipeline != "offload" })
-	if len(others) == 0 {
+	chosen := wideCells(d, all)
+	if !slices.ContainsFunc(chosen, func(g *reports.Group) bool { return g.Cell.Pipeline != "local" && g.Cell.Pipeline != "offload" }) {
 		return nil
 	}
 	verdicts := d.Verdicts()
@@ -38,11 +25,11 @@ func placements(d *reports.Data, all []*reports.Group) *reports.Section {
 		Columns: columns([]string{"placement", "meets limits"}, "within", "E2E p50", "quality", "up", "energy", "raw out", "derived out", "recovered")}
 	met, apps := 0, 0
 	var none []string
-	for _, set := range sets(chosen, func(g *reports.Group) string { return g.Axis("part") + "\x00" + g.Cell.App + "\x00" + g.Cell.Site }) {
-		best := slices.MinFunc(set, func(a, b *reports.Group) int { return mode(a) - mode(b) })
+	for _, set := range sets(chosen, settingOf) {
+		best := set[0]
 		group := reports.RowGroup{Title: title(best) + ": " + verdicts[best].Limits}
 		passes := false
-		for _, g := range where(set, func(g *reports.Group) bool { return g.Cell.Mode == best.Cell.Mode }) {
+		for _, g := range set {
 			group.Rows = append(group.Rows, placementRow(g, verdicts[g], all))
 			passes = passes || verdicts[g].Passes && g.Valid()
 		}
@@ -60,6 +47,33 @@ func placements(d *reports.Data, all []*reports.Group) *reports.Section {
 	}
 	s.Lead = []string{lead}
 	return s
+}
+
+// wideCells are the cells of the first part, and of parts that cross applications,
+// by the most trusted mode of each setting.
+func wideCells(d *reports.Data, all []*reports.Group) (out []*reports.Group) {
+	inFirst := map[*reports.Group]bool{}
+	for _, g := range d.First() {
+		inFirst[g] = true
+	}
+	wide := map[string]map[string]bool{} // part -> applications
+	for _, g := range all {
+		part := g.Axis("part")
+		if wide[part] == nil {
+			wide[part] = map[string]bool{}
+		}
+		wide[part][g.Cell.App] = true
+	}
+	for _, set := range sets(where(all, func(g *reports.Group) bool { return inFirst[g] || len(wide[g.Axis("part")]) > 1 }), settingOf) {
+		best := slices.MinFunc(set, func(a, b *reports.Group) int { return mode(a) - mode(b) })
+		out = append(out, where(set, func(g *reports.Group) bool { return g.Cell.Mode == best.Cell.Mode })...)
+	}
+	return out
+}
+
+// settingOf is where the placements of one application compete.
+func settingOf(g *reports.Group) string {
+	return strings.Join([]string{g.Axis("part"), g.Cell.App, g.Cell.Site}, "\x00")
 }
 
 func placementRow(g *reports.Group, v reports.Verdict, all []*reports.Group) reports.Row {
