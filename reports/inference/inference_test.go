@@ -274,6 +274,15 @@ func TestTwoModels(t *testing.T) {
 	require.Equal(t, []string{"local small", "cascade threshold=0.5", "cascade threshold=0.9"}, front, "offload is as good as the last, later")
 }
 
+// Consultation counts tokens: 3 questions about 4 requests of 5 tokens each are 15 %.
+func TestShareOfConsultation(t *testing.T) {
+	m := newMaker(t)
+	one := asks{first: ms, tpot: ms, tokens: 5, counts: map[record.Counter]int64{record.Escalated: 1}}
+	list := append(same(3, one), asks{first: ms, tpot: ms, tokens: 5})
+	require.InDelta(t, 0.15, sent(m.cell("pipeline=consult", nil, list)), 1e-12)
+	require.InDelta(t, 0.75, sent(m.cell("pipeline=cascade", nil, list)), 1e-12)
+}
+
 // Without a gap there is nothing to recover, and the report says so.
 func TestTwoModelsWithoutGap(t *testing.T) {
 	m := newMaker(t)
@@ -297,6 +306,9 @@ func TestLayers(t *testing.T) {
 	g := m.cell("pipeline=exit/threshold=0.5", map[string]any{"threshold": 0.5, "measure": "maxprob", "rest": "device"}, list)
 	require.Equal(t, [depthBins]int{0, 1, 1, 0, 1}, histogram(g))
 	require.InDelta(t, 14.0/24, depth(g), 1e-12)
+	edge := m.cell("pipeline=exit/threshold=0.4", map[string]any{"threshold": 0.4, "measure": "maxprob", "rest": "edge"},
+		same(1, asks{first: ms, quality: 0, counts: map[record.Counter]int64{record.LayersRun: 4, record.LayersFull: 10}}))
+	require.Equal(t, [depthBins]int{0, 1, 0, 0, 0}, histogram(edge), "40 % is inside ≤ 40 %")
 	full := asks{first: 2 * ms, quality: 1, counts: map[record.Counter]int64{record.LayersRun: 8, record.LayersFull: 8}}
 	m.cell("pipeline=exit/threshold=2", map[string]any{"threshold": 2.0, "measure": "maxprob", "rest": "device"}, same(3, full))
 	s := exits(m.d.Groups)
@@ -325,6 +337,19 @@ func TestRegret(t *testing.T) {
 	require.InDelta(t, 2.0/15, l.Regret(), 1e-12)
 	require.Equal(t, "cut 1", l.BestCut)
 	require.Contains(t, regrets(m.d.Groups).Lead[0], "against the best of 2 fixed cuts for every request, bandit 13.3 %.")
+}
+
+// A cut that lost a request is not the best single cut, however quick its others were.
+func TestRegretOfLostRequests(t *testing.T) {
+	m := newMaker(t)
+	ok := func(d time.Duration) asks { return asks{first: d, quality: math.NaN()} }
+	m.cell("pipeline=split/cut=1", map[string]any{"cut": 1.0}, []asks{ok(ms), {first: ms, failed: true}})
+	m.cell("pipeline=split/cut=2", map[string]any{"cut": 2.0}, []asks{ok(20 * ms), ok(20 * ms)})
+	g := m.cell("pipeline=split/adapt=path", map[string]any{"adapt": "path"}, []asks{ok(10 * ms), ok(30 * ms)})
+	l := regretOf(g, m.d.Groups[:2])
+	require.Equal(t, "cut 2", l.BestCut)
+	require.InDelta(t, 0.020, l.Static, 1e-12)
+	require.InDelta(t, 0.0105, l.Oracle, 1e-12)
 }
 
 func TestCuts(t *testing.T) {
