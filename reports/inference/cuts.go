@@ -28,7 +28,7 @@ func cuts(all []*reports.Group) *reports.Section {
 		})
 		group := reports.RowGroup{Title: title(set[0])}
 		for _, g := range set {
-			group.Rows = append(group.Rows, row(g, reports.Word(text(g, "wire")), reports.Number(reports.Bare(num(g, "cut"))), reports.Time(g.E2E50()), reports.Time(g.TTFT50()),
+			group.Rows = append(group.Rows, row(g, reports.Word(text(g, "wire")), whole(num(g, "cut")), reports.Time(g.E2E50()), reports.Time(g.TTFT50()),
 				reports.Time(g.TPOT50()), reports.Bytes(g.PerRequest(g.Up)), reports.Bytes(g.PerRequest(g.Derived)), reports.Energy(g.Joules()), reports.Number(g.Score()), reports.Percent(recovered(g))))
 		}
 		t.Groups = append(t.Groups, group)

@@ -133,7 +133,7 @@ func memories(all []*reports.Group) *reports.Section {
 			names = append(names, keeper(gs[0]))
 			score, time := chart.Curve{Colour: i, Glyph: i, Dash: i}, chart.Curve{Colour: i, Glyph: i, Dash: i}
 			for _, g := range gs {
-				group.Rows = append(group.Rows, row(g, reports.Word(keeper(g)), reports.Number(reports.Bare(num(g, "budget"))), reports.Number(g.Score()), reports.Time(g.TPOT50()), reports.Time(g.E2E50())))
+				group.Rows = append(group.Rows, row(g, reports.Word(keeper(g)), whole(num(g, "budget")), reports.Number(g.Score()), reports.Time(g.TPOT50()), reports.Time(g.E2E50())))
 				score.Dots = append(score.Dots, chart.Dot{X: num(g, "budget"), Y: span(g.Score(), 1)})
 				time.Dots = append(time.Dots, chart.Dot{X: num(g, "budget"), Y: span(g.TPOT50(), 1e-3)})
 			}

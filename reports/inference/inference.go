@@ -141,6 +141,16 @@ func slug(s string) string {
 // setting is a value of an axis in words.
 func setting(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }
 
+// whole is a value of an axis as an entry of a table.
+func whole(v float64) reports.Value {
+	if math.IsNaN(v) {
+		return reports.Word("–")
+	}
+	out := reports.Word(setting(v))
+	out.Sort = v
+	return out
+}
+
 // mode ranks how far a mode is to be trusted.
 func mode(g *reports.Group) int {
 	if i := slices.Index([]string{"measured", "emulated", "modelled"}, g.Cell.Mode); i >= 0 {
