@@ -17,6 +17,11 @@
 //
 // Handle tells log where the time went with Spent after each step; the spans
 // then add up to the request by construction.
+//
+// docs/pipelines.md describes every pipeline, docs/writing-a-pipeline.md writes one
+// (fallback.go) from nothing; tests hold both to the code. Batching is not done
+// here but in harness/serving, and where layers or requests go best is decided
+// in reference/partition, route and spec.
 package pipeline
 
 import (
