@@ -19,6 +19,7 @@ type mix struct {
 	cells  []*reports.Group // in order of the share
 	shares []float64        // of the work that goes to the large model
 	ends   [2]float64       // quality of the small and of the large model alone
+	apart  bool             // by more than chance: their intervals do not meet
 }
 
 // collaboration is quality against latency of everything that was run at a place,
@@ -76,6 +77,7 @@ func mixesOf(set []*reports.Group) (out []mix) {
 		for _, g := range m.cells {
 			m.shares = append(m.shares, sent(g))
 		}
+		var bounds [2]reports.Stat
 		for i, end := range []*reports.Group{
 			first(set, func(g *reports.Group) bool {
 				return g.Cell.Pipeline == "local" && g.Cell.Model == text(cells[0], "small")
@@ -86,9 +88,11 @@ func mixesOf(set []*reports.Group) (out []mix) {
 		} {
 			m.ends[i] = math.NaN()
 			if end != nil {
-				m.ends[i] = end.Score().V
+				bounds[i] = end.Score()
+				m.ends[i] = bounds[i].V
 			}
 		}
+		m.apart = bounds[0].Hi < bounds[1].Lo
 		if m.shares[0] == 0 && math.IsNaN(m.ends[0]) {
 			m.ends[0] = m.cells[0].Score().V
 		}
@@ -137,8 +141,12 @@ func (m *mix) judge(place string) (reports.Row, string) {
 		return reports.Row{Values: append(values, n(math.NaN()), n(math.NaN()), n(math.NaN()))}, fmt.Sprintf("Two models, %s, %s: %s.", place, m.name, why)
 	}
 	row := reports.Row{Values: append(values, n(q.APGR()), reports.Percent(reports.Bare(q.CPT(0.5))), reports.Percent(reports.Bare(q.CPT(0.8))))}
-	return row, fmt.Sprintf("Two models, %s, %s: recovers %s of the gap in quality on average over shares (chance: 50 %%), half of it with %s sent to the large model and 80 %% with %s.",
+	lead := fmt.Sprintf("Two models, %s, %s: recovers %s of the gap in quality on average over shares (chance: 50 %%), half of it with %s sent to the large model and 80 %% with %s.",
 		place, m.name, reports.Percent(reports.Bare(q.APGR())).Text, reports.Percent(reports.Bare(q.CPT(0.5))).Text, reports.Percent(reports.Bare(q.CPT(0.8))).Text)
+	if !m.apart {
+		lead += fmt.Sprintf(" But the gap is small, %s to %s, and so few questions do not tell the two models apart: these shares are mostly luck.", brief(m.ends[0]), brief(m.ends[1]))
+	}
+	return row, lead
 }
 
 // pareto are the cells that no other beats in both quality and latency, the fastest

@@ -266,7 +266,7 @@ func TestTwoModels(t *testing.T) {
 	require.InDelta(t, 0.2, q.CPT(0.5), 1e-12)
 	require.InDelta(t, 0.36, q.CPT(0.8), 1e-12)
 	s := collaboration(m.d.Groups)
-	require.Contains(t, strings.Join(s.Lead, "\n"), "recovers 77.5 % of the gap in quality on average over shares (chance: 50 %), half of it with 20.0 % sent to the large model and 80 % with 36.0 %.")
+	require.Contains(t, strings.Join(s.Lead, "\n"), "recovers 77.5 % of the gap in quality on average over shares (chance: 50 %), half of it with 20.0 % sent to the large model and 80 % with 36.0 %. But the gap is small, 0.400 to 0.800, and so few questions do not tell the two models apart")
 	var front []string
 	for _, g := range pareto(m.d.Groups) {
 		front = append(front, label(g))
