@@ -49,7 +49,21 @@ func Sections(d *reports.Data) []reports.Section {
 		}
 		out = append(out, literature())
 	}
+	distinguish(out)
 	return out
+}
+
+// distinguish gives figures of one name numbers: names are those of files.
+func distinguish(sections []reports.Section) {
+	seen := map[string]int{}
+	for i := range sections {
+		for k := range sections[i].Figures {
+			f := &sections[i].Figures[k]
+			if seen[f.Name]++; seen[f.Name] > 1 {
+				f.Name = fmt.Sprintf("%s-no-%d", f.Name, seen[f.Name])
+			}
+		}
+	}
 }
 
 // num is a numeric parameter of a cell; NaN if it has none of that name.
@@ -135,7 +149,7 @@ func slug(s string) string {
 	for strings.Contains(s, "--") {
 		s = strings.ReplaceAll(s, "--", "-")
 	}
-	return strings.Trim(s[:min(len(s), 80)], "-")
+	return strings.Trim(s[:min(len(s), 120)], "-")
 }
 
 // setting is a value of an axis in words.

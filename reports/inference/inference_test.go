@@ -391,6 +391,13 @@ func TestLevels(t *testing.T) {
 	require.Contains(t, honest(), "in 10ms, prompt of 1, before any network or queue")
 }
 
+// Figures are files: two of one name would be one.
+func TestFigureNames(t *testing.T) {
+	s := []reports.Section{{Figures: []reports.Figure{{Name: "a"}, {Name: "b"}}}, {Figures: []reports.Figure{{Name: "a"}}}}
+	distinguish(s)
+	require.Equal(t, []string{"a", "b", "a-no-2"}, []string{s[0].Figures[0].Name, s[0].Figures[1].Name, s[1].Figures[0].Name})
+}
+
 func TestPublished(t *testing.T) {
 	ours := func(v float64) func() float64 { return func() float64 { return v } }
 	s := compared([]published.Target{
