@@ -4,8 +4,11 @@ package endpoint
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -67,15 +70,86 @@ func BenchmarkClient(b *testing.B) {
 	}
 }
 
+// BenchmarkFloor is what the same stream costs a lone reader that only writes
+// the same request and reads until the last bytes have come: no HTTP, no JSON, no
+// deadline, no stamp. A lone client cannot cost less than what it reads with.
+//
+//	reader=netconn: Go's net.Conn; reader=socket: what Client reads with;
+//	reader=blocking: read(2) on a socket in blocking mode, as in C
+func BenchmarkFloor(b *testing.B) {
+	for _, writes := range []int{1, 19} {
+		url := childServer(b, writes)
+		for _, reader := range []string{"netconn", "socket", "blocking"} {
+			b.Run(fmt.Sprintf("reader=%s/chunks=16/writes=%d", reader, writes), func(b *testing.B) {
+				c := client(b, Config{URL: url, Model: "scripted", API: Chat})
+				r := benchRequest()
+				q := &query{method: "POST", path: "/chat/completions", stream: true}
+				q.body = c.shape.body(nil, &r)
+				request := append(c.lean.appendHead(nil, q), q.body...)
+				rw := floor(b, c.lean.addr, reader)
+				buf := make([]byte, 64<<10)
+				repeat(b, 1, func() error { return exchange(rw, request, buf) })
+			})
+		}
+	}
+}
+
+// floor connects.
+func floor(b *testing.B, addr, reader string) io.ReadWriter {
+	nc, err := net.Dial("tcp", addr)
+	require.NoError(b, err)
+	b.Cleanup(func() { nc.Close() })
+	switch reader {
+	case "socket":
+		s, err := newSocket(nc)
+		require.NoError(b, err)
+		return s
+	case "blocking":
+		f, err := nc.(*net.TCPConn).File()
+		require.NoError(b, err)
+		b.Cleanup(func() { f.Close() })
+		return blocking(f.Fd()) // Fd sets the mode
+	}
+	return nc
+}
+
+type blocking int
+
+func (fd blocking) Read(p []byte) (int, error)  { return syscall.Read(int(fd), p) }
+func (fd blocking) Write(p []byte) (int, error) { return syscall.Write(int(fd), p) }
+
+// exchange writes a request and reads to the last chunk.
+func exchange(rw io.ReadWriter, request, buf []byte) error {
+	if _, err := rw.Write(request); err != nil {
+		return err
+	}
+	for w := 0; !bytes.HasSuffix(buf[:w], []byte("\r\n0\r\n\r\n")); {
+		k, err := rw.Read(buf[w:])
+		if err != nil || k <= 0 {
+			return fmt.Errorf("after %d bytes: %d, %w", w, k, err)
+		}
+		w += k
+	}
+	return nil
+}
+
+func benchRequest() Request {
+	return Request{Prompt: strings.Repeat("me south straight , car east straight , dry ; ", 4), Limit: 16, Stream: true}
+}
+
 func drive(b *testing.B, c *Client, conc int) {
-	prompt := strings.Repeat("me south straight , car east straight , dry ; ", 4)
-	ask := func() error {
-		a, err := c.Complete(context.Background(), Request{Prompt: prompt, Limit: 16, Stream: true})
+	r := benchRequest()
+	repeat(b, conc, func() error {
+		a, err := c.Complete(context.Background(), r)
 		if err == nil && (a.Tokens != 16 || len(a.Chunks) != 17) {
 			err = fmt.Errorf("%d tokens in %d chunks", a.Tokens, len(a.Chunks))
 		}
 		return err
-	}
+	})
+}
+
+// repeat asks b.N times and reports the CPU time.
+func repeat(b *testing.B, conc int, ask func() error) {
 	require.NoError(b, ask())
 	b.ReportAllocs()
 	b.ResetTimer()

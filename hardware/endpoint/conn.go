@@ -8,7 +8,6 @@ import (
 	"net"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"meibench/internal/units"
@@ -30,7 +29,7 @@ type conn struct {
 	reply
 	pool *pool
 	nc   net.Conn
-	raw  syscall.RawConn // nil where a peek is not to be had
+	sock *socket // reads and writes nc
 	ev   events
 	out  []byte
 	buf  []byte
@@ -62,6 +61,14 @@ func (n *conn) begin(q *query, stop func() bool) {
 	n.deadline, n.cut = 0, false
 }
 
+// alive looks, without waiting, whether the server has closed an idle
+// connection or sent what nobody asked for. A request on such a connection would
+// fail through no fault of the answer's.
+func (n *conn) alive() bool {
+	n.nc.SetDeadline(time.Time{})
+	return n.sock.quiet(n.buf[:1])
+}
+
 // send writes the request in one piece.
 func (n *conn) send() error {
 	cfg := &n.pool.c.cfg
@@ -77,7 +84,7 @@ func (n *conn) send() error {
 	n.sent = units.Bytes(len(n.out))
 	// A server may refuse, and close, before it has read all: what it says
 	// counts, so a failed write is looked into by reading.
-	if _, err := n.nc.Write(n.out); err != nil {
+	if _, err := n.sock.Write(n.out); err != nil {
 		if n.fill() == nil {
 			return nil
 		}
@@ -116,7 +123,7 @@ func (n *conn) fill() error {
 	if err := n.await(); err != nil {
 		return err
 	}
-	k, err := n.nc.Read(n.buf[n.w:])
+	k, err := n.sock.Read(n.buf[n.w:])
 	if k > 0 {
 		n.stamp = n.q.now()
 		n.w += k

@@ -72,9 +72,13 @@ func (p *pool) get(q *query) (*conn, error) {
 		}
 		return nil, fmt.Errorf("%w: %v", ErrConnect, err)
 	}
-	n := &conn{pool: p, nc: nc, buf: make([]byte, 8<<10)}
+	sock, err := newSocket(nc)
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("%w: %v", ErrConnect, err)
+	}
+	n := &conn{pool: p, nc: nc, sock: sock, buf: make([]byte, 8<<10)}
 	n.reply.source = n
-	n.raw = rawOf(nc)
 	return n, nil
 }
 
