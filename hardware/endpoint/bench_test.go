@@ -72,7 +72,8 @@ func BenchmarkClient(b *testing.B) {
 
 // BenchmarkFloor is what the same stream costs a lone reader that only writes
 // the same request and reads until the last bytes have come: no HTTP, no JSON, no
-// deadline, no stamp. A lone client cannot cost less than what it reads with.
+// deadline, no stamp. That is the part of a lone client's cost that no code of
+// ours can save.
 //
 //	reader=netconn: Go's net.Conn; reader=socket: what Client reads with;
 //	reader=blocking: read(2) on a socket in blocking mode, as in C
