@@ -42,7 +42,7 @@ func ask(t *testing.T, script endtest.Script) ([]record.Request, record.Cell, st
 		require.NoError(t, err)
 		rows = append(rows, *r)
 	}
-	require.Less(t, v.Dials(), 5, "warm connections serve five requests and the list of models")
+	require.True(t, script.Fault != "" || v.Dials() < 5, "warm connections serve five requests and the list of models")
 	manifest, err := os.ReadFile(filepath.Join(dir, results.ManifestFile))
 	require.NoError(t, err)
 	return rows, set.Runs()[0].Cell, string(manifest)
@@ -74,6 +74,21 @@ func TestServersCountsThatDisagreeSpoilACell(t *testing.T) {
 	require.Equal(t, 4, cell.Facts.Mismatched)
 	require.False(t, cell.Valid)
 	require.Contains(t, cell.Warnings[0], "4 answer(s): 3 chunks with text, but the usage says 1 tokens")
+}
+
+// A row says whether the server failed, was too slow or had no room.
+func TestI14OutcomesOfAServersFaults(t *testing.T) {
+	for fault, want := range map[string]record.Outcome{"429": record.Rejected, "429-plain": record.Rejected, "500": record.Failed,
+		"stall": record.Timeout, "reset": record.Failed} {
+		t.Run(fault, func(t *testing.T) {
+			rows, _, _ := ask(t, endtest.Script{Gaps: []time.Duration{0, 0}, Fault: fault})
+			require.Len(t, rows, 4)
+			for _, r := range rows {
+				require.Equal(t, want, r.Outcome, r.Err)
+				require.NotEmpty(t, r.Err)
+			}
+		})
+	}
 }
 
 func TestServerSites(t *testing.T) {

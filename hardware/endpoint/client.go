@@ -230,7 +230,7 @@ func retryable(err error, try int) (time.Duration, bool) {
 	wait := min(most, 100*time.Millisecond<<min(try, 10))
 	switch {
 	case errors.As(err, &refused):
-		return min(most, max(wait, refused.RetryAfter)), refused.Status == 429 || refused.Status == 503
+		return min(most, max(wait, refused.RetryAfter)), refused.Rejected()
 	case errors.Is(err, ErrConnect):
 		return wait, true
 	}

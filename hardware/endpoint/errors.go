@@ -13,7 +13,7 @@ import (
 // these, a *StatusError, a *CountError, or the context's.
 var (
 	ErrConnect  = errors.New("no connection (is the server running?)")
-	ErrTimeout  = errors.New("timeout")
+	ErrTimeout  = error(limitPassed{})                             // one of Config's limits on time passed
 	ErrBroken   = errors.New("connection broken")                  // reset or closed in mid-answer
 	ErrHTTP     = errors.New("not valid HTTP")                     // status line, header, chunked encoding
 	ErrReply    = errors.New("not the reply that was asked for")   // content type, encoding, JSON, UTF-8
@@ -21,6 +21,13 @@ var (
 	ErrTooLarge = errors.New("larger than any answer needs to be") // see MaxEvent and the like
 	ErrServer   = errors.New("the server reports an error")        // in the middle of a stream
 )
+
+// limitPassed says of itself what net.Error would, so that records can tell a limit
+// that passed from other failures.
+type limitPassed struct{}
+
+func (limitPassed) Error() string { return "timeout" }
+func (limitPassed) Timeout() bool { return true }
 
 // StatusError is a refusal with an HTTP status.
 type StatusError struct {
@@ -44,6 +51,10 @@ func (e *StatusError) Error() string {
 	}
 	return s
 }
+
+// Rejected reports whether the server had no room for the request, by 429 or 503.
+// Such a request may be asked again, and is a rejected row, not a failed one.
+func (e *StatusError) Rejected() bool { return e.Status == 429 || e.Status == 503 }
 
 // CountError says that token counts do not add up. Over the limit it makes the
 // request fail; else it is the Doubt of an answer.

@@ -70,7 +70,7 @@ func (p *pool) get(q *query) (*conn, error) {
 		if q.ctx.Err() != nil {
 			return nil, fmt.Errorf("connect: %w", context.Cause(q.ctx))
 		}
-		return nil, fmt.Errorf("%w: %v", ErrConnect, err)
+		return nil, fmt.Errorf("%w: %w", ErrConnect, err)
 	}
 	sock, err := newSocket(nc)
 	if err != nil {

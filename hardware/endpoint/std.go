@@ -92,7 +92,7 @@ func (s *stdSource) failure(err error, doing string) error {
 	case s.ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", doing, context.Cause(s.ctx))
 	case errors.As(err, &op) && op.Op == "dial":
-		return fmt.Errorf("%w: %v", ErrConnect, err)
+		return fmt.Errorf("%w: %w", ErrConnect, err)
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return fmt.Errorf("%w: %s: %v", ErrTimeout, doing, err)
 	}

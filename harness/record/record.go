@@ -29,6 +29,7 @@
 package record
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -44,11 +45,11 @@ type Outcome uint8
 
 // Outcomes. Everything but OK is a miss in goodput.
 const (
-	OK Outcome = iota + 1
-	Failed
-	Timeout
-	Rejected
-	Cancelled
+	OK        Outcome = iota + 1
+	Failed            // for any other reason
+	Timeout           // a limit on time passed
+	Rejected          // the server had no room: nothing was begun
+	Cancelled         // by who asked
 )
 
 var outcomes = [...]string{"none", "ok", "failed", "timeout", "rejected", "cancelled"}
@@ -245,7 +246,10 @@ func (r *Request) Spend(p Part, j units.Joules, source uint8) {
 	}
 }
 
-// Finish closes the request. The time since the last span is a wait.
+// Finish closes the request. The time since the last span is a wait. An error
+// that wraps one with a method `Rejected() bool` or `Timeout() bool`, as
+// net.Error and context.DeadlineExceeded have it, says so of the outcome, in this
+// order; any other is Failed.
 func (r *Request) Finish(at time.Duration, err error) {
 	if at > r.cursor {
 		r.add(Wait, "", r.cursor, at)
@@ -254,6 +258,24 @@ func (r *Request) Finish(at time.Duration, err error) {
 	r.Done = r.cursor
 	r.Outcome = OK
 	if err != nil {
-		r.Outcome, r.Err = Failed, err.Error()
+		r.Outcome, r.Err = outcomeOf(err), err.Error()
 	}
+}
+
+func outcomeOf(err error) Outcome {
+	var rejected interface {
+		error
+		Rejected() bool
+	}
+	var timeout interface {
+		error
+		Timeout() bool
+	}
+	switch {
+	case errors.As(err, &rejected) && rejected.Rejected():
+		return Rejected
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return Timeout
+	}
+	return Failed
 }

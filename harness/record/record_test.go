@@ -1,8 +1,11 @@
 package record
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"math"
+	"os"
 	"testing"
 	"time"
 
@@ -131,6 +134,40 @@ func TestFinish(t *testing.T) {
 	require.Equal(t, "link down", r.Err)
 	require.Equal(t, []Span{{Wait, "", 0, 3}}, r.Spans)
 	require.NoError(t, r.Check())
+}
+
+// says is an error that knows what it is.
+type says struct{ rejected, timeout bool }
+
+func (says) Error() string    { return "no" }
+func (s says) Rejected() bool { return s.rejected }
+func (s says) Timeout() bool  { return s.timeout }
+
+func TestOutcomeIsWhatTheErrorSays(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		err  error
+		want Outcome
+	}{
+		{"none", nil, OK},
+		{"it says nothing", errors.New("link down"), Failed},
+		{"it says no to both", says{}, Failed},
+		{"rejected", says{rejected: true}, Rejected},
+		{"timeout", says{timeout: true}, Timeout},
+		{"rejected comes first", says{true, true}, Rejected},
+		{"under other errors", fmt.Errorf("device: %w", errors.Join(errors.New("x"), fmt.Errorf("generate: %w", says{timeout: true}))), Timeout},
+		{"a context's deadline", fmt.Errorf("wait: %w", context.DeadlineExceeded), Timeout},
+		{"a socket's deadline", &os.PathError{Err: os.ErrDeadlineExceeded}, Timeout},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := new(Request)
+			r.Reset(1, 0)
+			r.Finish(3, tc.err)
+			require.Equal(t, tc.want, r.Outcome)
+			require.Equal(t, tc.err != nil, r.Err != "")
+			require.NoError(t, r.Check())
+		})
+	}
 }
 
 func TestNames(t *testing.T) {
