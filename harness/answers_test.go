@@ -8,10 +8,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meibench/harness/eval"
 	"meibench/harness/pipeline"
 	"meibench/harness/record"
+	"meibench/reference/models"
+	"meibench/reference/route"
 	"meibench/suites"
 	"meibench/workloads"
+	"meibench/workloads/tasks"
 )
 
 // outputs runs one cell and returns the tokens of its answers and its rows.
@@ -123,4 +127,36 @@ func TestI10ModelledAcceptanceIsTheMeasuredOne(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, laws.warning, "assumed for llama-3.2-3b:q4_0")
 	require.NotEmpty(t, laws.luck.Confidence)
+}
+
+// TestI9RouterKnowsWhoNeedsHelp: on questions it was not fitted to, those that the
+// small model gets wrong and the large one right score higher.
+func TestI9RouterKnowsWhoNeedsHelp(t *testing.T) {
+	lab := &Lab{}
+	main, err := lab.Model("mei-base")
+	require.NoError(t, err)
+	small, err := lab.Model("mei-nano")
+	require.NoError(t, err)
+	task, err := tasks.Lookup("healthcare")
+	require.NoError(t, err)
+	score, err := fitRouter(main, small, task)
+	require.NoError(t, err)
+	questions := task.Draw(7, tasks.Validation, "", 120)
+	var prompts []string
+	for _, q := range questions {
+		prompts = append(prompts, q.Prompt)
+	}
+	answers := map[*Model][]string{}
+	for _, m := range []*Model{main, small} {
+		local := eval.NewLocal(&models.Loaded{Model: m.Weights, Tokenizer: m.Tok}, 1)
+		answers[m], err = local.Answer(context.Background(), prompts, eval.AnswerMost, func(int) {})
+		require.NoError(t, err)
+	}
+	var scores []float64
+	var needs []bool
+	for i, q := range questions {
+		scores = append(scores, score(&workloads.Request{Prompt: main.Tok.EncodePrompt(q.Prompt)}))
+		needs = append(needs, tasks.Exact(q, answers[main][i]) && !tasks.Exact(q, answers[small][i]))
+	}
+	require.Greater(t, route.AUC(scores, needs), 0.85)
 }

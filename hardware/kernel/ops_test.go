@@ -42,6 +42,10 @@ func TestI10VerifyAcceptsWhatTheModelWouldSay(t *testing.T) {
 		require.Equal(t, []int32{2, 3}, out.Path)
 		require.Equal(t, 2, out.Accepted)
 		require.Equal(t, want[6], out.Token)
+		op.Kind = hardware.Prefill // the cache after it is that of the same text run in one piece
+		run1(t, d, op, hardware.Seq{ID: 8, New: 12, Tokens: append(words(6), want[:6]...)})
+		op.Kind = hardware.Save
+		require.Equal(t, run1(t, d, op, hardware.Seq{ID: 8, New: 12}).Hidden.Data, run1(t, d, op, hardware.Seq{ID: 7, New: 12}).Hidden.Data)
 		op.Kind = hardware.Decode
 		out = run1(t, d, op, hardware.Seq{ID: 7, Context: 12, New: 1, Tokens: want[6:7]})
 		require.Equal(t, want[7], out.Token, "the cache is that of the accepted path")

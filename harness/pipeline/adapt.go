@@ -42,6 +42,7 @@ type pace2 struct{ token, step float64 }
 type view struct {
 	up, down, rtt float64
 	chooser       partition.Chooser
+	alone         int // requests in a row that sent nothing
 }
 
 func newPilot(p Params, m *hardware.Model, wire string) *pilot {
@@ -51,8 +52,13 @@ func newPilot(p Params, m *hardware.Model, wire string) *pilot {
 	return &pilot{how: p.Name("adapt"), delta: p.Num("delta"), model: m, wire: wire, users: map[int]*view{}}
 }
 
-// learns is how many requests are cut where the suite says before the pilot decides.
-const learns = 2
+// learns is how many requests are cut where the suite says before the pilot
+// decides; looks, how many may run on the device alone before one is cut again:
+// who sends nothing does not see that the link is better.
+const (
+	learns = 2
+	looks  = 5
+)
 
 // cut is where the next request of a user is cut; def while nothing is known.
 func (p *pilot) cut(user *hardware.User, def int) int {
@@ -69,7 +75,14 @@ func (p *pilot) cut(user *hardware.User, def int) int {
 		v.chooser = p.choose()
 	}
 	link := partition.Link{UpBytesPerSec: v.up, DownBytesPerSec: v.down, RTTSec: v.rtt * p.answer} // a round trip for every token
-	return max(1, v.chooser.Choose(partition.State{Link: link}))
+	cut := max(1, v.chooser.Choose(partition.State{Link: link}))
+	if v.alone++; cut < p.model.Layers {
+		v.alone = 0
+	} else if v.alone > looks && p.how != "bandit" {
+		v.alone = 0
+		return def
+	}
+	return cut
 }
 
 // choose makes a user's chooser for the mean request so far. A bandit learns for
@@ -120,7 +133,7 @@ func (p *pilot) passed(to *pace2, seq *hardware.Seq, layers int, u hardware.Usag
 func (p *pilot) sent(user *hardware.User, d hardware.Delivery) {
 	v := p.users[user.ID]
 	if took := (d.Usage.End - d.Usage.Start).Seconds() - v.rtt/2; d.Payload.Bytes > 4096 && took > 0 {
-		learn(&v.up, float64(d.Payload.Bytes)/took)
+		v.up = float64(d.Payload.Bytes) / took // the latest, not a mean: a link that fell must not be believed in
 	}
 }
 

@@ -42,7 +42,7 @@ func TestI8StaticChannelFindsTheFixedOptimum(t *testing.T) {
 		best = min(best, s.logs[0].Done)
 		for _, how := range []string{"hysteresis", "path"} {
 			took := steady(t, map[string]any{"adapt": how, "cut": 2.0}, rate, 20)
-			require.Equal(t, best, took[19], "%s at %g B/s", how, rate)
+			require.Equal(t, best, min(took[18], took[19]), "%s at %g B/s", how, rate) // where the device alone is best, every sixth looks at the link
 		}
 		right := 0 // a bandit goes on trying the others now and then
 		for _, took := range steady(t, map[string]any{"adapt": "bandit", "cut": 2.0}, rate, 200)[100:] {
@@ -57,9 +57,9 @@ func TestI8StaticChannelFindsTheFixedOptimum(t *testing.T) {
 // TestI8ChangingLinkIsFollowed: where the best cut changes with the rate, those
 // who look at the link do better than the best fixed cut.
 func TestI8ChangingLinkIsFollowed(t *testing.T) {
-	total := func(set map[string]any) (sum time.Duration) {
+	total := func(name string, set map[string]any) (sum time.Duration) {
 		s := newScene(world.NewSim(nil))
-		require.NoError(t, s.use("split", set))
+		require.NoError(t, s.use(name, set))
 		for i := range 120 {
 			at := time.Duration(i) * 10 * time.Second
 			s.reqs = append(s.reqs, workloads.Request{ArriveAt: at, PromptTokens: 400, OutputTokens: 2})
@@ -74,10 +74,10 @@ func TestI8ChangingLinkIsFollowed(t *testing.T) {
 		}
 		return sum
 	}
-	fixed := total(map[string]any{"cut": 1.0})
-	for _, cut := range []float64{2, 3} {
-		fixed = min(fixed, total(map[string]any{"cut": cut}))
+	fixed := total("local", nil)
+	for _, cut := range []float64{1, 2, 3} {
+		fixed = min(fixed, total("split", map[string]any{"cut": cut}))
 	}
-	require.Less(t, total(map[string]any{"adapt": "path", "cut": 2.0}), fixed)
-	require.Less(t, total(map[string]any{"adapt": "hysteresis", "cut": 2.0}), fixed)
+	require.Less(t, total("split", map[string]any{"adapt": "path", "cut": 2.0}), fixed)
+	require.Less(t, total("split", map[string]any{"adapt": "hysteresis", "cut": 2.0}), fixed)
 }

@@ -40,7 +40,6 @@ type asks struct {
 	tokens      int // 0 = one
 	quality     float64
 	counts      map[record.Counter]int64
-	up          int
 	failed      bool
 }
 
