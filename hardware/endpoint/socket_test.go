@@ -45,14 +45,25 @@ func TestALargePromptArrivesWhole(t *testing.T) {
 func deaf(t *testing.T) string {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	t.Cleanup(func() { ln.Close() })
+	var open []net.Conn // a connection that nobody holds is closed when it is collected
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		for {
-			if _, err := ln.Accept(); err != nil {
+			c, err := ln.Accept()
+			if err != nil {
 				return
 			}
+			open = append(open, c)
 		}
 	}()
+	t.Cleanup(func() {
+		ln.Close()
+		<-done
+		for _, c := range open {
+			c.Close()
+		}
+	})
 	return "http://" + ln.Addr().String()
 }
 
