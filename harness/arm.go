@@ -115,18 +115,15 @@ func (t *trial) world(ctx context.Context) world.Runner {
 func (t *trial) run(ctx context.Context, requests int) error {
 	a := t.arm
 	t.quarter = requests / 4
-	env := t.world(ctx)
-	b := &builder{lab: t.lab, set: a.setup, env: env, seed: a.seed, shared: map[string]hardware.Device{}}
-	defer b.close()
 	laws, err := t.lab.luckOf(a.setup)
 	if err != nil {
 		return fmt.Errorf("measure what modelled devices draw from: %w", err)
 	}
-	if b.luck = laws.luck; laws.warning != "" {
+	if laws.warning != "" {
 		t.cell.Warnings = append(t.cell.Warnings, laws.warning)
 	}
-	if b.luck.Accept > 0 {
-		t.figure("luck_accept", b.luck.Accept)
+	if laws.luck.Accept > 0 {
+		t.figure("luck_accept", laws.luck.Accept)
 	}
 	if err := t.leak(ctx); err != nil {
 		return err
@@ -135,6 +132,11 @@ func (t *trial) run(ctx context.Context, requests int) error {
 	if err != nil {
 		return fmt.Errorf("fit the router: %w", err)
 	}
+	// The clock of a measured world runs from here: what is worked out beforehand is above.
+	env := t.world(ctx)
+	b := &builder{lab: t.lab, set: a.setup, env: env, seed: a.seed, shared: map[string]hardware.Device{}}
+	b.luck = laws.luck
+	defer b.close()
 	site, err := b.site()
 	if err != nil {
 		return err

@@ -261,3 +261,21 @@ func TestShardsMakeTheWhole(t *testing.T) {
 		require.Equal(t, 1, n, k)
 	}
 }
+
+// TestWorkBeforeACellIsNotOnItsClock: the attack on the activations runs before the first request is due.
+func TestWorkBeforeACellIsNotOnItsClock(t *testing.T) {
+	dir := t.TempDir()
+	s := parse(t, taskSuite, suites.Set{Key: "pipeline", Values: []any{"split"}}, suites.Set{Key: "mode", Values: []any{"measured"}},
+		suites.Set{Key: "model", Values: []any{"mei-small"}}, suites.Set{Key: "wire", Values: []any{"topk"}}, suites.Set{Key: "app", Values: []any{"robotics"}}, suites.Set{Key: "requests", Values: []any{3.0}}, suites.Set{Key: "rate", Values: []any{50.0}})
+	require.NoError(t, Run(context.Background(), &Lab{Host: hostSheet(t)}, options(t, dir, s)))
+	set, err := results.Read(dir)
+	require.NoError(t, err)
+	defer set.Close()
+	for i := range set.Runs() {
+		require.Contains(t, set.Runs()[i].Cell.Figures, "recovered_share", "an attack of some tenths of a second went before")
+		for r, err := range set.Rows(i) {
+			require.NoError(t, err)
+			require.Less(t, r.Released-r.Intended, 100*time.Millisecond)
+		}
+	}
+}

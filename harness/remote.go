@@ -49,7 +49,7 @@ func (l *Lab) withAgents(s *profiles.SiteSheet, mode string) (*profiles.SiteShee
 		}
 	}
 	if found < len(l.Agents) {
-		return nil, fmt.Errorf("site %q has nodes %s: no place for all of the agents %s", s.Name, strings.Join(have, ", "),
+		return nil, fmt.Errorf("site %q has nodes %s: none of them for agents %s (--agent NODE=HOST:PORT)", s.Name, strings.Join(have, ", "),
 			strings.Join(slices.Sorted(maps.Keys(l.Agents)), ", "))
 	}
 	return &with, nil

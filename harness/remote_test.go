@@ -241,5 +241,5 @@ func TestAgentSites(t *testing.T) {
 		})
 	}
 	lab := &Lab{Host: hostSheet(t), Agents: map[string]profiles.Agent{"cloud": {Address: "127.0.0.1:1", Insecure: true}}}
-	require.ErrorContains(t, lab.Check(parse(t, agentSuite)), "no place for all of the agents cloud")
+	require.ErrorContains(t, lab.Check(parse(t, agentSuite)), "none of them for agents cloud")
 }

@@ -82,7 +82,7 @@ func TestAgentFlags(t *testing.T) {
 		{"run --agent edge=127.0.0.1:1", "needs --agent-certs"},
 		{"run --agent edge=a:1,edge=b:2 --agent-insecure", "has an agent already"},
 		{"run --agent-insecure", "belong to --agent"},
-		{"run --mode measured --agent attic=127.0.0.1:1 --agent-insecure --dry-run", "no place for all of the agents attic"},
+		{"run --mode measured --agent attic=127.0.0.1:1 --agent-insecure --dry-run", "none of them for agents attic"},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
 			var out, errs heard

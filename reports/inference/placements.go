@@ -24,26 +24,35 @@ func placements(d *reports.Data, all []*reports.Group) *reports.Section {
 		Caption: "By the most trusted mode of each application. Raw: bytes of the user's own data that leave the device, per request; derived: data computed from it, such as activations and drafts. Quality of a modelled cell is that of its measured or emulated twin. Recovered: share of the prompt's tokens that an attack reads from the activations.",
 		Columns: columns([]string{"placement", "meets limits"}, "within", "E2E p50", "quality", "up", "energy", "raw out", "derived out", "recovered")}
 	met, apps := 0, 0
-	var none []string
+	var none, unjudged []string
 	for _, set := range sets(chosen, settingOf) {
 		best := set[0]
 		group := reports.RowGroup{Title: title(best) + ": " + verdicts[best].Limits}
-		passes := false
+		passes, valid := false, false
 		for _, g := range set {
 			group.Rows = append(group.Rows, placementRow(g, verdicts[g], all))
 			passes = passes || verdicts[g].Passes && g.Valid()
+			valid = valid || g.Valid()
 		}
 		t.Groups = append(t.Groups, group)
-		if apps++; passes {
+		switch {
+		case !valid:
+			unjudged = append(unjudged, title(best))
+			continue
+		case passes:
 			met++
-		} else {
+		default:
 			none = append(none, title(best))
 		}
+		apps++
 	}
 	s.Tables = []reports.Table{t}
 	lead := fmt.Sprintf("Placements: in %d of %d settings some way to serve meets the limits.", met, apps)
 	if len(none) > 0 {
-		lead = strings.TrimSuffix(lead, ".") + "; in none of these does one: " + strings.Join(none, "; ") + "."
+		lead = strings.TrimSuffix(lead, ".") + "; none does in: " + strings.Join(none, "; ") + "."
+	}
+	if len(unjudged) > 0 {
+		lead += " Not judged, as every cell is INVALID: " + strings.Join(unjudged, "; ") + "."
 	}
 	s.Lead = []string{lead}
 	return s
