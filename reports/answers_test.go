@@ -309,3 +309,10 @@ func TestMostWithinLimitsLeads(t *testing.T) {
 	f.add("offload", "measured", 0, nil, 90*ms, 90*ms, 90*ms, 90*ms, 200*ms)
 	require.Contains(t, Build(f.data).Answers[0], "offload met the limits (TTFT ≤ 100 ms) for 4 of 5 requests")
 }
+
+// TestWideIntervalsHideNoValue: what is not zero is not printed as zero.
+func TestWideIntervalsHideNoValue(t *testing.T) {
+	require.Equal(t, "0.3 [0, 36]", Stat{V: 0.344, Lo: 0.1, Hi: 36}.String())
+	require.Equal(t, "0 [0, 36]", Stat{Hi: 36}.String())
+	require.Equal(t, "412 [398, 431]", Stat{V: 412.3, Lo: 398.1, Hi: 431}.String())
+}

@@ -238,11 +238,19 @@ func (s Stat) texts(by float64) (value, interval string) {
 	}
 	s.V, s.Lo, s.Hi = s.V/by, s.Lo/by, s.Hi/by
 	at := place(s)
-	value = number(s.V, at)
+	value = number(s.V, min(at, firstDigit(s.V))) // a wide interval must not make something nothing
 	if !math.IsNaN(s.Lo) || !math.IsNaN(s.Hi) {
 		interval = "[" + number(s.Lo, at) + ", " + number(s.Hi, at) + "]"
 	}
 	return value, interval
+}
+
+// firstDigit is the place of the first digit of a number, that of the units for 0.
+func firstDigit(v float64) int {
+	if v == 0 || math.IsInf(v, 0) {
+		return 0
+	}
+	return int(math.Floor(math.Log10(math.Abs(v))))
 }
 
 // String is the estimate with its interval, in the unit it is in.
