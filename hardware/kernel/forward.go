@@ -2,7 +2,7 @@ package kernel
 
 import (
 	"bytes"
-	"encoding/binary"
+	"crypto/sha256"
 	"fmt"
 	"math"
 	"slices"
@@ -12,6 +12,7 @@ import (
 	"meibench/internal/units"
 	"meibench/reference/codec"
 	"meibench/reference/gguf"
+	"meibench/reference/kvwire"
 	"meibench/reference/llm"
 	"meibench/reference/spec"
 )
@@ -134,7 +135,7 @@ func (b *bench) lawOf(s *hardware.Sample, logits []float32) []float32 {
 
 // luckAt is the luck of a position of a sequence.
 func luckAt(s *hardware.Sample, what string, id int64, position int) *rng.Luck {
-	luck := rng.NewKey(s.Seed, what).At(uint64(id)<<24 ^ uint64(position))
+	luck := rng.NewKey(s.Seed, what, id).At(uint64(position))
 	return &luck
 }
 
@@ -262,22 +263,22 @@ func (b *bench) load(m *Loaded, op *hardware.Op) error {
 	return nil
 }
 
-// save copies parts of caches out: for each layer the keys, then the values, in
-// F32; restore takes them in again.
+// identity is how messages with caches name the weights that they are of.
+func identity(m *Loaded) kvwire.Model {
+	return sha256.Sum256([]byte(m.Spec.Name + m.Spec.Digest))
+}
+
+// save copies parts of caches out, in F32; restore takes them in again, if they
+// are of these weights and arrived whole.
 func (b *bench) save(m *Loaded, op *hardware.Op) error {
-	width := m.Spec.KVHeads * m.Spec.HeadDim
 	for i := range op.Seqs {
 		s, h := &op.Seqs[i], b.held[i]
 		if h.cache == nil {
 			return fmt.Errorf("sequence %d: a cache that forgets cannot be moved", s.ID)
 		}
-		kv := make([]float32, 2*s.New*width)
-		var data []byte
-		for l := op.Layers.Lo; l < op.Layers.Hi; l++ {
-			h.cache.Get(l, s.Context, s.Context+s.New, kv[:s.New*width], kv[s.New*width:])
-			for _, x := range kv {
-				data = binary.LittleEndian.AppendUint32(data, math.Float32bits(x))
-			}
+		data, err := kvwire.Marshal(h.cache, kvwire.Range{From: s.Context, To: s.Context + s.New}, kvwire.F32, identity(m))
+		if err != nil {
+			return fmt.Errorf("sequence %d: %w", s.ID, err)
 		}
 		b.outs = append(b.outs, hardware.Out{Token: hardware.NoToken, Confidence: math.NaN(),
 			Hidden: hardware.Payload{Bytes: units.Bytes(len(data)), Data: data}})
@@ -286,21 +287,14 @@ func (b *bench) save(m *Loaded, op *hardware.Op) error {
 }
 
 func (b *bench) restore(m *Loaded, op *hardware.Op) error {
-	width := m.Spec.KVHeads * m.Spec.HeadDim
 	for i := range op.Seqs {
-		s, data := &op.Seqs[i], op.Seqs[i].In.Data
-		if want := 8 * s.New * width * op.Layers.Len(); len(data) != want {
-			return fmt.Errorf("sequence %d brings %d bytes of cache, want %d for %d tokens", s.ID, len(data), want, s.New)
+		s, h := &op.Seqs[i], b.held[i]
+		if err := kvwire.Unmarshal(s.In.Data, h.cache, identity(m)); err != nil {
+			return fmt.Errorf("sequence %d: %w", s.ID, err)
 		}
-		kv := make([]float32, 2*s.New*width)
-		for l := op.Layers.Lo; l < op.Layers.Hi; l++ {
-			for k := range kv {
-				kv[k] = math.Float32frombits(binary.LittleEndian.Uint32(data))
-				data = data[4:]
-			}
-			b.held[i].cache.Put(l, s.Context, s.New, kv[:s.New*width], kv[s.New*width:])
+		if h.len() != s.Context+s.New {
+			return fmt.Errorf("sequence %d: the message leaves %d tokens in the cache, the operation counts on %d", s.ID, h.len(), s.Context+s.New)
 		}
-		b.held[i].cache.SetLen(s.Context + s.New)
 		b.outs = append(b.outs, hardware.Out{Token: hardware.NoToken, Confidence: math.NaN()})
 	}
 	return nil

@@ -26,8 +26,8 @@ type pilot struct {
 	delta    float64
 	model    *hardware.Model
 	wire     string
-	device   pace2
-	edge     pace2
+	device   layerPace
+	edge     layerPace
 	requests int
 	prompt   float64 // mean tokens
 	answer   float64
@@ -35,8 +35,8 @@ type pilot struct {
 	bandit   partition.Chooser
 }
 
-// pace2 is the time of one layer, in seconds: for a prompt token, and in a decode step.
-type pace2 struct{ token, step float64 }
+// layerPace is the time of one layer, in seconds: for a prompt token, and in a decode step.
+type layerPace struct{ token, step float64 }
 
 // view is what is known of one user's link.
 type view struct {
@@ -119,7 +119,7 @@ func (p *pilot) wireBytes(tokens int) units.Bytes {
 }
 
 // passed tells what an operation or a transfer took.
-func (p *pilot) passed(to *pace2, seq *hardware.Seq, layers int, u hardware.Usage) {
+func (p *pilot) passed(to *layerPace, seq *hardware.Seq, layers int, u hardware.Usage) {
 	sec := (u.End - u.Start).Seconds() / float64(max(layers, 1))
 	if seq.New > 1 {
 		learn(&to.token, sec/float64(seq.New))

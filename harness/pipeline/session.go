@@ -62,6 +62,7 @@ type talked struct {
 	text   []int32 // of these
 	parked hardware.Payload
 	busy   bool
+	need   int // tokens that the sequence will take memory for when it enters; 0 = it has
 }
 
 func (p *session) Start(env world.Env, site *hardware.Site, models Models) error {
@@ -121,7 +122,8 @@ func (p *session) Handle(req *workloads.Request, log *record.Request) error {
 		return p.park(t, log)
 	}
 	p.recent = append(p.recent, t)
-	p.trim(t.node, func(here int) bool { return here <= p.kept })
+	srv := p.nodes[t.node]
+	p.trim(t.node, func(here int) bool { return here <= p.kept && !srv.Crowded() }) // who waits for memory comes before who may come back
 	return nil
 }
 
@@ -176,7 +178,7 @@ func (p *session) fetch(t *talked, req *workloads.Request, log *record.Request) 
 		p.forget(t)
 		reuse = 0
 	case t.parked.Bytes > 0:
-		return reuse, p.unpark(t, reuse, req, log)
+		return reuse, p.unpark(t, req, log)
 	case here != t.node && (p.cache == "move" || p.cache == "joint"):
 		return reuse, p.carry(t, here, reuse, req, log)
 	case here != t.node:
@@ -188,7 +190,23 @@ func (p *session) fetch(t *talked, req *workloads.Request, log *record.Request) 
 		p.open(t, req)
 		return 0, nil
 	}
-	return reuse, t.seq.Grow(req.PromptTokens + req.OutputTokens)
+	return p.grow(t, reuse, req), nil
+}
+
+// grow makes room for a longer conversation; where there is none, even after the
+// idle ones have gone, it is computed again when there is.
+func (p *session) grow(t *talked, reuse int, req *workloads.Request) int {
+	need := req.PromptTokens + req.OutputTokens
+	if t.seq.Grow(need) == nil {
+		return reuse
+	}
+	p.trim(t.node, func(int) bool { return false })
+	if t.seq.Grow(need) == nil {
+		return reuse
+	}
+	p.forget(t)
+	p.open(t, req)
+	return 0
 }
 
 // reusable is how many leading tokens of the prompt are in the cache.
@@ -206,12 +224,21 @@ func (t *talked) reusable(req *workloads.Request) int {
 	return n
 }
 
-// open starts a sequence at the conversation's node; others make room for it.
+// open starts a sequence at the conversation's node.
 func (p *session) open(t *talked, req *workloads.Request) {
 	srv := p.nodes[t.node]
-	need := req.PromptTokens + req.OutputTokens
-	p.trim(t.node, func(here int) bool { return here < p.kept && srv.Room(p.held(), need) })
-	t.seq, t.cached, t.text = srv.Open(int64(req.ID)|1<<42, p.held(), need), 0, nil
+	t.need = req.PromptTokens + req.OutputTokens
+	p.trim(t.node, func(here int) bool { return here < p.kept })
+	t.seq, t.cached, t.text = srv.Open(int64(req.ID)|1<<42, p.held(), t.need), 0, nil
+}
+
+// enter lets idle conversations give way to one whose sequence takes its memory
+// with the step that comes next.
+func (p *session) enter(t *talked) {
+	if t.need > 0 {
+		p.trim(t.node, func(int) bool { return p.nodes[t.node].Room(p.held(), t.need) })
+		t.need = 0
+	}
 }
 
 // forget drops a conversation's cache.
@@ -224,6 +251,7 @@ func (p *session) forget(t *talked) {
 
 // step runs one operation of the conversation's sequence.
 func (p *session) step(t *talked, st serving.Step, log *record.Request) (hardware.Out, hardware.Usage, error) {
+	p.enter(t)
 	out, used, err := t.seq.Step(st)
 	if err != nil {
 		return out, used, err
@@ -278,7 +306,7 @@ func (p *session) answer(t *talked, user *hardware.User, req *workloads.Request,
 	if n := len(got); n > 0 {
 		log.Spent(record.Transfer, "down", got[n-1].Usage.Start, got[n-1].Usage.End)
 	}
-	return errors.Join(err)
+	return err
 }
 
 // park copies the cache out and drops it: the node's memory is free for others.
@@ -292,8 +320,8 @@ func (p *session) park(t *talked, log *record.Request) error {
 	return err
 }
 
-// unpark takes it in again, as far as it is of use.
-func (p *session) unpark(t *talked, reuse int, req *workloads.Request, log *record.Request) error {
+// unpark takes it in again.
+func (p *session) unpark(t *talked, req *workloads.Request, log *record.Request) error {
 	load, cached := t.parked, t.cached
 	p.open(t, req)
 	t.parked = hardware.Payload{}
@@ -330,6 +358,7 @@ func (p *session) carry(t *talked, here, reuse int, req *workloads.Request, log 
 			if req.Prompt != nil {
 				st.Seq.Tokens = req.Prompt[:head]
 			}
+			p.enter(t)
 			_, _, herr = t.seq.Step(st)
 			done = true
 			cond.Signal()

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"meibench/hardware"
 	"meibench/hardware/world"
 	"meibench/harness/record"
+	"meibench/internal/units"
 	"meibench/workloads"
 )
 
@@ -22,6 +24,13 @@ func conversations(t *testing.T, set map[string]any) *scene {
 	s.site.Nodes = append(s.site.Nodes, hardware.Node{Name: "edge2", Role: hardware.EdgeRole, Device: second})
 	for _, j := range [][2]string{{"edge", "edge2"}, {"edge2", "edge"}} {
 		s.site.Joins = append(s.site.Joins, hardware.Join{From: j[0], To: j[1], Link: &toyLink{env: s.env, name: "join", rate: 1e5, delay: ms(1)}})
+	}
+	if room, ok := set["room"]; ok { // tokens of KV cache that fit beside the weights
+		set = maps.Clone(set)
+		delete(set, "room")
+		for _, d := range []*toyDevice{s.edge, second} {
+			d.memory = toyModel.WeightBytes(toyModel.All()) + units.Bytes(room.(int))*toyModel.KVBytesPerToken(toyModel.All())
+		}
 	}
 	require.NoError(t, s.use("session", set))
 	for id := range 4 {
@@ -85,4 +94,25 @@ func TestD7KeptMovedOrComputedAgain(t *testing.T) {
 	require.Positive(t, joint.backhaul)
 	require.Less(t, joint.backhaul, move.backhaul, "its head is computed again")
 	require.Less(t, joint.took, move.took, "on this slow link")
+}
+
+// TestD7IdleCachesGiveWay: conversations that keep their caches must not starve
+// those that wait for memory.
+func TestD7IdleCachesGiveWay(t *testing.T) {
+	reused := func(set map[string]any) (n int64) {
+		for _, l := range conversations(t, set).logs {
+			n += l.Counts[record.ReusedTokens]
+		}
+		return n
+	}
+	all := reused(map[string]any{})
+	last := all
+	for _, room := range []int{400, 150, 100} { // the longest conversation takes 89
+		n := reused(map[string]any{"room": room})
+		require.LessOrEqual(t, n, last, "room %d", room)
+		last = n
+	}
+	require.Less(t, last, all)
+	require.Positive(t, reused(map[string]any{"room": 150, "cache": "swap"}))
+	require.Positive(t, reused(map[string]any{"room": 150, "cache": "move", "moves": 1.0}))
 }

@@ -250,7 +250,7 @@ func follow(s *hardware.Seq, token int32) {
 	}
 }
 
-// tokenBytes of a payload of several token ids.
+// idsPayload is n token ids on a wire.
 func idsPayload(ids []int32, n int, bytes float64) hardware.Payload {
 	d := hardware.Payload{Bytes: units.Bytes(float64(n) * bytes), Tokens: n, Data: encodeTokens(ids)}
 	d.Bytes = max(d.Bytes, units.Bytes(len(d.Data)))

@@ -166,6 +166,9 @@ func (s *Server) Room(h Held, n int) bool {
 	return !s.view.Bounded || len(s.view.Waiting) == 0 && units.Bytes(n)*h.perToken() <= s.view.Free
 }
 
+// Crowded reports whether jobs wait to enter.
+func (s *Server) Crowded() bool { return len(s.view.Waiting) > 0 || s.queue.Len() > 0 }
+
 // Grow lets the session's KV cache become n tokens long, if memory allows.
 func (x *Session) Grow(n int) error {
 	j, v := x.job, &x.srv.view
