@@ -279,3 +279,19 @@ func TestWorkBeforeACellIsNotOnItsClock(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryModelOfARunIsTimedHere: a profile that knows one of two models predicts
+// the other from a law of large ones, ten times too slow.
+func TestEveryModelOfARunIsTimedHere(t *testing.T) {
+	var timed []string
+	lab := &Lab{Measure: func(models []*Model) (*profiles.DeviceSheet, error) {
+		for _, m := range models {
+			timed = append(timed, m.Spec.Name)
+		}
+		return hostSheet(t), nil
+	}}
+	s := parse(t, taskSuite, suites.Set{Key: "pipeline", Values: []any{"cascade"}}, suites.Set{Key: "mode", Values: []any{"modelled"}},
+		suites.Set{Key: "model", Values: []any{"mei-small", "mei-base"}}, suites.Set{Key: "small", Values: []any{"mei-nano"}}, suites.Set{Key: "requests", Values: []any{1.0}})
+	require.NoError(t, Run(context.Background(), lab, options(t, t.TempDir(), s)))
+	require.Equal(t, []string{"mei-small", "mei-nano", "mei-base"}, timed)
+}

@@ -35,7 +35,7 @@ type Lab struct {
 	// Host is the profile of this machine, which modelled cells of sites with
 	// host nodes need. Measure is called once if it is nil then.
 	Host    *profiles.DeviceSheet
-	Measure func(m *Model) (*profiles.DeviceSheet, error)
+	Measure func(models []*Model) (*profiles.DeviceSheet, error)
 	// Sites are sites by name that are in no file.
 	Sites map[string]*profiles.SiteSheet
 	// Agents take the place of the nodes of these names in measured cells.
@@ -341,21 +341,31 @@ func (l *Lab) prepare(o Options, arms []*arm) error {
 			return err
 		}
 	}
+	var run []*Model // on this machine, each once
+	site := ""
 	for _, a := range arms {
 		if !a.setup.site.UsesHost() && a.cell.Mode != "emulated" {
 			continue
 		}
-		if l.Measure == nil {
-			return fmt.Errorf("site %q has nodes on this machine, whose profile is missing: make one with meibench profile", a.setup.site.Name)
+		site = a.setup.site.Name
+		for _, m := range []*Model{a.setup.model, a.setup.small} {
+			if m != nil && !slices.Contains(run, m) {
+				run = append(run, m)
+			}
 		}
-		o.Progress.Note("measuring this machine ...")
-		host, err := l.Measure(a.setup.model)
-		if err != nil {
-			return fmt.Errorf("measure this machine: %w", err)
-		}
-		l.Host = host
-		return nil
 	}
+	switch {
+	case len(run) == 0:
+		return nil
+	case l.Measure == nil:
+		return fmt.Errorf("site %q has nodes on this machine, whose profile is missing: make one with meibench profile", site)
+	}
+	o.Progress.Note("measuring this machine ...")
+	host, err := l.Measure(run)
+	if err != nil {
+		return fmt.Errorf("measure this machine: %w", err)
+	}
+	l.Host = host
 	return nil
 }
 

@@ -156,6 +156,8 @@ func (b *builder) outcomes(gs []*Group) string {
 	}
 	out := fmt.Sprintf("The limits want %s of requests inside them: ", percent(need))
 	switch {
+	case len(miss) == 0 && len(pass) > 1 && len(close) == len(pass):
+		return out + "all pass so far, but so few requests do not settle it for any."
 	case len(pass) == 0:
 		out += "no placement passes; " + list(miss)
 	case len(miss) == 0:

@@ -132,6 +132,13 @@ func TestPercentileOfLimits(t *testing.T) {
 	require.Contains(t, Build(f.data).Answers[0], "The limits want 99 % of requests inside them: offload passes, local (97.2 %) misses")
 }
 
+func TestNobodyIsSettled(t *testing.T) {
+	f := newField(t, 0.99)
+	f.add("local", "measured", 0, nil, 10*ms, 20*ms)
+	f.add("offload", "measured", 0, nil, 10*ms, 20*ms)
+	require.Contains(t, Build(f.data).Answers[0], "The limits want 99 % of requests inside them: all pass so far, but so few requests do not settle it for any.")
+}
+
 func TestMissText(t *testing.T) {
 	require.Equal(t, "98.97 %", missText(0.9897, 0.99))
 	require.Equal(t, "97.2 %", missText(0.9722, 0.99))

@@ -27,6 +27,8 @@ func TestExitCodesAndMessages(t *testing.T) {
 	require.NoError(t, os.WriteFile(bad, []byte("name: x\nquestion: y\nmatrx: {}\n"), 0o644))
 	broken := filepath.Join(dir, "trace.csv")
 	require.NoError(t, os.WriteFile(broken, []byte("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.97,12,x\n"), 0o644))
+	tabs := filepath.Join(dir, "tabs.yaml")
+	require.NoError(t, os.WriteFile(tabs, []byte("name: x\n\tlayers 3\n"), 0o644))
 	readOnly := filepath.Join(dir, "file")
 	require.NoError(t, os.WriteFile(readOnly, nil, 0o644))
 	for _, tc := range []struct {
@@ -50,6 +52,8 @@ func TestExitCodesAndMessages(t *testing.T) {
 		{"report of nothing", []string{"report", dir}, 2, "run.json"},
 		{"trace with a bad number", []string{"trace", "stats", broken}, 2, "trace.csv:2:"},
 		{"trace that is not there", []string{"trace", "stats", filepath.Join(dir, "no.csv")}, 2, "no.csv"},
+		{"empty file", []string{"validate", readOnly}, 2, "the file is empty"},
+		{"broken YAML", []string{"validate", tabs}, 2, "tabs.yaml:2:"},
 		{"file of no kind", []string{"validate", broken}, 2, "cannot tell what this is"},
 		{"measured on a phone", []string{"run", "placement", "--set", "mode=measured", "--out", filepath.Join(dir, "m")}, 2, "is only a shape"},
 	} {

@@ -14,16 +14,21 @@ import (
 	"meibench/hardware/profiles"
 	"meibench/harness"
 	"meibench/reference/models"
+	"strings"
 )
 
 // quickBudget is how long the default run spends on knowing its machine.
 const quickBudget = 3 * time.Second
 
 // measureHost makes the quick profile that a run uses when it is given none.
-func (a *app) measureHost(m *harness.Model) (*profiles.DeviceSheet, error) {
-	rep, sheet, err := profileHost(context.Background(), []*harness.Model{m}, quickBudget, true, func(string) {})
-	if err == nil && m.Weights != nil && len(rep.Fits) == 0 && !a.quiet {
-		fmt.Fprintln(a.err, "warning:", rep.Limits.Warnings[len(rep.Limits.Warnings)-1])
+func (a *app) measureHost(models []*harness.Model) (*profiles.DeviceSheet, error) {
+	rep, sheet, err := profileHost(context.Background(), models, quickBudget, true, func(string) {})
+	if err == nil && !a.quiet {
+		for _, w := range rep.Limits.Warnings {
+			if strings.Contains(w, "modelled cells of") {
+				fmt.Fprintln(a.err, "warning:", w)
+			}
+		}
 	}
 	return sheet, err
 }

@@ -12,6 +12,7 @@ import (
 
 	"meibench/hardware/profiles"
 	"meibench/harness"
+	"meibench/internal/strictyaml"
 	"meibench/reports"
 	"meibench/suites"
 	"meibench/workloads"
@@ -118,6 +119,10 @@ func validateFile(path string) (string, error) {
 	case has("layers"):
 		_, err = profiles.LoadModel(path, "")
 		return "model profile", err
+	}
+	var anything any // an empty file or broken YAML says so itself
+	if err := strictyaml.Decode(path, text, suites.MaxFile, &anything); err != nil {
+		return "", err
 	}
 	return "", fmt.Errorf("%s: cannot tell what this is: a suite has a matrix and a question, a device memory_bandwidth, a link rtt, a site nodes, a model layers, a workload a base", path)
 }

@@ -153,7 +153,7 @@ func (v Verdict) Sentence() string {
 	f := v.Fastest
 	best := fmt.Sprintf("%s with %s takes %s (first token %s, then %s each): %s fit",
 		f.Device, f.Model, ms(f.Answer(v.Answer)), ms(f.First), ms(f.Next), tokens(f.Tokens(v.Budget)))
-	what := fmt.Sprintf("an answer of %s in %v, prompt of %d, before any network or queue", tokens(v.Answer), v.Budget, f.Prompt)
+	what := fmt.Sprintf("an answer of %s in %s, prompt of %d, before any network or queue", tokens(v.Answer), ms(v.Budget), f.Prompt)
 	if v.Excluded() {
 		return fmt.Sprintf("None of %d pairs of edge device and model (from %.2g B parameters) can decode %s. The fastest, %s.", v.Pairs, float64(v.Smallest)/1e9, what, best)
 	}

@@ -51,7 +51,7 @@ func TestJudge(t *testing.T) {
 	v = Judge(fs, 10*ms1, 5)
 	require.True(t, v.Excluded())
 	require.Equal(t, "fast", v.Fastest.Device)
-	require.Equal(t, "None of 2 pairs of edge device and model (from 2 B parameters) can decode an answer of 5 tokens in 10ms, prompt of 1, before any network or queue. "+
+	require.Equal(t, "None of 2 pairs of edge device and model (from 2 B parameters) can decode an answer of 5 tokens in 10 ms, prompt of 1, before any network or queue. "+
 		"The fastest, fast with m takes 12 ms (first token 4 ms, then 2 ms each): 4 tokens fit.", v.Sentence())
 	require.False(t, Judge(nil, ms1, 1).Excluded(), "nothing looked at excludes nothing")
 }

@@ -106,6 +106,12 @@ func New(cfg Config) (*Server, error) {
 	s.mux.HandleFunc("GET /v1/models", s.list)
 	s.mux.HandleFunc("POST /v1/completions", func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, false) })
 	s.mux.HandleFunc("POST /v1/chat/completions", func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, true) })
+	for path, method := range map[string]string{"/health": http.MethodGet, "/v1/models": http.MethodGet, "/v1/completions": http.MethodPost, "/v1/chat/completions": http.MethodPost} {
+		s.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", method)
+			refuse(w, &refusal{status: http.StatusMethodNotAllowed, kind: "invalid_request_error", message: fmt.Sprintf("%s takes %s, not %s", path, method, r.Method)})
+		})
+	}
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, &refusal{status: http.StatusNotFound, kind: "invalid_request_error", message: fmt.Sprintf("no %s %s here: have /v1/models, /v1/completions, /v1/chat/completions, /health", r.Method, r.URL.Path)})
 	})

@@ -280,6 +280,19 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+func TestWrongMethods(t *testing.T) {
+	_, url := start(t, Config{})
+	for path, method := range map[string]string{"/v1/models": "GET", "/health": "GET", "/v1/completions": "POST", "/v1/chat/completions": "POST"} {
+		req, err := http.NewRequest(http.MethodPut, url+path, nil)
+		require.NoError(t, err)
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, http.StatusMethodNotAllowed, resp.StatusCode, path)
+		require.Equal(t, method, resp.Header.Get("Allow"))
+	}
+}
+
 func TestKey(t *testing.T) {
 	_, url := start(t, Config{Key: "k"})
 	status, v, _ := post(t, url+"/v1/completions", `{"model":"nano","prompt":"a"}`)
