@@ -387,7 +387,7 @@ func TestLevels(t *testing.T) {
 	m := newMaker(t)
 	g := m.cell("pipeline=split", nil, []asks{{first: 10 * ms}, {first: 11 * ms}, {first: 2 * time.Second}, {first: ms, failed: true}})
 	require.Equal(t, []float64{0.25, 0.5, 0.5, 0.75}, []float64{inside(g, 10*ms), inside(g, 15*ms), inside(g, time.Second), inside(g, 2*time.Second)})
-	require.Contains(t, honest(), "in 10ms, prompt of 1, before any network or queue")
+	require.Contains(t, honest(), "in 10 ms, prompt of 1, before any network or queue")
 }
 
 // Figures are files: two of one name would be one.

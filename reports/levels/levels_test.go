@@ -75,7 +75,7 @@ func TestTablesOfARun(t *testing.T) {
 	for _, path := range []string{paths.HTML, paths.Markdown} {
 		page, err := os.ReadFile(path)
 		require.NoError(t, err)
-		for _, title := range []string{"inside each latency level", "Jitter, bursts of misses", "What 10ms leave of an answer", "can decode an answer of 7 tokens in 10ms"} {
+		for _, title := range []string{"inside each latency level", "Jitter, bursts of misses", "What 10ms leave of an answer", "can decode an answer of 7 tokens in 10 ms"} {
 			require.Contains(t, string(page), title, path)
 		}
 	}
