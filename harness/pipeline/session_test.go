@@ -107,7 +107,7 @@ func TestD7IdleCachesGiveWay(t *testing.T) {
 	}
 	all := reused(map[string]any{})
 	last := all
-	for _, room := range []int{400, 150, 100} { // the longest conversation takes 89
+	for _, room := range []int{400, 150, 100, 90} { // the longest conversation takes 89; at 90 one that grows finds the other at work
 		n := reused(map[string]any{"room": room})
 		require.LessOrEqual(t, n, last, "room %d", room)
 		last = n

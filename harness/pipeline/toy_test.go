@@ -198,6 +198,15 @@ func (d *toyDevice) one(op *hardware.Op, s *hardware.Seq) (out hardware.Out, err
 	if c.n = s.Context + s.New; c.tokens != nil {
 		c.tokens = c.tokens[:s.Context]
 	}
+	if d.memory > 0 { // of which the weights are a part; whoever books too little is found out
+		held := toyModel.WeightBytes(toyModel.All())
+		for k, c := range d.live {
+			held += units.Bytes(c.n) * toyModel.KVBytesPerToken(k.span)
+		}
+		if held > d.memory {
+			return hardware.Out{}, fmt.Errorf("toy %s: %v of %v: %w", d.name, held, d.memory, hardware.ErrMemory)
+		}
+	}
 	fresh := s.Tokens
 	if fresh == nil {
 		fresh = decodeTokens(s.In.Data)

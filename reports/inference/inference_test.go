@@ -368,6 +368,21 @@ func TestCuts(t *testing.T) {
 
 // Two runs found 4 and 6 requests per second within [3, 5] and [5, 8]: the median of
 // two is between, the bounds are the widest. Without an upper bound no rate failed.
+// TestSettingsWithoutAValidCell: what is INVALID neither meets limits nor misses them.
+func TestSettingsWithoutAValidCell(t *testing.T) {
+	m := newMaker(t)
+	m.cell("app=a/pipeline=local", nil, same(4, asks{first: ms}))
+	m.cell("app=a/pipeline=split", nil, same(4, asks{first: ms}))
+	m.cell("app=b/pipeline=split", nil, same(4, asks{first: 500 * ms}))
+	c := m.cell("app=c/pipeline=split", nil, same(4, asks{first: ms}))
+	for i := range c.Cells {
+		c.Cells[i].Valid = false
+	}
+	lead := placements(m.d, m.d.Groups).Lead[0]
+	require.Contains(t, lead, "in 1 of 2 settings some way to serve meets the limits; none does in: b on desk")
+	require.Contains(t, lead, "Not judged, as every cell is INVALID: c on desk")
+}
+
 func TestCapacity(t *testing.T) {
 	m := newMaker(t)
 	g := m.cell("pipeline=offload", nil, same(1, asks{first: ms}), same(1, asks{first: ms}))
