@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"io"
 	"math"
 	"net"
 	"runtime"
@@ -408,6 +409,36 @@ func TestAgentLeavesNothingBehind(t *testing.T) {
 	}
 	h.stop()
 	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 }, 3*time.Second, 5*time.Millisecond)
+}
+
+// slowConn is a connection whose writes arrive, and return later.
+type slowConn struct {
+	net.Conn
+	arrived func()
+	err     error
+}
+
+func (c *slowConn) Write(b []byte) (int, error) {
+	c.arrived()
+	if c.err != nil {
+		return 1, c.err
+	}
+	return len(b), nil
+}
+
+// TestAgentCountsBeforeAnswers: bytes are counted by the time that they can have
+// been answered, and not those that a broken connection did not take.
+func TestAgentCountsBeforeAnswers(t *testing.T) {
+	var m meter
+	seen := int64(-1)
+	c := &counted{Conn: &slowConn{arrived: func() { seen = m.sent.Load() }}, m: &m}
+	_, err := c.Write(make([]byte, 10))
+	require.NoError(t, err)
+	require.EqualValues(t, 10, seen)
+	c.Conn.(*slowConn).err = io.ErrClosedPipe
+	_, err = c.Write(make([]byte, 10))
+	require.Error(t, err)
+	require.EqualValues(t, 11, m.sent.Load())
 }
 
 // TestAgentCountsBytes: the wire carries payloads, and framing on top; each is told.

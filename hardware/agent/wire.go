@@ -38,9 +38,11 @@ func (c *counted) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write counts what left.
+// Write counts what leaves, before it does: the answer to a message can be here
+// before the write of its last bytes returns. What was not written is taken back.
 func (c *counted) Write(b []byte) (int, error) {
+	c.m.sent.Add(int64(len(b)))
 	n, err := c.Conn.Write(b)
-	c.m.sent.Add(int64(n))
+	c.m.sent.Add(int64(n - len(b)))
 	return n, err
 }
