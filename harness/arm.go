@@ -225,6 +225,12 @@ func (t *trial) finished(req *workloads.Request, log *record.Request) {
 	if log.Outcome == record.OK && (log.Texted || len(log.Output) > 0) && req.Task != "" {
 		log.Quality = t.score(req, log)
 	}
+	if mode := t.arm.cell.Mode; mode == "measured" || mode == "emulated" { // the others have lengths, not answers
+		log.OutputHash = record.HashTokens(log.Output)
+		if log.Texted {
+			log.OutputHash = record.HashText(log.Text)
+		}
+	}
 	if log.Mismatch {
 		t.mismatched++
 	}

@@ -125,7 +125,7 @@ func TestThreeModesOfOnePipeline(t *testing.T) {
 	set, err := results.Read(dir)
 	require.NoError(t, err)
 	defer set.Close()
-	tokens := map[int][]int{}
+	tokens, answers := map[int][]int{}, map[int][]uint64{}
 	for i, run := range set.Runs() {
 		c := run.Cell
 		for r, err := range set.Rows(i) {
@@ -133,6 +133,9 @@ func TestThreeModesOfOnePipeline(t *testing.T) {
 			require.Equal(t, record.OK, r.Outcome, "%s: %s", c.Name, r.Err)
 			if c.Mode != "modelled" {
 				tokens[r.ID] = append(tokens[r.ID], r.OutputTokens)
+				answers[r.ID] = append(answers[r.ID], r.OutputHash)
+			} else {
+				require.Zero(t, r.OutputHash, "a modelled answer has a length and no words")
 			}
 			if c.Pipeline == "local" {
 				require.Zero(t, r.UpBytes)
@@ -144,6 +147,10 @@ func TestThreeModesOfOnePipeline(t *testing.T) {
 	for id, n := range tokens {
 		for _, k := range n {
 			require.Equal(t, n[0], k, "request %d has the same answer under every pipeline and clock: %v", id, n)
+		}
+		for _, h := range answers[id] {
+			require.NotZero(t, h)
+			require.Equal(t, answers[id][0], h, "of the same words")
 		}
 	}
 }

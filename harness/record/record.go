@@ -152,6 +152,8 @@ type Request struct {
 	Spans   []Span
 	Output  []int32 // answer tokens, for scoring; not stored
 
+	OutputHash uint64 // of the answer, by HashTokens or HashText; 0 = not known
+
 	// Of a server with a tokenizer of its own; not stored.
 	Texted   bool   // the answer is Text, not Output
 	Text     string // for scoring

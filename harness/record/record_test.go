@@ -33,6 +33,13 @@ func sample() *Request {
 	return r
 }
 
+func TestHashesOfAnswers(t *testing.T) {
+	require.Zero(t, HashTokens(nil))
+	require.Zero(t, HashText(""))
+	require.Equal(t, HashText("\x01\x00\x00\x00\xff\xff\xff\xff"), HashTokens([]int32{1, -1}), "four bytes a token, the lowest first")
+	require.Equal(t, uint64(0xba7816bf8f01cfea), HashText("abc"), "FIPS 180-4's example")
+}
+
 func TestSampleIsValid(t *testing.T) {
 	r := sample()
 	require.NoError(t, r.Check())

@@ -31,6 +31,10 @@ func sizes(r *record.Request) [6]*units.Bytes {
 	return [...]*units.Bytes{&r.SensorBytes, &r.UpBytes, &r.DownBytes, &r.RawBytesOut, &r.DerivedBytesOut, &r.PeakBytes}
 }
 
+// hashUsed marks a block with rows that know the hash of their answer, above the
+// mask of counters.
+const hashUsed = 1 << 63
+
 // maxErrBytes cuts the text of a request's error: a server that answers each
 // request with a page of HTML must not fill the disk with it.
 const maxErrBytes = 1024
@@ -84,6 +88,9 @@ func appendRow(b []byte, r *record.Request, nodes *names) []byte {
 	if !math.IsNaN(r.Quality) {
 		mask |= 1 << len(at)
 	}
+	if r.OutputHash != 0 {
+		mask |= 1 << (len(at) + 1)
+	}
 	b = binary.LittleEndian.AppendUint16(b, mask)
 	prev := r.Intended
 	for _, t := range at {
@@ -98,6 +105,9 @@ func appendRow(b []byte, r *record.Request, nodes *names) []byte {
 	b = binary.LittleEndian.AppendUint64(b, math.Float64bits(float64(r.FLOP)))
 	if !math.IsNaN(r.Quality) {
 		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(r.Quality))
+	}
+	if r.OutputHash != 0 {
+		b = binary.LittleEndian.AppendUint64(b, r.OutputHash)
 	}
 	b = append(b, byte(r.Outcome))
 	b = appendString(b, clean(r.Err, maxErrBytes))
@@ -247,6 +257,9 @@ func (d *decoder) row(r *record.Request, nodes []string) {
 	r.FLOP = units.FLOP(d.float())
 	if mask&(1<<len(at)) != 0 {
 		r.Quality = d.float()
+	}
+	if mask&(1<<(len(at)+1)) != 0 {
+		r.OutputHash = binary.LittleEndian.Uint64(d.take(8))
 	}
 	r.Outcome = record.Outcome(d.take(1)[0])
 	if n := d.count(1); n > 0 {

@@ -59,7 +59,7 @@ type block struct {
 	frames []frame
 	rows   int
 	nodes  []string // every span's node, sorted; known when done
-	used   uint64   // mask of the counters that are not zero throughout; known when done
+	used   uint64   // mask of the counters that are not zero throughout, and hashUsed; known when done
 	done   bool
 }
 

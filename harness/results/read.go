@@ -293,6 +293,7 @@ type batch struct {
 	tokVals  *array.Int32
 
 	counters [record.NumCounters]*array.Int64 // nil where the run did not use it
+	hash     *array.Uint64                    // nil likewise
 
 	run        *array.Int32
 	owner      *array.Int64
@@ -343,6 +344,9 @@ func (b *batch) bindRequests() {
 			b.counters[c] = col[*array.Int64](b, c.String())
 		}
 	}
+	if _, ok := b.cols["output_hash"]; ok {
+		b.hash = col[*array.Uint64](b, "output_hash")
+	}
 	b.flop, b.quality = col[*array.Float64](b, "flop"), col[*array.Float64](b, "quality")
 	b.outcome, b.errText = col[*array.Dictionary](b, "outcome"), col[*array.String](b, "err")
 	b.chunkAt, b.chunkTok = col[*array.List](b, "chunk_at_ns"), col[*array.List](b, "chunk_tokens")
@@ -385,6 +389,9 @@ func (b *batch) request(row int, r *record.Request) {
 	r.FLOP = units.FLOP(b.flop.Value(row))
 	if b.quality.IsValid(row) {
 		r.Quality = b.quality.Value(row)
+	}
+	if b.hash != nil && b.hash.IsValid(row) {
+		r.OutputHash = b.hash.Value(row)
 	}
 	r.Outcome = record.OK + record.Outcome(b.outcome.GetValueIndex(row))
 	r.Err = b.errText.Value(row)

@@ -51,6 +51,9 @@ func request(seed uint64, id int) *record.Request {
 	if pick(3) == 0 {
 		r.Quality = float64(pick(11)) / 10
 	}
+	if pick(3) == 0 {
+		r.OutputHash = uint64(pick(1<<30)) << 34
+	}
 	r.Finish(at+time.Duration(pick(10)), nil)
 	return r
 }

@@ -108,6 +108,7 @@ type requests struct {
 	outcome  *words
 	err      *texts
 	counters [record.NumCounters]*nums[int64] // nil for those that no block used
+	hash     *nums[uint64]                    // nil likewise
 	chunkAt  *lists[int64]
 	chunkTok *lists[int32]
 }
@@ -147,6 +148,10 @@ func newRequests(out io.WriteSeeker, blocks []*block) (*requests, error) {
 			cols = append(cols, t.counters[c])
 		}
 	}
+	if used&hashUsed != 0 {
+		t.hash = newNums[uint64](nullable("output_hash", ""))
+		cols = append(cols, t.hash)
+	}
 	var err error
 	t.table, err = newTable(out, RequestsFormat, cols)
 	return t, err
@@ -176,6 +181,7 @@ func (t *requests) put(r *record.Request) error {
 			col.put(r.Counts[c])
 		}
 	}
+	t.putHash(r.OutputHash)
 	t.flop.put(float64(r.FLOP))
 	putReal(t.quality, r.Quality)
 	t.outcome.put(int32(r.Outcome - record.OK))
@@ -187,6 +193,17 @@ func (t *requests) put(r *record.Request) error {
 	t.chunkAt.end()
 	t.chunkTok.end()
 	return t.row()
+}
+
+// putHash writes what identifies an answer, if some row of the table has it.
+func (t *requests) putHash(h uint64) {
+	switch {
+	case t.hash == nil:
+	case h == 0:
+		t.hash.putNull()
+	default:
+		t.hash.put(h)
+	}
 }
 
 const unknownSource = int32(hardware.Measured) // the word after the last real source

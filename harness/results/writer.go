@@ -115,6 +115,9 @@ func (w *Writer) Row(r *record.Request) error {
 			w.used |= 1 << c
 		}
 	}
+	if r.OutputHash != 0 {
+		w.used |= hashUsed
+	}
 	if len(w.at) >= frameRows || len(w.rows) >= frameBytes {
 		return w.flushLocked()
 	}
