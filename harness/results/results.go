@@ -36,6 +36,7 @@ import (
 	"time"
 
 	"meibench/harness/record"
+	"meibench/internal/filelock"
 )
 
 // Key identifies one run of one cell.
@@ -143,7 +144,9 @@ func openJournal(dir string, flags int) (*os.File, error) {
 	if err != nil {
 		return nil, diskError("open the run's journal", path, err)
 	}
-	if err := lock(f); err != nil {
+	if err := filelock.Exclusive(f); errors.Is(err, filelock.ErrHeld) {
+		return nil, errors.Join(fmt.Errorf("open run %s: %w: wait for it, or choose another --out", path, err), f.Close())
+	} else if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	if flags&os.O_TRUNC != 0 {
