@@ -1,0 +1,115 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"meibench/harness/record"
+	"meibench/harness/results"
+	"meibench/suites"
+	"meibench/workloads"
+)
+
+// Arm is one run of one cell as a plan asks for it: everything that decides
+// which requests come and what a modelled run of it leaves.
+type Arm struct {
+	Suite  string
+	Index  int         // of the cell in the whole run
+	Cell   suites.Cell // as it runs: with the requests of a quick run where it is one
+	Repeat int
+	Seed   uint64 // of this repeat
+	Quick  bool
+}
+
+// Arms lists the runs of cells that the options ask for, in the order in which
+// Run makes them.
+func (l *Lab) Arms(o Options) ([]Arm, error) {
+	arms, err := l.plan(o)
+	if err != nil {
+		return nil, &InputError{err}
+	}
+	out := make([]Arm, len(arms))
+	for i, a := range arms {
+		out[i] = Arm{a.suite, a.index, a.cell, a.repeat, a.seed, o.Quick}
+	}
+	return out, nil
+}
+
+// RepeatSeed is the seed of a repeat of a cell with a seed; the first has the
+// cell's own.
+func RepeatSeed(seed uint64, repeat int) uint64 { return repeatSeed(seed, repeat) }
+
+// Terms are what an arm promises before anything runs.
+type Terms struct {
+	Header   record.Cell // identity, limits, parameters and contract; no facts
+	Contract results.Contract
+	Model    *Model
+	Small    *Model // nil unless the pipeline uses one
+	Planned  int    // requests
+	work     *workloads.Workload
+	seed     uint64
+}
+
+// Terms resolves an arm. Nothing runs.
+func (l *Lab) Terms(a Arm) (*Terms, error) {
+	as, err := l.arm(a)
+	if err != nil {
+		return nil, err
+	}
+	s := as.setup
+	t := &Terms{Header: as.header(), Contract: s.contract, Model: s.model, Small: s.small, Planned: a.Cell.Requests, work: s.work, seed: a.Seed}
+	if s.trace != nil {
+		t.Planned = min(t.Planned, len(s.trace.Rows))
+	}
+	return t, nil
+}
+
+// Closed reports whether requests of the arm wait for others, so that the
+// schedule needs to be told of ends: see Follow.
+func (t *Terms) Closed() bool { return t.work.Closed() }
+
+// Schedule is the requests that wait for no other, in order of arrival: all of
+// them unless Closed.
+func (t *Terms) Schedule() iter.Seq[workloads.Request] { return t.work.Requests(t.seed) }
+
+// Follow is told of the end of a request and returns what is asked because of
+// it, as in workloads.Driver.
+func (t *Terms) Follow() func(r workloads.Request, at time.Duration) []workloads.Request {
+	return t.work.Drive(t.seed).Completed
+}
+
+func (l *Lab) arm(a Arm) (*arm, error) {
+	set, err := l.resolve(a.Cell, a.Quick)
+	if err != nil {
+		return nil, &InputError{fmt.Errorf("suite %s, cell %s: %w", a.Suite, a.Cell.Name, err)}
+	}
+	return &arm{cell: a.Cell, suite: a.Suite, index: a.Index, repeat: a.Repeat, seed: a.Seed, setup: set}, nil
+}
+
+// Replay runs arms again and writes them into a new run folder. Modelled arms
+// leave the rows that they left the first time, given the same profiles of
+// devices (Lab.Host for this machine) and the same models.
+func (l *Lab) Replay(ctx context.Context, dir string, arms []Arm, p Progress) (err error) {
+	run, err := results.Create(dir, results.Manifest{Command: []string{"replay"}, Expected: len(arms)})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, run.Close()) }()
+	for i, a := range arms {
+		as, err := l.arm(a)
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("stopped before %s: %w", as.title(), context.Cause(ctx))
+		}
+		p.Cell(i, len(arms), as.title(), a.Cell.Requests)
+		if err := l.runArm(ctx, run, as, p); err != nil {
+			return fmt.Errorf("run %s again: %w", as.title(), err)
+		}
+	}
+	return run.Finish()
+}
