@@ -26,6 +26,8 @@ import (
 	"strings"
 	"time"
 
+	"meibench/hardware/profiles"
+	"meibench/harness/plan"
 	"meibench/harness/record"
 	"meibench/harness/results"
 	"meibench/internal/rng"
@@ -50,6 +52,7 @@ type Options struct {
 	Quick    bool   // fewer requests; marks everything NOT COMPARABLE
 	Shard    Shard
 	Command  []string
+	Receipt  *plan.Receipt // the plan is in a log, which gives the seed in place of Seed and the cells' own; nil otherwise
 	Progress Progress
 	Now      func() time.Time
 }
@@ -144,7 +147,7 @@ func open(lab *Lab, o Options, arms []*arm) (*results.Run, error) {
 		if err == nil && lab.Host != nil {
 			err = lab.keepHost(o.Out)
 		}
-		return run, err
+		return run, errors.Join(err, lab.keepPlan(o))
 	}
 	run, err := results.Open(o.Out)
 	if errors.Is(err, results.ErrComplete) {
@@ -160,7 +163,58 @@ func open(lab *Lab, o Options, arms []*arm) (*results.Run, error) {
 	if err := sameRun(o.Out, run.Manifest(), m); err != nil {
 		return nil, errors.Join(err, run.Close())
 	}
-	return run, nil
+	return run, lab.keepPlan(o)
+}
+
+// keepPlan puts what will be run into the run folder, and the proof that it was
+// fixed before.
+func (l *Lab) keepPlan(o Options) error {
+	p, err := l.Plan(o)
+	if err != nil {
+		return err
+	}
+	if err := p.Write(filepath.Join(o.Out, plan.File)); err != nil {
+		return err
+	}
+	if o.Receipt == nil {
+		return nil
+	}
+	return o.Receipt.Write(filepath.Join(o.Out, plan.ReceiptFile))
+}
+
+// Plan is what a run with these options would run. Shard, folder and receipt are
+// no part of it.
+func (l *Lab) Plan(o Options) (*plan.Plan, error) {
+	p := &plan.Plan{Format: plan.Format, Quick: o.Quick, Models: map[string]string{}, Profiles: map[string]string{}}
+	for _, s := range o.Suites {
+		out := plan.Suite{Name: s.Name, Question: s.Question, Hash: s.Hash, Text: string(s.Text)}
+		for _, c := range s.Cells {
+			c = o.change(c)
+			set, err := l.resolve(o.shorten(c), o.Quick)
+			if err != nil {
+				return nil, &InputError{fmt.Errorf("suite %s, cell %s: %w", s.Name, c.Name, err)}
+			}
+			l.digests(set, p.Models, p.Profiles)
+			out.Cells = append(out.Cells, plan.Cell{Cell: c, Contract: set.hash})
+		}
+		p.Suites = append(p.Suites, out)
+	}
+	delete(p.Profiles, "device "+profiles.Host)
+	return p, nil
+}
+
+// change is a cell with what the options say in place of its own.
+func (o *Options) change(c suites.Cell) suites.Cell {
+	c.Repeats, c.Seed = cmp.Or(max(0, o.Repeats), c.Repeats), cmp.Or(o.Seed, c.Seed)
+	return c
+}
+
+// shorten is a cell as a quick run has it.
+func (o *Options) shorten(c suites.Cell) suites.Cell {
+	if o.Quick {
+		c.Requests, c.Warmup = max(2, c.Requests/quickShare), min(c.Warmup, 1)
+	}
+	return c
 }
 
 // mayWrite refuses a folder before time is spent on measuring the machine.
@@ -197,21 +251,19 @@ func sameRun(dir string, was, now results.Manifest) error {
 
 // plan lists the runs of cells in the order in which they will be made.
 func (l *Lab) plan(o Options) ([]*arm, error) {
+	if o.Receipt != nil {
+		var err error
+		if o.Seed, err = o.Receipt.Seed(); err != nil {
+			return nil, err
+		}
+	}
 	var arms []*arm
 	setups := map[string]*setup{}
 	index, k := 0, 0
 	most := 0
 	for _, s := range o.Suites {
 		for _, c := range s.Cells {
-			if o.Repeats > 0 {
-				c.Repeats = o.Repeats
-			}
-			if o.Seed != 0 {
-				c.Seed = o.Seed
-			}
-			if o.Quick {
-				c.Requests, c.Warmup = max(2, c.Requests/quickShare), min(c.Warmup, 1)
-			}
+			c = o.shorten(o.change(c))
 			set, err := l.resolve(c, o.Quick)
 			if err != nil {
 				return nil, fmt.Errorf("suite %s, cell %s: %w", s.Name, c.Name, err)

@@ -247,20 +247,7 @@ func (l *Lab) manifest(o Options, arms []*arm) (results.Manifest, error) {
 	m.Suite, m.SuiteHash = strings.Join(text, "\n---\n"), strings.Join(hash, "+")
 	distinct := map[string]results.Contract{}
 	for _, a := range arms {
-		if name := servedModel(a.setup.site); name != "" {
-			m.Models[name] = "served"
-		} else {
-			m.Models[a.cell.Model] = a.setup.model.Digest
-		}
-		if a.setup.small != nil {
-			m.Models[a.cell.Small] = a.setup.small.Digest
-		}
-		m.Profiles["site "+a.setup.site.Name] = a.setup.site.Digest()
-		for _, p := range a.setup.site.Nodes {
-			if d, err := l.device(p.Device); err == nil {
-				m.Profiles["device "+p.Device] = d.Digest()
-			}
-		}
+		l.digests(a.setup, m.Models, m.Profiles)
 		distinct[a.setup.hash] = a.setup.contract
 		if seed := fmt.Sprint(a.seed); !slices.Contains(m.Seeds, seed) {
 			m.Seeds = append(m.Seeds, seed)
@@ -279,6 +266,29 @@ func (l *Lab) manifest(o Options, arms []*arm) (results.Manifest, error) {
 	var err error
 	m.Endpoints, err = l.endpoints(arms)
 	return m, err
+}
+
+// digests adds those of the models and profiles of a cell.
+func (l *Lab) digests(s *setup, models, sheets map[string]string) {
+	if name := servedModel(s.site); name != "" {
+		models[name] = "served"
+	} else {
+		models[s.cell.Model] = s.model.Digest
+	}
+	if s.small != nil {
+		models[s.cell.Small] = s.small.Digest
+	}
+	sheets["site "+s.site.Name] = s.site.Digest()
+	for _, p := range s.site.Nodes {
+		if d, err := l.device(p.Device); err == nil {
+			sheets["device "+p.Device] = d.Digest()
+		}
+	}
+	for _, w := range s.site.Links {
+		if k, err := l.link(w.Link); err == nil {
+			sheets["link "+w.Link] = k.Digest()
+		}
+	}
 }
 
 // device finds a device profile; host is this machine's, if it is known.

@@ -54,7 +54,7 @@ func TestRulesFindWhatBreaksThem(t *testing.T) {
 		want             string // the start of the only finding
 	}{
 		{"upwards by row", "hardware/world/w.go", "// Package world is a toy.\npackage world\n\nimport _ \"toy/hardware/netem\"\n", "hardware/world/w.go:4: layer: hardware/world (row 1) imports hardware/netem (row 2)"},
-		{"upwards by folder", "suites/b.go", "// Package suites is a toy.\npackage suites\n\nimport _ \"toy/harness/pipeline\"\n", "suites/b.go:4: layer: suites/ imports harness/"},
+		{"upwards by folder", "suites/b.go", "// Package suites is a toy.\npackage suites\n\nimport _ \"toy/harness/record\"\n", "suites/b.go:4: layer: suites/ imports harness/"},
 		{"no row", "extra/b.go", b(""), "extra:0: layer: the package is in no row"},
 		{"a foreign module", "internal/b/b.go", b("\nimport _ \"example.org/x\"\n"), "internal/b/b.go:4: dependency: internal/b may not import example.org/x"},
 		{"the old random package", "internal/b/b_test.go", "package b\n\nimport _ \"math/rand\"\n", "internal/b/b_test.go:3: ban: math/rand: use internal/rng"},
