@@ -8,8 +8,12 @@ import (
 	"os"
 	"sync"
 
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/ipc"
 	"github.com/apache/arrow/go/v17/arrow/memory"
+
+	"meibench/harness/record"
 )
 
 // reader gives the batches of an Arrow file. It keeps the last one, so that
@@ -259,4 +263,220 @@ func (w *walker) field(p int) {
 	w.text(w.slot(f, 0))
 	w.vector(w.slot(f, 5), 4, w.field)
 	w.keyValues(w.slot(f, 6))
+}
+
+// Fault is something in the tables that no writer of this program leaves there.
+type Fault struct {
+	File   string
+	Row    string // suite/cell seed repeat, and the request; "" = the whole table
+	Schema bool   // of the table's columns; else of what stands in them
+	Text   string
+}
+
+// Audit compares what no reader of rows looks at with what a writer would have
+// left: the columns with their types, units and words; the columns that repeat
+// of which run of a cell a row is; and that every row belongs to one run. At most
+// a fault is returned for each table and run of a cell. The rows themselves are
+// the business of Full.
+func (s *Set) Audit() (out []Fault, err error) {
+	defer safely(&err)
+	all := []*block{{used: 1<<record.NumCounters - 1 | hashUsed}}
+	req, err := newRequests(nowhere{}, all)
+	if err != nil {
+		return nil, err
+	}
+	spn, err := newSpans(nowhere{}, all)
+	if err != nil {
+		return nil, err
+	}
+	cel, err := newCells(nowhere{}, all, runMetrics())
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range []struct {
+		file string
+		r    *reader
+		want *table
+	}{{RequestsFile, s.requests, req.table}, {SpansFile, s.spans, spn.table}, {CellsFile, s.cells, cel.table}} {
+		if text := t.r.unlike(t.want); text != "" {
+			out = append(out, Fault{File: t.file, Schema: true, Text: text})
+		}
+	}
+	if len(out) > 0 { // the rest would read columns that are not there
+		return out, nil
+	}
+	return s.auditRows()
+}
+
+// nowhere takes what a table writes before its first row.
+type nowhere struct{}
+
+func (nowhere) Write(p []byte) (int, error)    { return len(p), nil }
+func (nowhere) Seek(int64, int) (int64, error) { return 0, nil }
+
+// unlike says how a file's columns differ from those of a table; "" if they do
+// not. Columns that a table has only where a run used them may be left out.
+func (r *reader) unlike(want *table) string {
+	have := r.f.Schema().Fields()
+	for _, c := range want.cols {
+		f := c.field()
+		if len(have) == 0 || have[0].Name != f.Name {
+			if optional(f.Name) {
+				continue
+			}
+			if len(have) == 0 {
+				return fmt.Sprintf("column %q is missing", f.Name)
+			}
+			return fmt.Sprintf("column %q stands where %q belongs", have[0].Name, f.Name)
+		}
+		if text := unlikeField(have[0], f); text != "" {
+			return fmt.Sprintf("column %q: %s", f.Name, text)
+		}
+		have = have[1:]
+	}
+	if len(have) > 0 {
+		return fmt.Sprintf("column %q is not one of this format", have[0].Name)
+	}
+	return r.unlikeWords(want)
+}
+
+// optional reports whether a table of requests has a column only if it is used.
+func optional(name string) bool {
+	for c := range record.NumCounters {
+		if c.String() == name {
+			return true
+		}
+	}
+	return name == "output_hash"
+}
+
+func unlikeField(have, want arrow.Field) string {
+	types := have.Type.Fingerprint() == want.Type.Fingerprint() && arrow.TypeEqual(have.Type, want.Type)
+	if d, ok := have.Type.(*arrow.DictionaryType); ok && want.Type.ID() == arrow.DICTIONARY { // the index is as wide as the words need
+		types = arrow.TypeEqual(d.ValueType, arrow.BinaryTypes.String) && !d.Ordered &&
+			(d.IndexType.ID() == arrow.INT8 || d.IndexType.ID() == arrow.INT32)
+	}
+	switch {
+	case !types:
+		return fmt.Sprintf("type %s, want %s", have.Type, want.Type)
+	case have.Nullable != want.Nullable:
+		return fmt.Sprintf("nullable is %v, want %v", have.Nullable, want.Nullable)
+	case !have.Metadata.Equal(want.Metadata):
+		return fmt.Sprintf("metadata %v, want %v", have.Metadata, want.Metadata)
+	}
+	return ""
+}
+
+// unlikeWords looks at the columns whose numbers stand for fixed words: our reader
+// takes the number, other readers the word.
+func (r *reader) unlikeWords(want *table) string {
+	fixed := map[string]bool{"outcome": true, "kind": true}
+	for p := range record.NumParts {
+		fixed["energy_"+p.String()+"_source"] = true
+	}
+	b, err := r.batch(0)
+	if err != nil {
+		return err.Error()
+	}
+	for _, c := range want.cols {
+		w, ok := c.(*words)
+		if !ok || !fixed[w.name] {
+			continue
+		}
+		have, ok := b.rec.Column(b.cols[w.name]).(*array.Dictionary)
+		if !ok || !array.Equal(have.Dictionary(), w.dict) {
+			return fmt.Sprintf("column %q: its words are not %v", w.name, w.list)
+		}
+	}
+	return ""
+}
+
+// auditRows looks at the columns that say of which run a row is, and at extents.
+func (s *Set) auditRows() (out []Fault, err error) {
+	at := extent{}
+	for i := range s.runs {
+		run, key := &s.runs[i], KeyOf(&s.runs[i].Cell).String()
+		e := run.at
+		if e.FirstRow != at.FirstRow || e.FirstSpan != at.FirstSpan || e.Rows < 0 || e.Spans < 0 {
+			out = append(out, Fault{File: CellsFile, Row: key, Text: fmt.Sprintf("its rows begin at %d and its spans at %d, the runs before it end at %d and %d", e.FirstRow, e.FirstSpan, at.FirstRow, at.FirstSpan)})
+			return out, nil
+		}
+		at.FirstRow, at.FirstSpan = e.FirstRow+e.Rows, e.FirstSpan+e.Spans
+		faults, err := s.auditRun(i, key)
+		if err != nil {
+			return out, err
+		}
+		out = append(out, faults...)
+	}
+	if at.FirstRow != s.requests.rows || at.FirstSpan != s.spans.rows {
+		out = append(out, Fault{File: CellsFile, Text: fmt.Sprintf("its runs have %d requests and %d spans, the tables %d and %d", at.FirstRow, at.FirstSpan, s.requests.rows, s.spans.rows)})
+	}
+	if m := s.Manifest; m.Rows != s.requests.rows || m.Spans != s.spans.rows || m.Blocks != len(s.runs) {
+		out = append(out, Fault{File: ManifestFile, Text: fmt.Sprintf("says %d runs of cells, %d requests, %d spans; the tables have %d, %d, %d", m.Blocks, m.Rows, m.Spans, len(s.runs), s.requests.rows, s.spans.rows)})
+	}
+	return out, nil
+}
+
+// auditRun compares the columns of identity of a run's rows, and its row in the
+// table of cells, with the cell.
+func (s *Set) auditRun(i int, key string) (out []Fault, err error) {
+	c := &s.runs[i].Cell
+	id := newIdentity([]*block{{cell: *c}})
+	same := func(b *batch, row int) string {
+		for k, w := range id.words {
+			d := col[*array.Dictionary](b, w.name)
+			if b.err != nil {
+				return b.err.Error()
+			}
+			if got := d.Dictionary().(*array.String).Value(d.GetValueIndex(row)); got != id.of[k](c) {
+				return fmt.Sprintf("column %s says %q, the run is %q", w.name, got, id.of[k](c))
+			}
+		}
+		seed, repeat := col[*array.Uint64](b, "seed"), col[*array.Int32](b, "repeat")
+		if b.err == nil && (seed.Value(row) != c.Seed || int(repeat.Value(row)) != c.Repeat) {
+			return fmt.Sprintf("says seed %d repeat %d", seed.Value(row), repeat.Value(row))
+		}
+		return ""
+	}
+	e := s.runs[i].at
+	err = s.requests.each(e.FirstRow, e.Rows, func(b *batch, row int) (bool, error) {
+		text := same(b, row)
+		if text != "" {
+			out = append(out, Fault{File: RequestsFile, Row: fmt.Sprintf("%s request %d", key, b.counts[0].Value(row)), Text: text})
+		}
+		return text == "", b.err
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = s.cells.each(int64(i), 1, func(b *batch, row int) (bool, error) {
+		text := same(b, row)
+		if text == "" {
+			text = unlikeCell(b, row, c, e)
+		}
+		if text != "" {
+			out = append(out, Fault{File: CellsFile, Row: key, Text: text})
+		}
+		return true, b.err
+	})
+	return out, err
+}
+
+// unlikeCell compares the plain columns of a run of a cell with its JSON.
+func unlikeCell(b *batch, row int, c *record.Cell, e extent) string {
+	ints, texts, err := cellColumns(c, e)
+	if err != nil {
+		return err.Error()
+	}
+	for k, name := range cellInts() {
+		if got := b.number(name, row); got != ints[k] {
+			return fmt.Sprintf("column %s says %d, cell_json %d", name, got, ints[k])
+		}
+	}
+	for k, name := range cellTexts() {
+		if got := b.text(name, row); got != texts[k] {
+			return fmt.Sprintf("column %s says %.80q, want %.80q", name, got, texts[k])
+		}
+	}
+	return ""
 }

@@ -25,6 +25,7 @@ type Set struct {
 	runs     []CellRun
 	requests *reader
 	spans    *reader
+	cells    *reader
 	files    []*os.File
 }
 
@@ -64,11 +65,11 @@ func Read(dir string) (*Set, error) {
 		}
 		return r
 	}
-	cells := open(CellsFile, CellsFormat)
+	s.cells = open(CellsFile, CellsFormat)
 	s.requests = open(RequestsFile, RequestsFormat)
 	s.spans = open(SpansFile, SpansFormat)
 	if err == nil {
-		if s.runs, err = readCells(cells); err != nil {
+		if s.runs, err = readCells(s.cells); err != nil {
 			err = fmt.Errorf("read %s: %w", filepath.Join(dir, CellsFile), err)
 		}
 	}

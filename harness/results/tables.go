@@ -292,7 +292,7 @@ func newCells(out io.WriteSeeker, blocks []*block, metrics []record.Metric) (*ce
 		c := newNums[int64](head{name: name})
 		t.ints, cols = append(t.ints, c), append(cols, c)
 	}
-	for _, name := range []string{"contract", "params", "invalid", "cell_json"} {
+	for _, name := range cellTexts() {
 		c := newTexts(name)
 		t.texts, cols = append(t.texts, c), append(cols, c)
 	}
@@ -305,31 +305,40 @@ func newCells(out io.WriteSeeker, blocks []*block, metrics []record.Metric) (*ce
 	return t, err
 }
 
-func (t *cells) put(c *record.Cell, e extent, values []record.Value) error {
-	t.id.set(c)
-	t.id.put()
+func cellTexts() []string { return []string{"contract", "params", "invalid", "cell_json"} }
+
+// cellColumns are the plain columns of a run of a cell, in the order of cellInts
+// and cellTexts.
+func cellColumns(c *record.Cell, e extent) (ints []int64, texts []string, err error) {
 	valid := int64(0)
 	if c.Valid {
 		valid = 1
 	}
 	d := func(d time.Duration) int64 { return int64(d) }
-	for i, v := range []int64{int64(c.Index), d(c.TTFTLimit), d(c.TPOTLimit), d(c.E2ELimit), d(c.Wall), d(c.Horizon), d(c.ClientCPU),
-		int64(c.Events), valid, e.FirstRow, e.Rows, e.FirstSpan, e.Spans} {
+	ints = []int64{int64(c.Index), d(c.TTFTLimit), d(c.TPOTLimit), d(c.E2ELimit), d(c.Wall), d(c.Horizon), d(c.ClientCPU),
+		int64(c.Events), valid, e.FirstRow, e.Rows, e.FirstSpan, e.Spans}
+	texts = []string{c.Contract}
+	for _, v := range []any{c.Params, c.Invalid, c} {
+		b, err := canon.JSON(v)
+		if err != nil {
+			return nil, nil, err
+		}
+		texts = append(texts, string(b))
+	}
+	return ints, texts, nil
+}
+
+func (t *cells) put(c *record.Cell, e extent, values []record.Value) error {
+	t.id.set(c)
+	t.id.put()
+	ints, texts, err := cellColumns(c, e)
+	if err != nil {
+		return err
+	}
+	for i, v := range ints {
 		t.ints[i].put(v)
 	}
-	params, err := canon.JSON(c.Params)
-	if err != nil {
-		return err
-	}
-	invalid, err := canon.JSON(c.Invalid)
-	if err != nil {
-		return err
-	}
-	whole, err := canon.JSON(c)
-	if err != nil {
-		return err
-	}
-	for i, s := range []string{c.Contract, string(params), string(invalid), string(whole)} {
+	for i, s := range texts {
 		t.texts[i].put(s)
 	}
 	for i, v := range values {
