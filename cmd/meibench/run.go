@@ -40,6 +40,7 @@ type runFlags struct {
 	away      awayFlags
 	modelFile string
 	server    profiles.Served
+	planned   planned
 }
 
 const runLong = `Run suites: each cell is a workload through a pipeline on a site, measured on
@@ -67,7 +68,16 @@ func newRun(a *app) *cobra.Command {
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return suites.Names(), cobra.ShellCompDirectiveDefault
 		},
-		RunE: func(c *cobra.Command, args []string) error { return a.run(c.Context(), f, args) },
+		RunE: func(c *cobra.Command, args []string) error {
+			list, err := f.planned.load(c.Flags(), args)
+			if err == nil && list == nil {
+				list, err = f.suites(args)
+			}
+			if err != nil {
+				return withCode(exitUsage, err)
+			}
+			return a.run(c.Context(), f, list)
+		},
 	}
 	f.register(c.Flags())
 	f.complete(c)
@@ -95,8 +105,8 @@ func must(err error) {
 	}
 }
 
-// register declares the flags.
-func (f *runFlags) register(fs *pflag.FlagSet) {
+// narrow declares the flags that say what is run.
+func (f *runFlags) narrow(fs *pflag.FlagSet) {
 	for _, key := range []string{"app", "part", "pipeline", "site", "mode"} {
 		f.filters[key] = fs.StringSlice(key, nil, "only cells with this "+key+" (repeat or separate by commas)")
 	}
@@ -104,13 +114,20 @@ func (f *runFlags) register(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.set, "set", nil, "override a key of the suite: key=value[,value...]; several values make an axis")
 	fs.Uint64Var(&f.seed, "seed", 0, "seed instead of the cells' own")
 	fs.IntVar(&f.repeats, "repeat", 0, "repeats of every cell instead of the suite's own")
+	fs.BoolVar(&f.quick, "quick", false, "a quarter of the requests; marks every output NOT COMPARABLE")
+}
+
+// register declares the flags.
+func (f *runFlags) register(fs *pflag.FlagSet) {
+	f.narrow(fs)
+	fs.StringVar(&f.planned.file, "plan", "", "run what a plan fixed (a file from meibench plan, or a run folder) instead of suites")
+	fs.StringVar(&f.planned.logDir, "log", "", "the log that the plan is in: the attempt and its result are entered there")
 	fs.StringVar(&f.out, "out", "", "run folder (default runs/SUITE-TIME)")
 	fs.BoolVar(&f.resume, "resume", false, "go on with an interrupted run; needs --out")
 	fs.StringVar(&f.bench, "bench", "", "also write the results as Go benchmark text to this file")
 	fs.StringVar(&f.profile, "profile", "", "profile of this machine, from meibench profile (default: measured quickly now)")
 	fs.StringVar(&f.shard, "shard", "", "run only part i of n of the cells, as i/n; i counts from 0")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "check and list the cells, and run nothing")
-	fs.BoolVar(&f.quick, "quick", false, "a quarter of the requests; marks every output NOT COMPARABLE")
 	fs.StringVar(&f.server.URL, "endpoint", "", "ask an OpenAI-compatible server at this address: its measured cells, by pipeline endpoint (see docs/endpoints.md)")
 	fs.StringVar(&f.server.Model, "endpoint-model", "", "the server's name of the model (default the first that it lists)")
 	fs.StringVar(&f.server.API, "api", "", "protocol of --endpoint: completions (default) or chat")
@@ -122,11 +139,7 @@ func (f *runFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.noReport, "no-report", false, "do not write report.md and report.html")
 }
 
-func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
-	list, err := f.suites(args)
-	if err != nil {
-		return withCode(exitUsage, err)
-	}
+func (a *app) run(ctx context.Context, f *runFlags, list []*suites.Suite) error {
 	shard, err := parseShard(f.shard)
 	if err != nil {
 		return withCode(exitUsage, err)
@@ -164,7 +177,7 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 	p := newProgress(a.err, a.quiet)
 	opt := harness.Options{Suites: list, Out: f.out, Resume: f.resume, Seed: f.seed, Repeats: f.repeats, Quick: f.quick,
 		Shard: shard, Command: commandLine(), Progress: p, Now: time.Now}
-	err = harness.Run(ctx, lab, opt)
+	err = f.planned.run(ctx, lab, opt)
 	p.Close()
 	if err != nil {
 		return a.runFailed(ctx, f, err)

@@ -56,7 +56,7 @@ type Room struct {
 
 // Rooms is the layer table. The longest path that matches counts.
 var Rooms = []Room{
-	{"cmd/...", 6, []string{"github.com/spf13/cobra", "github.com/spf13/pflag"}},
+	{"cmd/...", 6, []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/mod/sumdb/note"}},
 	{"reports/...", 5, []string{"gonum.org/v1/plot", "golang.org/x/perf"}},
 	{"harness", 5, nil},
 	{"harness/eval", 5, nil},
