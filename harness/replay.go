@@ -7,6 +7,7 @@ import (
 	"iter"
 	"time"
 
+	"meibench/hardware/profiles"
 	"meibench/harness/record"
 	"meibench/harness/results"
 	"meibench/suites"
@@ -22,6 +23,11 @@ type Arm struct {
 	Repeat int
 	Seed   uint64 // of this repeat
 	Quick  bool
+}
+
+// Key is the key of the arm's run.
+func (a *Arm) Key() results.Key {
+	return results.Key{Suite: a.Suite, Cell: a.Cell.Name, Seed: a.Seed, Repeat: a.Repeat}
 }
 
 // Arms lists the runs of cells that the options ask for, in the order in which
@@ -48,7 +54,8 @@ type Terms struct {
 	Contract results.Contract
 	Model    *Model
 	Small    *Model // nil unless the pipeline uses one
-	Planned  int    // requests
+	Site     *profiles.SiteSheet
+	Planned  int // requests
 	work     *workloads.Workload
 	seed     uint64
 }
@@ -60,7 +67,7 @@ func (l *Lab) Terms(a Arm) (*Terms, error) {
 		return nil, err
 	}
 	s := as.setup
-	t := &Terms{Header: as.header(), Contract: s.contract, Model: s.model, Small: s.small, Planned: a.Cell.Requests, work: s.work, seed: a.Seed}
+	t := &Terms{Header: as.header(), Contract: s.contract, Model: s.model, Small: s.small, Site: s.site, Planned: a.Cell.Requests, work: s.work, seed: a.Seed}
 	if s.trace != nil {
 		t.Planned = min(t.Planned, len(s.trace.Rows))
 	}
@@ -79,6 +86,36 @@ func (t *Terms) Schedule() iter.Seq[workloads.Request] { return t.work.Requests(
 // it, as in workloads.Driver.
 func (t *Terms) Follow() func(r workloads.Request, at time.Duration) []workloads.Request {
 	return t.work.Drive(t.seed).Completed
+}
+
+// Device is a device profile by name; host is this machine's, if it is known.
+func (l *Lab) Device(name string) (*profiles.DeviceSheet, error) { return l.device(name) }
+
+// Link is the profile of a wire of the arm's site, with the round trip and the
+// rate of the cell where it is the users' and the cell has its own.
+func (l *Lab) Link(a Arm, site *profiles.SiteSheet, w profiles.Wire) (*profiles.LinkSheet, error) {
+	sheet, err := l.link(w.Link)
+	if err == nil && w.From == site.User().Name && (a.Cell.RTT > 0 || a.Cell.Mbps > 0) {
+		sheet = sheet.With(a.Cell.RTT, a.Cell.Mbps*1e6/8)
+	}
+	return sheet, err
+}
+
+// Slowdown is how many times longer than on this machine the kernels take in an
+// emulated cell on a device: 1 for this machine itself.
+func (l *Lab) Slowdown(device string, m *Model) (float64, error) {
+	if device == profiles.Host {
+		return 1, nil
+	}
+	sheet, err := l.device(device)
+	if err != nil {
+		return 0, err
+	}
+	host, err := l.device(profiles.Host)
+	if err != nil {
+		return 0, err
+	}
+	return slowdown(sheet, host, m.Spec)
 }
 
 func (l *Lab) arm(a Arm) (*arm, error) {

@@ -7,6 +7,7 @@ import (
 	"meibench/hardware/profiles"
 	"meibench/internal/portable"
 	"meibench/internal/rng"
+	"meibench/internal/units"
 )
 
 // Direction is a way along a link.
@@ -49,10 +50,13 @@ func newSkewed(q profiles.Quantiles) skewed {
 	return s
 }
 
+// most is where the normal variates of a channel are cut.
+const most = 3
+
 // at is the quantile of the standard normal variate z, which is cut at ±3: one
 // second in 741 beyond it would otherwise promise rates nobody measured.
 func (s skewed) at(z float64) float64 {
-	if z = max(-3, min(3, z)); z < 0 {
+	if z = max(-most, min(most, z)); z < 0 {
 		return s.median * portable.Exp(float64(z*s.low))
 	}
 	return s.median * portable.Exp(float64(z*s.high))
@@ -104,14 +108,21 @@ func NewChannel(p *profiles.LinkSheet, d Direction, extraRTT time.Duration) *Cha
 	return c
 }
 
+// Fastest is what the channel does at its best: the least time from the last byte
+// sent to its arrival, and the largest rate, in bytes per second. Chance is cut
+// at both, so nothing passes faster.
+func (c *Channel) Fastest() (delay time.Duration, rate float64) {
+	return units.Seconds(c.rtt.at(-most)/2) + c.extra, c.rate.at(most)
+}
+
 // memoryOf gives the moving-average weights of an AR(1) process of unit variance
 // with correlation rho, cut where they fall under a thousandth. As a moving
 // average, any second can be computed without the ones before it.
 func memoryOf(rho float64) []float64 {
-	const most = 128
+	const seconds = 128
 	var w []float64
 	square := 0.0
-	for x := 1.0; x >= 1e-3 && len(w) < most; x *= rho {
+	for x := 1.0; x >= 1e-3 && len(w) < seconds; x *= rho {
 		w = append(w, x)
 		square += float64(x * x)
 	}
