@@ -156,6 +156,7 @@ type Finding struct {
 	Row      string   `json:"row,omitempty"` // suite/cell seed repeat, request
 	Text     string   `json:"text"`
 	Fix      string   `json:"fix,omitempty"`
+	Count    int      `json:"count,omitempty"` // how many like it; this is the first
 }
 
 // Tier says how far a bundle has been checked.
@@ -178,11 +179,12 @@ func (t Tier) String() string {
 
 // Verdict is the outcome of verify on a bundle.
 type Verdict struct {
-	Bundle   string    `json:"bundle"` // h1
-	Tier     Tier      `json:"tier"`
-	Signers  []string  `json:"signers,omitempty"` // known keys that signed
-	Findings []Finding `json:"findings"`
-	Replay   Replay    `json:"replay"`
+	Bundle    string    `json:"bundle"` // h1
+	Tier      Tier      `json:"tier"`
+	Signers   []string  `json:"signers,omitempty"` // known keys that signed
+	Committed bool      `json:"committed"`         // all plans were in a log before their runs, proved by receipts under a known key
+	Findings  []Finding `json:"findings"`
+	Replay    Replay    `json:"replay"`
 }
 
 // Replay counts what was computed again.
