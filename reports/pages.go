@@ -2,9 +2,6 @@ package reports
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"embed"
-	"encoding/base64"
 	"fmt"
 	"html/template"
 	"io"
@@ -17,6 +14,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"meibench/reports/page"
 )
 
 // Paths are the files that Write made.
@@ -183,9 +182,6 @@ func md(s string) string {
 		"!", "\\!", "~", "\\~", "\n", " ").Replace(s)
 }
 
-//go:embed page
-var page embed.FS
-
 // HTML writes the report as one self-contained page: it asks nothing of a
 // network and runs no script but its own, which sorts tables.
 func (r *Report) HTML(w io.Writer) error { return r.html(w, "") }
@@ -193,19 +189,10 @@ func (r *Report) HTML(w io.Writer) error { return r.html(w, "") }
 // html writes the page; links are relative to the folder it will lie in, and
 // left out if that is not known.
 func (r *Report) html(w io.Writer, dir string) error {
-	style, err := page.ReadFile("page/report.css")
+	t, err := template.New("report").Funcs(template.FuncMap{"lead": leadOf, "key": sortKey, "inline": inline, "withLinks": withLinks, "sectionOf": sectionOf}).Parse(page.Report())
 	if err != nil {
 		return err
 	}
-	script, err := page.ReadFile("page/report.js")
-	if err != nil {
-		return err
-	}
-	t, err := template.New("report.html").Funcs(template.FuncMap{"lead": leadOf, "key": sortKey, "inline": inline, "withLinks": withLinks, "sectionOf": sectionOf}).ParseFS(page, "page/report.html")
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(script)
 	view := struct {
 		*Report
 		Policy  string
@@ -213,8 +200,7 @@ func (r *Report) html(w io.Writer, dir string) error {
 		Script  template.JS
 		Linked  bool
 		Sources []source
-	}{r, "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; script-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'",
-		template.CSS(style), template.JS(script), dir != "", nil}
+	}{r, page.Policy(page.Script()), page.Style(), page.Script(), dir != "", nil}
 	for i := range r.Runs {
 		view.Sources = append(view.Sources, source{&r.Runs[i], r.Runs[i].heading(), r.Runs[i].links(dir)})
 	}
