@@ -286,15 +286,7 @@ func (b *builder) need(g *Group) (share float64, known bool) {
 	if c == nil {
 		return 1, false
 	}
-	tier, _ := dig(c.Workload, "spec", "tier").(string)
-	limits, _ := dig(c.Workload, "app", "limits").([]any)
-	for _, l := range limits {
-		of, _ := dig(l, "tier").(string)
-		p, ok := dig(l, "percentile").(float64)
-		if ok && p > share && p <= 1 && (tier == "" || of == "" || of == tier) {
-			share = p
-		}
-	}
+	share = c.NeededShare()
 	if share == 0 {
 		return 1, false
 	}

@@ -219,6 +219,25 @@ type Contract struct {
 // if a workload parameter is nothing that JSON can say.
 func (c Contract) Hash() (string, error) { return canon.Hash(c) }
 
+// NeededShare is the share of requests that have to meet the application's limits:
+// the largest percentile that the limits of the workload's tier name; 0 if they
+// name none.
+func (c *Contract) NeededShare() (share float64) {
+	spec, _ := c.Workload["spec"].(map[string]any)
+	app, _ := c.Workload["app"].(map[string]any)
+	tier, _ := spec["tier"].(string)
+	limits, _ := app["limits"].([]any)
+	for _, l := range limits {
+		limit, _ := l.(map[string]any)
+		of, _ := limit["tier"].(string)
+		p, ok := limit["percentile"].(float64)
+		if ok && p > share && p <= 1 && (tier == "" || of == "" || of == tier) {
+			share = p
+		}
+	}
+	return share
+}
+
 // Difference is one field in which two contracts differ. Old and New are
 // canonical JSON.
 type Difference struct{ Field, Old, New string }

@@ -1,0 +1,210 @@
+package board
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"meibench/harness/bundle"
+)
+
+// Figures of the rule, which Rule spells out.
+const (
+	leastRuns   = 6    // of a cell, for a finite interval of the median at 95 %
+	qualityGate = 0.97 // of the best quality of the table
+	sameLatency = 0.05 // ratio up to which another's measurement confirms one
+)
+
+// Rule is the rule of ranks, for readers.
+func Rule() []string {
+	return []string{
+		"A table holds cells under one contract: the same workload, data, model, tokenizer, limits, definitions and mode. Measured and modelled cells never share a table.",
+		"First come the cells whose requests met all limits in the share that the application needs, by the median over runs; then the others. Within each, the lower median E2E p50 comes first.",
+		"Cells whose 95 % intervals overlap that of the first of their group share its rank.",
+		fmt.Sprintf("Not ranked, but listed with the reason: INVALID cells, fewer than %d runs, quality below %d %% of the best of the table with intervals apart, modelled cells without a stated error, superseded and retracted entries.", leastRuns, int(100*qualityGate)),
+	}
+}
+
+// meets says whether a cell met its limits often enough.
+type meets uint8
+
+const (
+	unlimited meets = iota // there are no limits
+	misses
+	passes
+)
+
+func (m meets) String() string { return [...]string{"no limits", "no", "yes"}[m] }
+
+// order judges the rows of a table and sorts them by rank.
+func (t *table) order() {
+	best := math.NaN()
+	for _, r := range t.rows {
+		r.twin = r.findTwin()
+		r.meets = t.judge(r)
+		if q, ok := r.claim.Metrics["quality_mean"]; ok && r.claim.Valid && !(q.Value <= best) {
+			best = q.Value
+		}
+	}
+	for _, r := range t.rows {
+		r.why = r.unranked(best)
+	}
+	slices.SortStableFunc(t.rows, func(a, b *row) int {
+		return cmp.Or(-cmp.Compare(rankable(a), rankable(b)), -cmp.Compare(a.meets, b.meets), cmp.Compare(a.latency(), b.latency()), cmp.Compare(a.number, b.number))
+	})
+	t.number()
+}
+
+func rankable(r *row) int {
+	if r.why == "" {
+		return 1
+	}
+	return 0
+}
+
+// number gives ranks to the sorted rows.
+func (t *table) number() {
+	var lead *row
+	for i, r := range t.rows {
+		if r.why != "" {
+			continue
+		}
+		m := r.claim.Metrics[latency]
+		if lead != nil && lead.meets == r.meets && *m.Low <= *lead.claim.Metrics[latency].High {
+			r.rank, r.tied, lead.tied = lead.rank, true, true
+			continue
+		}
+		r.rank, lead = i+1, r
+	}
+}
+
+// latency is the metric that ranks.
+const latency = "e2e_p50"
+
+func (r *row) latency() float64 {
+	if m, ok := r.claim.Metrics[latency]; ok {
+		return m.Value
+	}
+	return math.Inf(1)
+}
+
+func (t *table) judge(r *row) meets {
+	if t.need == 0 {
+		return unlimited
+	}
+	if m, ok := r.claim.Metrics["goodput_share"]; ok && m.Value >= t.need {
+		return passes
+	}
+	return misses
+}
+
+// unranked says why a row has no rank, "" if it has one. Best is the best quality
+// of the table, NaN if there is none.
+func (r *row) unranked(best float64) string {
+	m, ok := r.claim.Metrics[latency]
+	q, scored := r.claim.Metrics["quality_mean"]
+	switch {
+	case r.entry.Retracted != "":
+		return "retracted: " + r.entry.Retracted
+	case r.entry.next != nil:
+		return "superseded by a later entry"
+	case !r.claim.Valid:
+		return "INVALID: " + strings.Join(r.claim.Invalid, "; ")
+	case !ok:
+		return "no request ended well"
+	case m.N < leastRuns || m.Low == nil || m.High == nil:
+		return fmt.Sprintf("%d of %d runs that an interval needs", m.N, leastRuns)
+	case scored && q.Value < qualityGate*best && (q.High == nil || *q.High < qualityGate*best):
+		return fmt.Sprintf("quality %.3g is below %d %% of the best, %.3g", q.Value, int(100*qualityGate), best)
+	case r.claim.Mode == "modelled" && r.twin == nil:
+		return "its error is not stated: the bundle holds no measured twin"
+	}
+	return ""
+}
+
+// twinError is how far a modelled or emulated cell is from the measured cell of
+// the same bundle that differs in the mode only.
+type twinError struct{ TTFT, TPOT, E2E float64 } // relative; NaN where one of them has none
+
+func (r *row) findTwin() *twinError {
+	if r.claim.Mode == "measured" {
+		return nil
+	}
+	for _, o := range r.entry.rows {
+		a, b := r.claim, o.claim
+		if b.Mode != "measured" || !b.Valid || a.App != b.App || a.Pipeline != b.Pipeline || a.Site != b.Site || a.Model != b.Model || r.label() != o.label() {
+			continue
+		}
+		e := func(name string) float64 {
+			x, y := a.Metrics[name], b.Metrics[name]
+			if x.N == 0 || y.N == 0 || y.Value == 0 {
+				return math.NaN()
+			}
+			return math.Abs(x.Value/y.Value - 1)
+		}
+		return &twinError{e("ttft_p50"), e("tpot_p50"), e(latency)}
+	}
+	return nil
+}
+
+// reproduced finds measured cells that another submitter confirmed on another
+// machine of the same kind: the same terms, cell and system, latency within 5 %
+// or overlapping intervals, and quality within its interval.
+func (s *Site) reproduced() {
+	type same struct{ contract, cell, system string }
+	groups := map[same][]*row{}
+	var keys []same
+	for _, e := range s.entries {
+		if e.Retracted != "" || len(e.Verdict.Signers) == 0 {
+			continue
+		}
+		for _, r := range e.rows {
+			if r.claim.Mode != "measured" || !r.claim.Valid || r.run.System == "" {
+				continue
+			}
+			k := same{r.claim.Contract, r.claim.Site + "\x00" + r.claim.Model + "\x00" + r.label(), r.run.System}
+			if groups[k] == nil {
+				keys = append(keys, k)
+			}
+			groups[k] = append(groups[k], r)
+		}
+	}
+	for _, k := range keys {
+		for _, a := range groups[k] {
+			for _, b := range groups[k] {
+				if a.entry.Submitter != b.entry.Submitter && confirms(a.claim, b.claim) && !slices.Contains(a.by, b.entry.Submitter) {
+					a.by = append(a.by, b.entry.Submitter)
+					a.tier = max(a.tier, bundle.Reproduced)
+				}
+			}
+		}
+	}
+}
+
+func confirms(a, b *bundle.Claim) bool {
+	x, y := a.Metrics[latency], b.Metrics[latency]
+	if x.N == 0 || y.N == 0 {
+		return false
+	}
+	ratio := x.Value / y.Value
+	near := ratio <= 1+sameLatency && ratio >= 1/(1+sameLatency)
+	if !near && !overlap(x, y) {
+		return false
+	}
+	p, q := a.Metrics["quality_mean"], b.Metrics["quality_mean"]
+	return p.N == 0 && q.N == 0 || p.N > 0 && q.N > 0 && (p.Value == q.Value || overlap(p, q))
+}
+
+func overlap(a, b bundle.Metric) bool {
+	return a.Low != nil && a.High != nil && b.Low != nil && b.High != nil && *a.Low <= *b.High && *b.Low <= *a.High
+}
+
+func paramText(v any) string {
+	if f, ok := v.(float64); ok {
+		return strconv.FormatFloat(f, 'g', -1, 64)
+	}
+	return fmt.Sprint(v)
+}
