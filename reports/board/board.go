@@ -53,6 +53,7 @@ type Site struct {
 	in         Input
 	entries    []*entry // in order of the log, then of the h1
 	categories []*category
+	classes    map[string]string // of sites
 }
 
 // entry is an Entry with what the board found out.
@@ -106,7 +107,7 @@ type table struct {
 
 // Build sorts the claims of all entries into tables and ranks them.
 func Build(in Input) *Site {
-	s := &Site{in: in}
+	s := &Site{in: in, classes: map[string]string{}}
 	for i := range in.Entries {
 		e := &entry{Entry: &in.Entries[i]}
 		e.id = pageID(e.Bundle)
@@ -156,7 +157,7 @@ func (s *Site) enter(e *entry, c *bundle.Claim, categories map[[3]string]*catego
 		r.tier = bundle.Audited
 	}
 	e.rows = append(e.rows, r)
-	key := [3]string{c.App, SiteClass(c.Site), c.Mode}
+	key := [3]string{c.App, s.class(c.Site), c.Mode}
 	cat := categories[key]
 	if cat == nil {
 		cat = &category{App: key[0], Class: key[1], Mode: key[2]}
@@ -177,6 +178,16 @@ func (s *Site) enter(e *entry, c *bundle.Claim, categories map[[3]string]*catego
 	}
 	r.number = len(t.rows)
 	t.rows = append(t.rows, r)
+}
+
+// class is SiteClass, each site looked up once.
+func (s *Site) class(site string) string {
+	c, ok := s.classes[site]
+	if !ok {
+		c = SiteClass(site)
+		s.classes[site] = c
+	}
+	return c
 }
 
 // SiteClass says what the user of a site holds: the class of the device profile

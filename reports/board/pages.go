@@ -54,7 +54,7 @@ func (s *Site) entry(e *entry) any {
 	for _, r := range e.rows {
 		c := r.claim
 		v.Cells = append(v.Cells, cellView{r.view(), c.App + ": " + r.label(), c.Mode,
-			(&category{App: c.App, Class: SiteClass(c.Site), Mode: c.Mode}).page()})
+			(&category{App: c.App, Class: s.class(c.Site), Mode: c.Mode}).page()})
 	}
 	if len(e.earlier) > 0 || e.next != nil {
 		v.HistoryCells, v.History = e.historyRows()
