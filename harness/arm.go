@@ -3,9 +3,7 @@ package harness
 import (
 	"context"
 	"fmt"
-	"os"
 	"runtime"
-	"runtime/metrics"
 	"time"
 
 	"meibench/hardware"
@@ -14,7 +12,7 @@ import (
 	"meibench/harness/pipeline"
 	"meibench/harness/record"
 	"meibench/harness/results"
-	"meibench/internal/preflight"
+	"meibench/internal/vitals"
 	"meibench/workloads"
 	"meibench/workloads/tasks"
 )
@@ -160,7 +158,7 @@ func (t *trial) run(ctx context.Context, requests int) error {
 	if err := t.offer(d, requests); err != nil {
 		return err
 	}
-	w := observe()
+	w := vitals.Watch()
 	if err := runWorld(env); err != nil {
 		return err
 	}
@@ -274,10 +272,11 @@ func (t *trial) score(req *workloads.Request, log *record.Request) float64 {
 }
 
 // facts writes down what the run says about itself.
-func (t *trial) facts(w watch, d *driver, env world.Env, b *builder, planned int) {
+func (t *trial) facts(w vitals.Since, d *driver, env world.Env, b *builder, planned int) {
 	c := t.cell
 	f := &c.Facts
-	took, cpu := w.finish(f)
+	took := w.Until()
+	f.MonoTook, f.WallTook, f.PauseP99, f.StealShare, f.StealKnown = took.Mono, took.Wall, took.PauseP99, took.StealShare, took.StealKnown
 	c.Workers = runtime.GOMAXPROCS(0)
 	if rec := t.arm.setup.trace; rec != nil {
 		planned = min(planned, len(rec.Rows))
@@ -318,7 +317,7 @@ func (t *trial) facts(w watch, d *driver, env world.Env, b *builder, planned int
 		*f = record.Facts{Planned: f.Planned, Offered: f.Offered, Dropped: f.Dropped, Mismatched: f.Mismatched, PlannedSpan: f.PlannedSpan, OfferedSpan: f.OfferedSpan}
 		c.Workers = 0
 	default:
-		c.Wall, c.ClientCPU = took, max(0, cpu-busy)
+		c.Wall, c.ClientCPU = took.Mono, max(0, took.CPU-busy)
 		c.Lag = t.lag
 	}
 }
@@ -329,63 +328,3 @@ type silent struct{}
 func (silent) Cell(int, int, string, int) {}
 func (silent) Request(int)                {}
 func (silent) Note(string, ...any)        {}
-
-// watch observes what a run takes from its host and what the host takes from it.
-type watch struct {
-	began  time.Time // with a monotonic reading
-	wall   int64     // wall clock, ns since 1970
-	cpu    time.Duration
-	pauses *metrics.Float64Histogram
-	ticks  preflight.Ticks
-}
-
-func observe() watch {
-	now := time.Now()
-	return watch{began: now, wall: now.UnixNano(), cpu: cpuTime(), pauses: pauses(), ticks: preflight.ReadTicks(os.DirFS("/"))}
-}
-
-// finish fills in the facts that Judge reads.
-func (w watch) finish(f *record.Facts) (took, cpu time.Duration) {
-	now := time.Now()
-	f.MonoTook = now.Sub(w.began)
-	f.WallTook = time.Duration(now.UnixNano() - w.wall)
-	f.PauseP99 = pauseP99(w.pauses, pauses())
-	if t := preflight.ReadTicks(os.DirFS("/")); t.Known && w.ticks.Known {
-		f.StealShare, _ = t.Since(w.ticks)
-		f.StealKnown = true
-	}
-	return f.MonoTook, cpuTime() - w.cpu
-}
-
-func pauses() *metrics.Float64Histogram {
-	s := []metrics.Sample{{Name: "/sched/pauses/total/gc:seconds"}}
-	metrics.Read(s)
-	if s[0].Value.Kind() != metrics.KindFloat64Histogram {
-		return nil
-	}
-	return s[0].Value.Float64Histogram()
-}
-
-// pauseP99 is the upper edge of the bucket that holds the 99th percentile of
-// the pauses between two readings.
-func pauseP99(before, after *metrics.Float64Histogram) time.Duration {
-	if before == nil || after == nil {
-		return 0
-	}
-	total := uint64(0)
-	for i := range after.Counts {
-		total += after.Counts[i] - before.Counts[i]
-	}
-	if total == 0 {
-		return 0
-	}
-	left := total / 100 // how many may lie above
-	for i := len(after.Counts) - 1; i >= 0; i-- {
-		n := after.Counts[i] - before.Counts[i]
-		if n > left {
-			return time.Duration(after.Buckets[i] * 1e9) // lower edge: never overstates
-		}
-		left -= n
-	}
-	return 0
-}

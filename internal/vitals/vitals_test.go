@@ -1,4 +1,4 @@
-package harness
+package vitals
 
 import (
 	"runtime"
@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"meibench/harness/record"
 )
 
 // Of 200 pauses two (1 %) may lie above the 99th percentile: it is in the bucket
@@ -22,17 +20,16 @@ func TestPauseQuantile(t *testing.T) {
 }
 
 func TestWatchSeesTheRun(t *testing.T) {
-	w := observe()
+	w := Watch()
 	spin := time.Now()
 	for time.Since(spin) < 20*time.Millisecond {
 	}
 	runtime.GC()
-	var f record.Facts
-	took, cpu := w.finish(&f)
-	require.GreaterOrEqual(t, took, 20*time.Millisecond)
-	require.InDelta(t, f.MonoTook.Seconds(), f.WallTook.Seconds(), 0.01)
+	took := w.Until()
+	require.GreaterOrEqual(t, took.Mono, 20*time.Millisecond)
+	require.InDelta(t, took.Mono.Seconds(), took.Wall.Seconds(), 0.01)
 	if runtime.GOOS == "linux" {
-		require.Positive(t, cpu)
-		require.LessOrEqual(t, f.StealShare, 1.0)
+		require.Positive(t, took.CPU)
+		require.LessOrEqual(t, took.StealShare, 1.0)
 	}
 }
