@@ -17,8 +17,25 @@
 //	  bundle.note        note signed by who hands it in
 //	  DONE               empty, written last
 //
+// SHA256SUMS lists every file but itself, the statement, the note and the mark,
+// sorted by path. The h1 is over the same files; dirhash hashes the very lines
+// that sha256sum prints, so the h1 is the SHA-256 of SHA256SUMS, in base64. A
+// signature may be added later: the note is not in what it signs.
+//
+//	draft, err := bundle.Prepare(dirs, bundle.Options{Name: "pi5", Key: key})
+//	... draft.Redactions says what will be taken out
+//	err = draft.Write("pi5")
+//	err = bundle.Pack("pi5", "pi5.meibench.zip")
+//
+//	b, err := bundle.Open("pi5.meibench.zip") // from anyone
+//	defer b.Close()
+//	summary, err := bundle.Summarise(b.Runs)  // does it equal b.Summary?
+//
+// Open takes what Write and Pack make and nothing else, within limits; what it
+// refuses is a *Refusal that names file, rule and fix.
+//
 // The package writes and reads; whether what a bundle claims is true is the
-// business of verify.
+// business of verify. It does not encrypt, and a signature says who, not whether.
 package bundle
 
 // Format is what manifests say. A reader refuses any other.

@@ -371,3 +371,37 @@ func distinct[T any](items []T, of func(T) string) []string {
 var errSchema = errors.New("the table's columns are not those this program writes: it comes from another version")
 
 func missing(name string) error { return fmt.Errorf("column %q: %w", name, errSchema) }
+
+// Column is a column of a table, as those who describe tables need it.
+type Column struct {
+	Name, Unit string // Unit may be ""
+	Type       string // of a value, in Arrow's words: int64, float64, utf8 ...
+	List       bool   // a row has a list of values
+	Nullable   bool
+}
+
+// Columns lists the columns of a table of the set (RequestsFile, SpansFile or
+// CellsFile) in their order.
+func (s *Set) Columns(file string) ([]Column, error) {
+	r := map[string]*reader{RequestsFile: s.requests, SpansFile: s.spans, CellsFile: s.cells}[file]
+	if r == nil {
+		return nil, fmt.Errorf("columns of %s: a run has no such table", file)
+	}
+	var out []Column
+	for _, f := range r.f.Schema().Fields() {
+		c := Column{Name: f.Name, Nullable: f.Nullable}
+		if i := f.Metadata.FindKey("unit"); i >= 0 {
+			c.Unit = f.Metadata.Values()[i]
+		}
+		t := f.Type
+		if l, ok := t.(*arrow.ListType); ok {
+			t, c.List = l.Elem(), true
+		}
+		if d, ok := t.(*arrow.DictionaryType); ok {
+			t = d.ValueType
+		}
+		c.Type = t.Name()
+		out = append(out, c)
+	}
+	return out, nil
+}

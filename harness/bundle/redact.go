@@ -1,0 +1,216 @@
+package bundle
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"meibench/harness/results"
+	"meibench/internal/canon"
+)
+
+// Redaction is one thing that a bundle says otherwise than the run folder did.
+type Redaction struct {
+	File string `json:"file"` // in the bundle
+	Old  string `json:"old"`
+	New  string `json:"new"`
+}
+
+// Here lists the names that give away who ran a benchmark where: the host's, the
+// user's and that of the user's home. What is empty or says nothing is left out.
+func Here() []string {
+	var list []string
+	if name, err := os.Hostname(); err == nil {
+		short, _, _ := strings.Cut(name, ".")
+		list = append(list, name, short)
+	}
+	if u, err := user.Current(); err == nil {
+		list = append(list, u.Username, u.HomeDir)
+	}
+	list = slices.DeleteFunc(list, func(s string) bool {
+		return len(s) < 3 || slices.Contains([]string{"localhost", "root", "/root", "user", "admin"}, s)
+	})
+	return distinct(list)
+}
+
+// privacy knows what must not stand in a bundle.
+type privacy struct{ words []*regexp.Regexp }
+
+// Placeholders for what is taken out.
+const (
+	noPath = "PATH"
+	noHost = "HOST"
+	noName = "NAME"
+)
+
+// absolute matches an absolute path of two or more parts, or one in a home
+// folder, at the beginning of a word; so do drives of Windows.
+var absolute = regexp.MustCompile(`(^|[\s"'=,;:(\[])((?:~|/[A-Za-z0-9_.~+-]+)(?:/[A-Za-z0-9_.~+@%-]+)+/?|[A-Za-z]:\\[^\s"',;)\]]+)`)
+
+// ofSystem reports whether a path is the same on every machine.
+func ofSystem(path string) bool {
+	for _, top := range []string{"/sys/", "/proc/", "/dev/"} {
+		if strings.HasPrefix(path, top) {
+			return true
+		}
+	}
+	return false
+}
+
+func newPrivacy(names []string) *privacy {
+	p := &privacy{}
+	for _, n := range names {
+		p.words = append(p.words, regexp.MustCompile(`(^|[^A-Za-z0-9])`+regexp.QuoteMeta(n)+`($|[^A-Za-z0-9])`))
+	}
+	return p
+}
+
+// clean replaces what gives someone away: of a path the last part stays.
+func (p *privacy) clean(s string) string {
+	s = absolute.ReplaceAllStringFunc(s, func(m string) string {
+		parts := absolute.FindStringSubmatch(m)
+		if ofSystem(parts[2]) {
+			return m
+		}
+		last := strings.FieldsFunc(parts[2], func(r rune) bool { return r == '/' || r == '\\' })
+		return parts[1] + noPath + "/" + last[len(last)-1]
+	})
+	for _, w := range p.words {
+		for w.MatchString(s) { // neighbours share a border
+			s = w.ReplaceAllString(s, "${1}"+noName+"${2}")
+		}
+	}
+	return s
+}
+
+// found is the first thing in a text that clean would replace, "" if there is
+// none.
+func (p *privacy) found(s string) string {
+	for _, m := range absolute.FindAllStringSubmatch(s, -1) {
+		if !ofSystem(m[2]) {
+			return m[2]
+		}
+	}
+	for _, w := range p.words {
+		if m := w.FindString(s); m != "" {
+			return strings.TrimSpace(m)
+		}
+	}
+	return ""
+}
+
+// redactor rewrites the manifest of a run.
+type redactor struct {
+	*privacy
+	file string
+	list []Redaction
+}
+
+func (r *redactor) set(s *string, to string) {
+	if to != *s {
+		r.list = append(r.list, Redaction{r.file, *s, to})
+		*s = to
+	}
+}
+
+// manifest takes out of run.json what need not be there for anyone to check or
+// repeat a run. The tables stay as they are.
+func (r *redactor) manifest(m *results.Manifest) {
+	m.Command = slices.Clone(m.Command)
+	for i := range m.Command {
+		r.set(&m.Command[i], noAddress(r.clean(m.Command[i])))
+	}
+	if len(m.Command) > 0 { // the program, however it was called
+		r.set(&m.Command[0], filepath.Base(m.Command[0]))
+	}
+	m.Endpoints = slices.Clone(m.Endpoints)
+	for i := range m.Endpoints {
+		r.set(&m.Endpoints[i].URL, noAddress(m.Endpoints[i].URL))
+	}
+	m.Agents = slices.Clone(m.Agents)
+	for i := range m.Agents {
+		r.set(&m.Agents[i].Address, noHost)
+	}
+	m.Warnings = slices.Clone(m.Warnings)
+	for i := range m.Warnings {
+		r.set(&m.Warnings[i], r.clean(m.Warnings[i]))
+	}
+	m.Host = maps.Clone(m.Host)
+	for _, k := range slices.Sorted(maps.Keys(m.Host)) {
+		v := m.Host[k]
+		r.set(&v, r.clean(v))
+		m.Host[k] = v
+	}
+	kernel := r.clean(m.Kernel)
+	r.set(&m.Kernel, kernel)
+}
+
+// address is a URL with a host, or an agent's NODE=HOST:PORT.
+var address = regexp.MustCompile(`(https?://)[^/\s"']+|(=|^)[A-Za-z0-9.-]+(:[0-9]{2,5})($|,)`)
+
+// noAddress takes hosts out of URLs and addresses; this machine's own loopback
+// gives nobody away.
+func noAddress(s string) string {
+	return address.ReplaceAllStringFunc(s, func(m string) string {
+		if strings.Contains(m, "localhost") || strings.Contains(m, "127.0.0.1") {
+			return m
+		}
+		parts := address.FindStringSubmatch(m)
+		if parts[1] != "" {
+			return parts[1] + noHost
+		}
+		return parts[2] + noHost + parts[3] + parts[4]
+	})
+}
+
+// stays refuses what would give someone away where nothing can be rewritten
+// without making the tables, the plan or their hashes untrue.
+func (p *privacy) stays(dir string, run *Run) error {
+	say := func(file, what string) error {
+		return fmt.Errorf("%s: %s names %q, which cannot be taken out without making the results untrue: run again with paths relative to the working folder, or bundle with --identify", dir, file, what)
+	}
+	for i, c := range run.Set.Runs() {
+		text, err := canon.JSON(c.Cell)
+		if err != nil {
+			return err
+		}
+		if s := p.found(string(text)); s != "" {
+			return say(results.CellsFile, s)
+		}
+		for r, err := range run.Set.Rows(i) {
+			if err != nil {
+				return err
+			}
+			if s := p.found(r.Err); s != "" {
+				return say(fmt.Sprintf("%s (%s request %d)", results.RequestsFile, results.KeyOf(&c.Cell), r.ID), s)
+			}
+		}
+	}
+	for _, name := range []string{planFile, hostFile, results.BenchFile} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			if os.IsNotExist(err) {
+				continue
+			}
+			return err
+		}
+		if s := p.found(string(b)); s != "" {
+			return say(name, s)
+		}
+	}
+	m := run.Set.Manifest // what is left of it after rewriting
+	m.Command, m.Endpoints, m.Agents, m.Warnings, m.Host, m.Kernel = nil, nil, nil, nil, nil, ""
+	text, err := canon.JSON(m)
+	if err != nil {
+		return err
+	}
+	if s := p.found(string(text)); s != "" {
+		return say(results.ManifestFile, s)
+	}
+	return nil
+}
