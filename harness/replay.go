@@ -44,6 +44,12 @@ func (l *Lab) Arms(o Options) ([]Arm, error) {
 	return out, nil
 }
 
+// Shorten is a cell as a run has it, which is shorter where the run is quick.
+func Shorten(c suites.Cell, quick bool) suites.Cell {
+	o := Options{Quick: quick}
+	return o.shorten(c)
+}
+
 // RepeatSeed is the seed of a repeat of a cell with a seed; the first has the
 // cell's own.
 func RepeatSeed(seed uint64, repeat int) uint64 { return repeatSeed(seed, repeat) }
@@ -72,6 +78,13 @@ func (l *Lab) Terms(a Arm) (*Terms, error) {
 		t.Planned = min(t.Planned, len(s.trace.Rows))
 	}
 	return t, nil
+}
+
+// With are the terms of another repeat of the cell, with its seed.
+func (t *Terms) With(seed uint64, repeat int) *Terms {
+	to := *t
+	to.Header.Seed, to.Header.Repeat, to.seed = seed, repeat, seed
+	return &to
 }
 
 // Closed reports whether requests of the arm wait for others, so that the

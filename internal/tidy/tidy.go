@@ -60,7 +60,7 @@ var Rooms = []Room{
 	{"reports/...", 5, []string{"gonum.org/v1/plot", "golang.org/x/perf"}},
 	{"harness", 5, nil},
 	{"harness/eval", 5, nil},
-	{"harness/verify", 5, nil},
+	{"harness/verify", 5, []string{"golang.org/x/mod/sumdb"}},
 	{"harness/serve", 5, nil},
 	{"harness/capacity", 4, nil},
 	{"harness/bundle", 4, []string{"golang.org/x/mod/sumdb"}},
