@@ -203,9 +203,6 @@ func (l *Log) load() error {
 	if err != nil {
 		return fmt.Errorf("open log %s: %w", l.dir, err)
 	}
-	if head.Origin != l.origin {
-		return fmt.Errorf("open log %s: the checkpoint is of %q, the key of %q", l.dir, head.Origin, l.origin)
-	}
 	lines, err := os.ReadFile(filepath.Join(l.dir, EntriesFile))
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)

@@ -122,7 +122,7 @@ func TestWhatACrashLeftIsNoPartOfTheLog(t *testing.T) {
 	path := filepath.Join(l.dir, EntriesFile)
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(path, append(b, `{"kind":"plan","digest":"lost"}`+"\n"+`{"ki`...), 0o644))
+	require.NoError(t, os.WriteFile(path, append(b, strings.Repeat(`{"digest":"lost","kind":"plan"}`+"\n", 3)+`{"ki`...), 0o644))
 	l, err = Open(l.dir)
 	require.NoError(t, err)
 	require.Len(t, l.Entries(), 3)

@@ -106,6 +106,18 @@ func TestAttemptsAreProved(t *testing.T) {
 	o.Attempt = r.Attempt
 	require.ErrorContains(t, o.Check(q, known), "not one of this plan")
 	require.ErrorContains(t, o.Begin(newLog(t)), "another log")
+	again, err := Commit(log, p)
+	require.NoError(t, err)
+	again.Attempt = r.Attempt
+	require.ErrorContains(t, again.Check(p, known), "not one of this plan", "an attempt that came before")
+
+	digest, err := p.Digest()
+	require.NoError(t, err)
+	at, err := log.Append(ledger.Entry{Kind: ledger.Result, Digest: digest})
+	require.NoError(t, err)
+	in, err := log.Receipt(at)
+	require.NoError(t, err)
+	require.ErrorContains(t, (&Receipt{Plan: in}).Check(p, known), "it is of result")
 	_, err = ReadReceipt(t.TempDir())
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
