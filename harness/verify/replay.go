@@ -25,8 +25,9 @@ import (
 
 type bundleSeverity = bundle.Severity
 
-// sampled is how many runs of cells a sample has of each folder.
-const sampled = 4
+// sampled is how many requests a sample has at least of each folder, in whole
+// runs of cells.
+const sampled = 300
 
 // again makes runs of cells again and compares.
 func (k *check) again(f *folder) {
@@ -114,16 +115,27 @@ func timely(a *arm) string {
 	return ""
 }
 
-// sample draws some arms by the hash of the bundle, and leaves the others.
+// sample draws arms by the hash of the bundle until they have enough requests, and
+// leaves the others. What asks the same counts once.
 func (k *check) sample(f *folder, arms []*arm) []*arm {
-	if len(arms) <= sampled {
-		return arms
-	}
+	arms = slices.Clone(arms)
 	seed := cmp.Or(k.seed, f.set.Manifest.Files[results.RequestsFile].SHA256)
 	r := rng.Stream(0, "verify sample", seed, f.at)
 	r.Shuffle(len(arms), func(i, j int) { arms[i], arms[j] = arms[j], arms[i] })
-	k.leave("not in the sample", len(arms)-sampled)
-	return arms[:sampled]
+	asked, requests := map[string]bool{}, 0
+	for i, a := range arms {
+		id := question(a)
+		if !asked[id] && requests >= sampled {
+			k.leave("not in the sample", 1)
+			arms[i] = nil
+			continue
+		}
+		if !asked[id] {
+			requests += a.Cell.Requests
+		}
+		asked[id] = true
+	}
+	return slices.DeleteFunc(arms, func(a *arm) bool { return a == nil })
 }
 
 // runAgain makes arms again in a folder of its own and hands it over.

@@ -1,0 +1,397 @@
+package verify
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/mod/sumdb/note"
+
+	"meibench/harness/bundle"
+	"meibench/harness/ledger"
+	"meibench/harness/plan"
+	"meibench/harness/record"
+	"meibench/harness/results"
+	"meibench/suites"
+)
+
+// truncate takes the last token of an answer away.
+func truncate(r *record.Request) {
+	last := len(r.Chunks) - 1
+	for last > 0 && r.Chunks[last].Tokens == 0 {
+		last--
+	}
+	r.Chunks = r.Chunks[:last]
+	r.OutputTokens--
+	r.LastToken = r.Chunks[last-1].At
+}
+
+// Attacks on measured rows. Each builds on one honest run, lies in one thing and
+// repairs everything that is written beside it.
+func TestAttacksOnMeasuredRows(t *testing.T) {
+	honest := run(t, measuredSuite)
+	for _, tc := range []struct {
+		name, rule string
+		forge      func() string
+	}{
+		{"cached answers, all", "V040", func() string {
+			return edited(t, honest, "measured", "local", func(r *record.Request) { squeeze(r, 1e-4) })
+		}},
+		{"cached answers, every other", "V040", func() string {
+			return edited(t, honest, "measured", "local", func(r *record.Request) {
+				if r.ID%2 == 1 {
+					squeeze(r, 1e-4)
+				}
+			})
+		}},
+		{"cached answers of emulated runs", "V040", func() string {
+			return edited(t, honest, "emulated", "local", func(r *record.Request) { squeeze(r, 1e-5) })
+		}},
+		{"a link faster than light", "V045", func() string {
+			return edited(t, honest, "measured", "offload", func(r *record.Request) { squeeze(r, 0.05) })
+		}},
+		{"a split that sends nothing", "V045", func() string {
+			return edited(t, honest, "measured", "split", func(r *record.Request) { squeeze(r, 0.05) })
+		}},
+		{"bytes that were not sent", "V045", func() string {
+			return edited(t, honest, "measured", "offload", func(r *record.Request) { r.UpBytes = 1 })
+		}},
+		{"truncated outputs", "V051", func() string {
+			return edited(t, honest, "measured", "local", truncate)
+		}},
+		{"more tokens than there were", "V024", func() string {
+			return edited(t, honest, "measured", "local", func(r *record.Request) {
+				r.OutputTokens, r.AskedTokens = r.OutputTokens+1, r.AskedTokens+1
+				r.Chunks[len(r.Chunks)-1].Tokens++
+			})
+		}},
+		{"another answer of the same length", "V050", func() string {
+			return edited(t, honest, "measured", "offload", func(r *record.Request) { r.OutputHash ^= 1 })
+		}},
+		{"answers without their hash", "V050", func() string {
+			return edited(t, honest, "measured", "offload", func(r *record.Request) { r.OutputHash = 0 })
+		}},
+		{"quality", "V053", func() string {
+			return edited(t, honest, "measured", "split", func(r *record.Request) { r.Quality = 1 - r.Quality })
+		}},
+		{"shorter prompts", "V024", func() string {
+			return edited(t, honest, "measured", "local", func(r *record.Request) { r.PromptTokens-- })
+		}},
+		{"fewer tokens asked for", "V024", func() string {
+			return edited(t, honest, "measured", "local", func(r *record.Request) { r.AskedTokens += 5 })
+		}},
+		{"a laxer deadline", "V024", func() string {
+			return edited(t, honest, "measured", "local", func(r *record.Request) { r.Deadline += time.Hour })
+		}},
+		{"energy halved", "V047", func() string {
+			return edited(t, honest, "measured", "local", func(r *record.Request) { r.Energy[record.DevicePart].Joules /= 2 })
+		}},
+		{"energy beyond the device", "V047", func() string {
+			return edited(t, honest, "measured", "local", func(r *record.Request) { r.Energy[record.DevicePart].Joules *= 1000 })
+		}},
+		{"a slow answer called cancelled", "V054", func() string {
+			return edited(t, honest, "measured", "local", func(r *record.Request) {
+				if r.ID == 3 {
+					r.Outcome, r.Err, r.Quality = record.Cancelled, "by the user", math.NaN()
+				}
+			})
+		}},
+		{"a failure without a reason", "V021", func() string {
+			return edited(t, honest, "measured", "local", func(r *record.Request) { r.Outcome = record.Failed })
+		}},
+		{"an error that is ok", "V021", func() string {
+			return edited(t, honest, "measured", "local", func(r *record.Request) { r.Err = "edge: out of memory" })
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) { refused(t, verdict(t, tc.forge(), Options{}), tc.rule) })
+	}
+}
+
+// Attacks on which rows there are and on clocks.
+func TestAttacksOnSchedulesAndClocks(t *testing.T) {
+	honest := run(t, measuredSuite)
+	rewrite := func(edit func(c *record.Cell, rows []*record.Request) []*record.Request) string {
+		return forge(t, honest, func(c *record.Cell, rows []*record.Request) []*record.Request {
+			if c.Mode == "measured" {
+				rows = edit(c, rows)
+				facts(c, rows)
+			}
+			return rows
+		})
+	}
+	slowest := func(rows []*record.Request) int {
+		worst := 0
+		for i, r := range rows {
+			if r.Done-r.Intended > rows[worst].Done-rows[worst].Intended {
+				worst = i
+			}
+		}
+		return worst
+	}
+	for _, tc := range []struct {
+		name, rule string
+		forge      func() string
+	}{
+		{"nothing", "", func() string {
+			return rewrite(func(c *record.Cell, rows []*record.Request) []*record.Request { return rows })
+		}},
+		{"the slowest row dropped", "V025", func() string {
+			return rewrite(func(c *record.Cell, rows []*record.Request) []*record.Request {
+				i := slowest(rows)
+				return slices.Delete(rows, i, i+1)
+			})
+		}},
+		{"the slowest row dropped and the others renumbered", "V023", func() string {
+			return rewrite(func(c *record.Cell, rows []*record.Request) []*record.Request {
+				rows = slices.Delete(rows, 1, 2)
+				for i, r := range rows {
+					r.ID = i
+				}
+				return rows
+			})
+		}},
+		{"the last row dropped", "V025", func() string {
+			return rewrite(func(c *record.Cell, rows []*record.Request) []*record.Request { return rows[:len(rows)-1] })
+		}},
+		{"a row too many", "V025", func() string {
+			return rewrite(func(c *record.Cell, rows []*record.Request) []*record.Request {
+				more := *rows[0]
+				more.ID = len(rows)
+				return append(rows, &more)
+			})
+		}},
+		{"coordinated omission: intended shifted to released", "V023", func() string {
+			return rewrite(func(c *record.Cell, rows []*record.Request) []*record.Request {
+				for _, r := range rows {
+					r.Intended = r.Released
+					r.Spans = slices.DeleteFunc(r.Spans, func(s record.Span) bool { return s.End <= r.Intended })
+					if len(r.Spans) > 0 {
+						r.Spans[0].Start = r.Intended
+					}
+				}
+				return rows
+			})
+		}},
+		{"time scaled by 0.9", "V023", func() string {
+			return rewrite(func(c *record.Cell, rows []*record.Request) []*record.Request {
+				for _, r := range rows {
+					move(r, func(d time.Duration) time.Duration { return d * 9 / 10 })
+				}
+				return rows
+			})
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			v := verdict(t, tc.forge(), Options{})
+			if tc.rule == "" {
+				require.Empty(t, errorsOf(v), "forging nothing leaves an honest run")
+				return
+			}
+			refused(t, v, tc.rule)
+		})
+	}
+}
+
+// Attacks on what a cell says of itself.
+func TestAttacksOnCells(t *testing.T) {
+	honest := run(t, measuredSuite)
+	cell := func(edit func(c *record.Cell)) string {
+		return forge(t, honest, func(c *record.Cell, rows []*record.Request) []*record.Request {
+			if c.Mode == "measured" {
+				edit(c)
+			}
+			return rows
+		})
+	}
+	for _, tc := range []struct {
+		name, rule string
+		edit       func(c *record.Cell)
+	}{
+		{"horizon stretched", "V036", func(c *record.Cell) { c.Horizon /= 2 }},
+		{"offered fewer", "V036", func(c *record.Cell) { c.Facts.Offered-- }},
+		{"planned fewer", "V036", func(c *record.Cell) { c.Facts.Planned-- }},
+		{"planned span", "V036", func(c *record.Cell) { c.Facts.PlannedSpan++ }},
+		{"lateness", "V042", func(c *record.Cell) { c.Facts.LateP99 = 1 }},
+		{"a run shorter than its rows", "V041", func(c *record.Cell) { c.Facts.MonoTook, c.Facts.WallTook, c.Wall = 1, 1, 1 }},
+		{"wall time", "V036", func(c *record.Cell) { c.Wall *= 2 }},
+		{"limits relaxed", "V026", func(c *record.Cell) { c.E2ELimit *= 10 }},
+		{"another model's name", "V026", func(c *record.Cell) { c.Model = "mei-small" }},
+		{"another contract", "V026", func(c *record.Cell) { c.Contract = "abc" }},
+		{"another pipeline", "V026", func(c *record.Cell) { c.Pipeline = "local" }},
+		{"busier than it can be", "V046", func(c *record.Cell) { c.Nodes[0].Busy = 1000 * time.Hour }},
+		{"less busy than the energy says", "V047", func(c *record.Cell) {
+			for i := range c.Nodes {
+				c.Nodes[i].Busy /= 2
+			}
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) { refused(t, verdict(t, cell(tc.edit), Options{Rerun: None}), tc.rule) })
+	}
+	t.Run("INVALID turned valid", func(t *testing.T) {
+		bad := cell(func(c *record.Cell) { c.Facts.StealKnown, c.Facts.StealShare = true, 0.5 })
+		v := verdict(t, bad, Options{Rerun: None})
+		require.Empty(t, errorsOf(v), "an INVALID run that says so is honest")
+		patch(t, bad, results.CellsFile, [2]string{`"Valid":false`, `"Valid":true `})
+		refused(t, verdict(t, bad, Options{Rerun: None}), "V037")
+		reasons := `"Invalid":["host steal 50%: want <= 1%"]`
+		patch(t, bad, results.CellsFile, [2]string{reasons, fmt.Sprintf("%-*s", len(reasons), `"Invalid":[]`)})
+		refused(t, verdict(t, bad, Options{Rerun: None}), "V037")
+	})
+}
+
+// Attacks on files that are derived from rows, and on rows below the level of a
+// writer.
+func TestAttacksOnFiles(t *testing.T) {
+	for _, tc := range []struct {
+		name, rule string
+		spoil      func(dir string)
+	}{
+		{"bench.txt edited", "V033", func(dir string) { patch(t, dir, results.BenchFile, [2]string{"-p50-sec", "-p51-sec"}) }},
+		{"a byte changed", "V002", func(dir string) {
+			f := filepath.Join(dir, results.BenchFile)
+			b, err := os.ReadFile(f)
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(f, append(b, '\n'), 0o644))
+		}},
+		{"a table cut off", "V010", func(dir string) {
+			f := filepath.Join(dir, results.SpansFile)
+			b, err := os.ReadFile(f)
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(f, b[:len(b)/2], 0o644))
+		}},
+		{"a unit changed", "V011", func(dir string) {
+			patch(t, dir, results.RequestsFile, [2]string{"FLOP", "FL0P"})
+		}},
+		{"no plan", "V010", func(dir string) { require.NoError(t, os.Remove(filepath.Join(dir, plan.File))) }},
+		{"another commit", "", func(dir string) { manifest(t, dir, func(m *results.Manifest) { m.Commit = "abc+dirty" }) }},
+		{"a run that goes on", "V010", func(dir string) { manifest(t, dir, func(m *results.Manifest) { m.Finished = nil }) }},
+		{"an incomplete run", "V020", func(dir string) { manifest(t, dir, func(m *results.Manifest) { m.Complete = false }) }},
+		{"fewer rows said", "V013", func(dir string) { manifest(t, dir, func(m *results.Manifest) { m.Rows-- }) }},
+		{"another contract", "V026", func(dir string) { manifest(t, dir, func(m *results.Manifest) { m.Contract = "abc" }) }},
+		{"another model", "V026", func(dir string) {
+			manifest(t, dir, func(m *results.Manifest) { m.Models["llama-3.2-1b:q4_0"] = "abc" })
+		}},
+		{"another suite", "V026", func(dir string) { manifest(t, dir, func(m *results.Manifest) { m.SuiteHash = "abc" }) }},
+		{"other seeds said", "V022", func(dir string) { manifest(t, dir, func(m *results.Manifest) { m.Seeds = []string{"1"} }) }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := run(t, modelledSuite)
+			tc.spoil(dir)
+			v := verdict(t, dir, Options{Rerun: None, Strict: tc.rule == ""})
+			if tc.rule == "" {
+				tc.rule = "V070"
+			}
+			refused(t, v, tc.rule)
+		})
+	}
+}
+
+// A modelled row may not differ by a nanosecond, a microjoule or a byte.
+func TestAttacksOnModelledRows(t *testing.T) {
+	honest := run(t, modelledSuite)
+	for name, edit := range map[string]func(r *record.Request){
+		"a nanosecond": func(r *record.Request) {
+			if r.ID == 7 {
+				r.Done++
+				r.Spans[len(r.Spans)-1].End++
+			}
+		},
+		"energy":  func(r *record.Request) { r.Energy[record.DevicePart].Joules *= 0.999 },
+		"bytes":   func(r *record.Request) { r.DownBytes++ },
+		"memory":  func(r *record.Request) { r.PeakBytes-- },
+		"counter": func(r *record.Request) { r.Count(record.Retries, 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := edited(t, honest, "modelled", "split", edit)
+			v := verdict(t, dir, Options{})
+			refused(t, v, "V060")
+			require.Equal(t, bundle.Consistent, verdict(t, dir, Options{Rerun: None}).Tier, "nothing but a replay can tell")
+		})
+	}
+}
+
+// The model that ran is not the one that the plan names.
+func TestAttackOfTheSwappedModel(t *testing.T) {
+	claimed := run(t, measuredSuite, suites.Set{Key: "model", Values: []any{"mei-small"}})
+	ran := run(t, measuredSuite)
+	other, err := results.Read(ran)
+	require.NoError(t, err)
+	defer other.Close()
+	at := indexOf(other)
+	dir := forge(t, claimed, func(c *record.Cell, rows []*record.Request) []*record.Request {
+		i := at[results.KeyOf(c)]
+		c.Nodes, c.Facts, c.Wall, c.ClientCPU = other.Runs()[i].Cell.Nodes, other.Runs()[i].Cell.Facts, other.Runs()[i].Cell.Wall, other.Runs()[i].Cell.ClientCPU
+		return rowsOf(t, other, i)
+	})
+	v := verdict(t, dir, Options{Rerun: All})
+	require.Equal(t, bundle.Refused, v.Tier)
+	found := map[string]bool{}
+	for _, f := range errorsOf(v) {
+		found[f.Rule] = true
+	}
+	require.True(t, found["V050"] || found["V051"] || found["V053"], "%v", errorsOf(v))
+}
+
+// Seeds, repeats and plans.
+func TestAttacksOnPlans(t *testing.T) {
+	honest := run(t, modelledSuite)
+	less := func(c *record.Cell, rows []*record.Request) []*record.Request {
+		if c.Repeat == 1 {
+			return nil
+		}
+		return rows
+	}
+	replan := func(dir string, edit func(p *plan.Plan)) string {
+		p, err := plan.Read(dir)
+		require.NoError(t, err)
+		edit(p)
+		require.NoError(t, p.Write(filepath.Join(dir, plan.File)))
+		return dir
+	}
+	once := func(p *plan.Plan) {
+		for i := range p.Suites[0].Cells {
+			p.Suites[0].Cells[i].Repeats = 1
+		}
+	}
+	refused(t, verdict(t, replan(forge(t, honest, func(_ *record.Cell, rows []*record.Request) []*record.Request { return rows }), once), Options{}), "V020")
+	refused(t, verdict(t, forge(t, honest, less), Options{}), "V020")
+
+	t.Run("another seed", func(t *testing.T) {
+		other := run(t, modelledSuite, suites.Set{Key: "seed", Values: []any{5.0}})
+		b, err := os.ReadFile(filepath.Join(honest, plan.File))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(other, plan.File), b, 0o644))
+		refused(t, verdict(t, other, Options{}), "V022")
+	})
+	t.Run("best of two, with the plan made to fit", func(t *testing.T) {
+		dir := replan(forge(t, honest, less), once)
+		set, err := results.Read(dir)
+		require.NoError(t, err)
+		seeds := map[uint64]bool{}
+		for _, r := range set.Runs() {
+			seeds[r.Cell.Seed] = true
+		}
+		require.NoError(t, set.Close())
+		manifest(t, dir, func(m *results.Manifest) { m.Expected, m.Complete, m.Seeds = len(set.Runs()), true, []string{"1"} })
+		v := verdict(t, dir, Options{})
+		require.Empty(t, errorsOf(v), "without a log nobody can tell")
+		require.False(t, v.Committed)
+		require.Contains(t, Line("x", &v), "plan not committed")
+
+		log, err := ledger.Create(t.TempDir(), "board.example")
+		require.NoError(t, err)
+		p, err := plan.Read(honest)
+		require.NoError(t, err)
+		r, err := plan.Commit(log, p)
+		require.NoError(t, err)
+		require.NoError(t, r.Write(filepath.Join(dir, plan.ReceiptFile)))
+		for _, logs := range [][]note.Verifier{nil, {log.Verifier()}} {
+			refused(t, verdict(t, dir, Options{Logs: logs}), "V004")
+		}
+	})
+}
