@@ -26,7 +26,7 @@ var questions = []struct {
 		{"Under which licence?", func(p *page) string { return p.m.Licence + " (the data)" }},
 		{"Who is to be asked?", func(p *page) string { return p.m.Contact }},
 		{"Can anyone tell whether it was changed?", func(p *page) string {
-			return fmt.Sprintf("yes: SHA256SUMS covers %d files; signed by: %s", len(p.files), cmp.Or(p.m.Submitter, "nobody"))
+			return "yes: SHA256SUMS covers every file; signed by: " + cmp.Or(p.m.Submitter, "nobody")
 		}},
 	}},
 	{"Functional: documented, consistent, complete, exercisable", []question{
@@ -83,7 +83,7 @@ var questions = []struct {
 			return "order-statistic intervals of the median at 95 %, runs as the unit; none where fewer than six runs"
 		}},
 		{"Is quality measured beside speed?", (*page).answerQuality},
-		{"Is energy measured?", (*page).answerEnergy},
+		{"Is energy stated?", (*page).answerEnergy},
 		{"Did the runs judge themselves fit?", func(p *page) string {
 			return fmt.Sprintf("%d of %d did; reasons are in summary.json", p.m.Attempts.Done-p.m.Attempts.Invalid, p.m.Attempts.Done)
 		}},
@@ -92,7 +92,7 @@ var questions = []struct {
 	}},
 	{"Data and people", []question{
 		{"Are data of people in it?", func(*page) string {
-			return "the rows hold sizes and times, no prompts and no answers"
+			return "the rows hold sizes, times and the texts of errors, no prompts and no answers"
 		}},
 		{"Limits of what it shows?", func(p *page) string {
 			if len(p.m.Open) == 0 {

@@ -81,10 +81,26 @@ func (p *page) again(r RunInfo) string {
 		fmt.Fprintln(&b, shell(append(args, "--out", "again/"+name)))
 	}
 	if len(r.Command) > 0 {
-		fmt.Fprintf(&b, "%s   # as it was called\n", strings.ReplaceAll(shell(r.Command), "```", "'''"))
+		fmt.Fprintf(&b, "%s   # as it was called\n", strings.ReplaceAll(shell(outTo(r.Command, "again/"+name)), "```", "'''"))
 	}
 	fmt.Fprintf(&b, "meibench compare %s again/%s\n", r.Path, name)
 	return b.String()
+}
+
+// outTo is a command line that writes its run to another folder.
+func outTo(args []string, dir string) []string {
+	args = slices.Clone(args)
+	for i, a := range args {
+		switch {
+		case a == "--out" && i+1 < len(args):
+			args[i+1] = dir
+			return args
+		case strings.HasPrefix(a, "--out="):
+			args[i] = "--out=" + dir
+			return args
+		}
+	}
+	return append(args, "--out", dir)
 }
 
 func (p *page) readme() (string, error) {

@@ -330,3 +330,6 @@ func (w *writer) seal() error {
 	}
 	return w.text(DoneFile, "")
 }
+
+// Name is that of the entry.
+func (d *Draft) Name() string { return d.opt.Name }
