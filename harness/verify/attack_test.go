@@ -31,168 +31,142 @@ func truncate(r *record.Request) {
 	r.LastToken = r.Chunks[last-1].At
 }
 
+// attack is an edit of the rows of a pipeline in a mode, and the rule that must
+// refuse it.
+type attack struct {
+	name, rule string
+	edit
+}
+
+type edit struct {
+	mode, pipeline string
+	row            func(r *record.Request)
+}
+
+func attacksOnTimes() []attack {
+	return []attack{
+		{"cached answers, all", "V040", edit{"measured", "local", func(r *record.Request) { squeeze(r, 1e-4) }}},
+		{"cached answers, every other", "V040", edit{"measured", "local", func(r *record.Request) {
+			if r.ID%2 == 1 {
+				squeeze(r, 1e-4)
+			}
+		}}},
+		{"cached answers of emulated runs", "V040", edit{"emulated", "local", func(r *record.Request) { squeeze(r, 1e-5) }}},
+		{"a link faster than light", "V045", edit{"measured", "offload", func(r *record.Request) { squeeze(r, 0.05) }}},
+		{"a split that sends nothing", "V045", edit{"measured", "split", func(r *record.Request) { squeeze(r, 0.05) }}},
+		{"bytes that were not sent", "V045", edit{"measured", "offload", func(r *record.Request) { r.UpBytes = 1 }}},
+		{"truncated outputs", "V051", edit{"measured", "local", truncate}},
+		{"more tokens than there were", "V024", edit{"measured", "local", func(r *record.Request) {
+			r.OutputTokens, r.AskedTokens = r.OutputTokens+1, r.AskedTokens+1
+			r.Chunks[len(r.Chunks)-1].Tokens++
+		}}},
+	}
+}
+
+func attacksOnAnswers() []attack {
+	return []attack{
+		{"another answer of the same length", "V050", edit{"measured", "offload", func(r *record.Request) { r.OutputHash ^= 1 }}},
+		{"answers without their hash", "V050", edit{"measured", "offload", func(r *record.Request) { r.OutputHash = 0 }}},
+		{"quality", "V053", edit{"measured", "split", func(r *record.Request) { r.Quality = 1 - r.Quality }}},
+		{"shorter prompts", "V024", edit{"measured", "local", func(r *record.Request) { r.PromptTokens-- }}},
+		{"fewer tokens asked for", "V024", edit{"measured", "local", func(r *record.Request) { r.AskedTokens += 5 }}},
+		{"a laxer deadline", "V024", edit{"measured", "local", func(r *record.Request) { r.Deadline += time.Hour }}},
+		{"energy halved", "V047", edit{"measured", "local", func(r *record.Request) { r.Energy[record.DevicePart].Joules /= 2 }}},
+		{"energy beyond the device", "V047", edit{"measured", "local", func(r *record.Request) { r.Energy[record.DevicePart].Joules *= 1000 }}},
+		{"a slow answer called cancelled", "V054", edit{"measured", "local", func(r *record.Request) {
+			if r.ID == 3 {
+				r.Outcome, r.Err, r.Quality = record.Cancelled, "by the user", math.NaN()
+			}
+		}}},
+		{"a failure without a reason", "V021", edit{"measured", "local", func(r *record.Request) { r.Outcome = record.Failed }}},
+		{"an error that is ok", "V021", edit{"measured", "local", func(r *record.Request) { r.Err = "edge: out of memory" }}},
+	}
+}
+
 // Attacks on measured rows. Each builds on one honest run, lies in one thing and
 // repairs everything that is written beside it.
 func TestAttacksOnMeasuredRows(t *testing.T) {
 	honest := run(t, measuredSuite)
-	for _, tc := range []struct {
-		name, rule string
-		forge      func() string
-	}{
-		{"cached answers, all", "V040", func() string {
-			return edited(t, honest, "measured", "local", func(r *record.Request) { squeeze(r, 1e-4) })
+	for _, a := range slices.Concat(attacksOnTimes(), attacksOnAnswers()) {
+		t.Run(a.name, func(t *testing.T) {
+			refused(t, verdict(t, edited(t, honest, a.mode, a.pipeline, a.row), Options{}), a.rule)
+		})
+	}
+}
+
+// slowest is the place of the row that took longest.
+func slowest(rows []*record.Request) (worst int) {
+	for i, r := range rows {
+		if r.Done-r.Intended > rows[worst].Done-rows[worst].Intended {
+			worst = i
+		}
+	}
+	return worst
+}
+
+// attackOnRun is an edit of all measured rows of a cell.
+type attackOnRun struct {
+	name, rule string
+	edit       func(rows []*record.Request) []*record.Request
+}
+
+func attacksOnSchedules() []attackOnRun {
+	return []attackOnRun{
+		{"nothing", "", func(rows []*record.Request) []*record.Request { return rows }},
+		{"the slowest row dropped", "V025", func(rows []*record.Request) []*record.Request {
+			i := slowest(rows)
+			return slices.Delete(rows, i, i+1)
 		}},
-		{"cached answers, every other", "V040", func() string {
-			return edited(t, honest, "measured", "local", func(r *record.Request) {
-				if r.ID%2 == 1 {
-					squeeze(r, 1e-4)
+		{"the slowest row dropped and the others renumbered", "V023", func(rows []*record.Request) []*record.Request {
+			rows = slices.Delete(rows, 1, 2)
+			for i, r := range rows {
+				r.ID = i
+			}
+			return rows
+		}},
+		{"the last row dropped", "V025", func(rows []*record.Request) []*record.Request { return rows[:len(rows)-1] }},
+		{"a row too many", "V025", func(rows []*record.Request) []*record.Request {
+			more := *rows[0]
+			more.ID = len(rows)
+			return append(rows, &more)
+		}},
+		{"coordinated omission: intended shifted to released", "V023", func(rows []*record.Request) []*record.Request {
+			for _, r := range rows {
+				r.Intended = r.Released
+				r.Spans = slices.DeleteFunc(r.Spans, func(s record.Span) bool { return s.End <= r.Intended })
+				if len(r.Spans) > 0 {
+					r.Spans[0].Start = r.Intended
 				}
-			})
+			}
+			return rows
 		}},
-		{"cached answers of emulated runs", "V040", func() string {
-			return edited(t, honest, "emulated", "local", func(r *record.Request) { squeeze(r, 1e-5) })
+		{"time scaled by 0.9", "V023", func(rows []*record.Request) []*record.Request {
+			for _, r := range rows {
+				move(r, func(d time.Duration) time.Duration { return d * 9 / 10 })
+			}
+			return rows
 		}},
-		{"a link faster than light", "V045", func() string {
-			return edited(t, honest, "measured", "offload", func(r *record.Request) { squeeze(r, 0.05) })
-		}},
-		{"a split that sends nothing", "V045", func() string {
-			return edited(t, honest, "measured", "split", func(r *record.Request) { squeeze(r, 0.05) })
-		}},
-		{"bytes that were not sent", "V045", func() string {
-			return edited(t, honest, "measured", "offload", func(r *record.Request) { r.UpBytes = 1 })
-		}},
-		{"truncated outputs", "V051", func() string {
-			return edited(t, honest, "measured", "local", truncate)
-		}},
-		{"more tokens than there were", "V024", func() string {
-			return edited(t, honest, "measured", "local", func(r *record.Request) {
-				r.OutputTokens, r.AskedTokens = r.OutputTokens+1, r.AskedTokens+1
-				r.Chunks[len(r.Chunks)-1].Tokens++
-			})
-		}},
-		{"another answer of the same length", "V050", func() string {
-			return edited(t, honest, "measured", "offload", func(r *record.Request) { r.OutputHash ^= 1 })
-		}},
-		{"answers without their hash", "V050", func() string {
-			return edited(t, honest, "measured", "offload", func(r *record.Request) { r.OutputHash = 0 })
-		}},
-		{"quality", "V053", func() string {
-			return edited(t, honest, "measured", "split", func(r *record.Request) { r.Quality = 1 - r.Quality })
-		}},
-		{"shorter prompts", "V024", func() string {
-			return edited(t, honest, "measured", "local", func(r *record.Request) { r.PromptTokens-- })
-		}},
-		{"fewer tokens asked for", "V024", func() string {
-			return edited(t, honest, "measured", "local", func(r *record.Request) { r.AskedTokens += 5 })
-		}},
-		{"a laxer deadline", "V024", func() string {
-			return edited(t, honest, "measured", "local", func(r *record.Request) { r.Deadline += time.Hour })
-		}},
-		{"energy halved", "V047", func() string {
-			return edited(t, honest, "measured", "local", func(r *record.Request) { r.Energy[record.DevicePart].Joules /= 2 })
-		}},
-		{"energy beyond the device", "V047", func() string {
-			return edited(t, honest, "measured", "local", func(r *record.Request) { r.Energy[record.DevicePart].Joules *= 1000 })
-		}},
-		{"a slow answer called cancelled", "V054", func() string {
-			return edited(t, honest, "measured", "local", func(r *record.Request) {
-				if r.ID == 3 {
-					r.Outcome, r.Err, r.Quality = record.Cancelled, "by the user", math.NaN()
-				}
-			})
-		}},
-		{"a failure without a reason", "V021", func() string {
-			return edited(t, honest, "measured", "local", func(r *record.Request) { r.Outcome = record.Failed })
-		}},
-		{"an error that is ok", "V021", func() string {
-			return edited(t, honest, "measured", "local", func(r *record.Request) { r.Err = "edge: out of memory" })
-		}},
-	} {
-		t.Run(tc.name, func(t *testing.T) { refused(t, verdict(t, tc.forge(), Options{}), tc.rule) })
 	}
 }
 
 // Attacks on which rows there are and on clocks.
 func TestAttacksOnSchedulesAndClocks(t *testing.T) {
 	honest := run(t, measuredSuite)
-	rewrite := func(edit func(c *record.Cell, rows []*record.Request) []*record.Request) string {
-		return forge(t, honest, func(c *record.Cell, rows []*record.Request) []*record.Request {
-			if c.Mode == "measured" {
-				rows = edit(c, rows)
-				facts(c, rows)
-			}
-			return rows
-		})
-	}
-	slowest := func(rows []*record.Request) int {
-		worst := 0
-		for i, r := range rows {
-			if r.Done-r.Intended > rows[worst].Done-rows[worst].Intended {
-				worst = i
-			}
-		}
-		return worst
-	}
-	for _, tc := range []struct {
-		name, rule string
-		forge      func() string
-	}{
-		{"nothing", "", func() string {
-			return rewrite(func(c *record.Cell, rows []*record.Request) []*record.Request { return rows })
-		}},
-		{"the slowest row dropped", "V025", func() string {
-			return rewrite(func(c *record.Cell, rows []*record.Request) []*record.Request {
-				i := slowest(rows)
-				return slices.Delete(rows, i, i+1)
-			})
-		}},
-		{"the slowest row dropped and the others renumbered", "V023", func() string {
-			return rewrite(func(c *record.Cell, rows []*record.Request) []*record.Request {
-				rows = slices.Delete(rows, 1, 2)
-				for i, r := range rows {
-					r.ID = i
+	for _, a := range attacksOnSchedules() {
+		t.Run(a.name, func(t *testing.T) {
+			dir := forge(t, honest, func(c *record.Cell, rows []*record.Request) []*record.Request {
+				if c.Mode == "measured" {
+					rows = a.edit(rows)
+					facts(c, rows)
 				}
 				return rows
 			})
-		}},
-		{"the last row dropped", "V025", func() string {
-			return rewrite(func(c *record.Cell, rows []*record.Request) []*record.Request { return rows[:len(rows)-1] })
-		}},
-		{"a row too many", "V025", func() string {
-			return rewrite(func(c *record.Cell, rows []*record.Request) []*record.Request {
-				more := *rows[0]
-				more.ID = len(rows)
-				return append(rows, &more)
-			})
-		}},
-		{"coordinated omission: intended shifted to released", "V023", func() string {
-			return rewrite(func(c *record.Cell, rows []*record.Request) []*record.Request {
-				for _, r := range rows {
-					r.Intended = r.Released
-					r.Spans = slices.DeleteFunc(r.Spans, func(s record.Span) bool { return s.End <= r.Intended })
-					if len(r.Spans) > 0 {
-						r.Spans[0].Start = r.Intended
-					}
-				}
-				return rows
-			})
-		}},
-		{"time scaled by 0.9", "V023", func() string {
-			return rewrite(func(c *record.Cell, rows []*record.Request) []*record.Request {
-				for _, r := range rows {
-					move(r, func(d time.Duration) time.Duration { return d * 9 / 10 })
-				}
-				return rows
-			})
-		}},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			v := verdict(t, tc.forge(), Options{})
-			if tc.rule == "" {
+			v := verdict(t, dir, Options{})
+			if a.rule == "" {
 				require.Empty(t, errorsOf(v), "forging nothing leaves an honest run")
 				return
 			}
-			refused(t, v, tc.rule)
+			refused(t, v, a.rule)
 		})
 	}
 }
@@ -247,6 +221,7 @@ func TestAttacksOnCells(t *testing.T) {
 // Attacks on files that are derived from rows, and on rows below the level of a
 // writer.
 func TestAttacksOnFiles(t *testing.T) {
+	honest := run(t, modelledSuite)
 	for _, tc := range []struct {
 		name, rule string
 		spoil      func(dir string)
@@ -280,7 +255,8 @@ func TestAttacksOnFiles(t *testing.T) {
 		{"other seeds said", "V022", func(dir string) { manifest(t, dir, func(m *results.Manifest) { m.Seeds = []string{"1"} }) }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			dir := run(t, modelledSuite)
+			dir := filepath.Join(t.TempDir(), "spoiled")
+			require.NoError(t, os.CopyFS(dir, os.DirFS(honest)))
 			tc.spoil(dir)
 			v := verdict(t, dir, Options{Rerun: None, Strict: tc.rule == ""})
 			if tc.rule == "" {
