@@ -115,7 +115,15 @@ func verifyOne(ctx context.Context, c *verify.Checker, path string) (bundle.Verd
 	if _, err := os.Stat(filepath.Join(path, results.ManifestFile)); err == nil {
 		return c.CheckRun(ctx, path), nil
 	}
-	return bundle.Verdict{}, fmt.Errorf("%s is no run folder", path)
+	b, err := bundle.Open(path)
+	if err != nil {
+		if v, ok := verify.Refused(err); ok {
+			return v, nil
+		}
+		return bundle.Verdict{}, err
+	}
+	defer b.Close()
+	return c.Check(ctx, b), nil
 }
 
 func (a *app) explain(id string) error {
@@ -158,24 +166,18 @@ func (f *verifyFlags) options() (o verify.Options, err error) {
 	return o, nil
 }
 
-// publicKeys reads keys, one a line; lines that begin with # say nothing.
+// publicKeys reads a file of keys, one a line.
 func publicKeys(path string) (list []note.Verifier, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	for i, line := range strings.Split(string(text), "\n") {
-		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		v, err := note.NewVerifier(line)
-		if err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", path, i+1, err)
-		}
-		list = append(list, v)
+	list, err = bundle.Verifiers(string(text))
+	if err == nil && len(list) == 0 {
+		err = errors.New("there is no key in it")
 	}
-	if len(list) == 0 {
-		return nil, fmt.Errorf("%s: there is no key in it", path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return list, nil
 }

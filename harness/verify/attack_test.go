@@ -207,7 +207,12 @@ func TestAttacksOnCells(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) { refused(t, verdict(t, cell(tc.edit), Options{Rerun: None}), tc.rule) })
 	}
 	t.Run("INVALID turned valid", func(t *testing.T) {
-		bad := cell(func(c *record.Cell) { c.Facts.StealKnown, c.Facts.StealShare = true, 0.5 })
+		bad := forge(t, honest, func(c *record.Cell, rows []*record.Request) []*record.Request {
+			if c.Mode == "emulated" {
+				c.Facts.PauseP99, c.Facts.StealKnown, c.Facts.StealShare = 0, true, 0.5
+			}
+			return rows
+		})
 		v := verdict(t, bad, Options{Rerun: None})
 		require.Empty(t, errorsOf(v), "an INVALID run that says so is honest")
 		patch(t, bad, results.CellsFile, [2]string{`"Valid":false`, `"Valid":true `})
