@@ -22,7 +22,7 @@ import (
 // Limits bound what a reader of bundles takes. Zero values are the defaults.
 type Limits struct {
 	Files    int   // 10,000
-	File     int64 // bytes of one table, 4 GiB
+	File     int64 // bytes of a table of requests or spans, 4 GiB
 	Document int64 // bytes of any other file, 32 MiB
 	Total    int64 // bytes of all files, 8 GiB
 }
@@ -121,8 +121,11 @@ func knownName(name string) error {
 	return refuse(ruleForm, shown, fix, "no run of a bundle has a file of this name")
 }
 
-// isTable reports whether a file is an Arrow table: those may be large.
-func isTable(name string) bool { return strings.HasSuffix(name, ".arrow") }
+// isLarge reports whether a file is a table that is read in parts. That of cells
+// is read whole, as documents are.
+func isLarge(name string) bool {
+	return path.Base(name) == results.RequestsFile || path.Base(name) == results.SpansFile
+}
 
 // admit checks what may be said of a file before its content is looked at.
 func (l Limits) admit(name string, size int64, sofar *tally) error {
@@ -130,7 +133,7 @@ func (l Limits) admit(name string, size int64, sofar *tally) error {
 		return err
 	}
 	most := l.Document
-	if isTable(name) {
+	if isLarge(name) {
 		most = l.File
 	}
 	if sofar.total += size; size < 0 || size > most {

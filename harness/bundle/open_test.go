@@ -343,6 +343,10 @@ func TestOpenRefusesTables(t *testing.T) {
 		"another table": {func(t *testing.T, run string) {
 			require.NoError(t, os.WriteFile(filepath.Join(run, results.SpansFile), []byte(read(t, run, results.RequestsFile)), 0o644))
 		}, "no meibench.spans/v1 table"},
+		"huge rows": {func(t *testing.T, run string) { // the column rows of four runs of cells
+			was, now := bytes.Repeat([]byte{9, 0, 0, 0, 0, 0, 0, 0}, 4), bytes.Repeat([]byte{0, 0, 0, 0, 0, 1, 0, 0}, 4)
+			edit(t, filepath.Join(run, results.CellsFile), string(was), string(now))
+		}, "claim more requests than"},
 		"not finished": {func(t *testing.T, run string) {
 			edit(t, filepath.Join(run, results.ManifestFile), `"finished"`, `"finisher"`)
 		}, "not finished"},

@@ -1,10 +1,7 @@
 package results
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 
@@ -107,6 +104,9 @@ func (r *reader) batch(i int) (b *batch, err error) {
 	if n := rec.NumRows(); n != batchRows && (n > batchRows || i != r.f.NumRecords()-1) {
 		return nil, fmt.Errorf("batch %d has %d rows: %w", i, n, errSchema)
 	}
+	if !ordered(rec) {
+		return nil, fmt.Errorf("batch %d: %w", i, errOrder)
+	}
 	b = &batch{rec: rec, cols: r.cols}
 	b.bind()
 	r.last, r.at = b, i
@@ -137,132 +137,6 @@ func (r *reader) each(first, n int64, fn func(b *batch, row int) (bool, error)) 
 		first, n = first+int64(to-from), n-int64(to-from)
 	}
 	return nil
-}
-
-// The Arrow library believes the lengths in a file's footer and schema and makes
-// slices of them before it looks: one flipped bit can ask for a terabyte, which
-// no recover catches. sane walks the FlatBuffers of the footer first and refuses
-// a vector that does not fit in it. The record batches need no such walk: their
-// buffers come from the bounded allocator, and what else is wrong panics.
-
-var errFooter = errors.New("the file's footer is damaged")
-
-// maxFields bounds the fields of a schema, nested ones included: our tables have
-// about a hundred.
-const maxFields = 4096
-
-// sane checks the footer of an Arrow file: 4 bytes of its length and the magic
-// word close the file.
-func sane(f io.ReaderAt, size int64) error {
-	const magicBytes = 6 // ARROW1
-	var end [4 + magicBytes]byte
-	if size < int64(len(end)) {
-		return errFooter
-	}
-	if _, err := f.ReadAt(end[:], size-int64(len(end))); err != nil {
-		return err
-	}
-	n := int64(binary.LittleEndian.Uint32(end[:]))
-	if string(end[4:]) != "ARROW1" || n < 8 || n > 16<<20 || n > size-int64(len(end)) {
-		return errFooter
-	}
-	b := make([]byte, n)
-	if _, err := f.ReadAt(b, size-int64(len(end))-n); err != nil {
-		return err
-	}
-	w := walker{b: b}
-	footer := w.indirect(0)
-	w.vector(w.slot(footer, 2), 24, nil) // dictionaries: structs of 24 bytes
-	w.vector(w.slot(footer, 3), 24, nil) // record batches
-	w.keyValues(w.slot(footer, 4))
-	if schema := w.slot(footer, 1); schema != 0 {
-		schema = w.indirect(schema)
-		w.vector(w.slot(schema, 1), 4, w.field)
-		w.keyValues(w.slot(schema, 2))
-		w.vector(w.slot(schema, 3), 8, nil) // features
-	}
-	if w.bad {
-		return errFooter
-	}
-	return nil
-}
-
-// walker follows offsets in a FlatBuffer. Position 0 stands for absent; after
-// the first offset out of bounds, bad is set and everything is absent.
-type walker struct {
-	b      []byte
-	fields int
-	bad    bool
-}
-
-func (w *walker) fail() int { w.bad = true; return 0 }
-
-func (w *walker) u32(p int) int {
-	if w.bad || p < 0 || p > len(w.b)-4 {
-		return w.fail()
-	}
-	return int(binary.LittleEndian.Uint32(w.b[p:]))
-}
-
-func (w *walker) u16(p int) int {
-	if w.bad || p < 0 || p > len(w.b)-2 {
-		return w.fail()
-	}
-	return int(binary.LittleEndian.Uint16(w.b[p:]))
-}
-
-func (w *walker) indirect(p int) int { return p + w.u32(p) }
-
-// slot is where a table keeps its field of a number, 0 if it has none.
-func (w *walker) slot(table, number int) int {
-	vtable := table - int(int32(w.u32(table)))
-	if at := 4 + 2*number; at < w.u16(vtable) {
-		if off := w.u16(vtable + at); off != 0 && !w.bad {
-			return table + off
-		}
-	}
-	return 0
-}
-
-// vector checks that a vector of n elements of a size fits, and calls each with
-// the position of every element.
-func (w *walker) vector(p, size int, each func(p int)) {
-	if p == 0 || w.bad {
-		return
-	}
-	p = w.indirect(p)
-	n := w.u32(p)
-	if w.bad || n > (len(w.b)-p-4)/size {
-		w.fail()
-		return
-	}
-	for i := 0; i < n && each != nil && !w.bad; i++ {
-		each(p + 4 + i*size)
-	}
-}
-
-// text checks a string.
-func (w *walker) text(p int) { w.vector(p, 1, nil) }
-
-func (w *walker) keyValues(p int) {
-	w.vector(p, 4, func(p int) {
-		kv := w.indirect(p)
-		w.text(w.slot(kv, 0))
-		w.text(w.slot(kv, 1))
-	})
-}
-
-// field checks a field of a schema and its children. Children that share a
-// field could make a small file say exponentially many: they are counted.
-func (w *walker) field(p int) {
-	if w.fields++; w.fields > maxFields {
-		w.fail()
-		return
-	}
-	f := w.indirect(p)
-	w.text(w.slot(f, 0))
-	w.vector(w.slot(f, 5), 4, w.field)
-	w.keyValues(w.slot(f, 6))
 }
 
 // Fault is something in the tables that no writer of this program leaves there.

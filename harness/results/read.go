@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
@@ -359,6 +360,8 @@ func (b *batch) bindRequests() {
 	b.tokVals, ok2 = b.chunkTok.ListValues().(*array.Int32)
 	if !ok || !ok2 {
 		b.err = missing("chunk_at_ns")
+	} else if !slices.Equal(b.chunkAt.Offsets(), b.chunkTok.Offsets()) {
+		b.err = fmt.Errorf("chunk_at_ns and chunk_tokens have lists of different lengths: %w", errSchema)
 	}
 }
 
