@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -70,8 +71,9 @@ func each(name, unit string, b Better, doc string, of func(*Request) float64) Me
 
 func exact(m Metric) Metric { m.Exact = true; return m }
 
-// requestMetrics is the table of per-request metrics, sorted by name.
-func requestMetrics() []Metric {
+// requestMetrics is the table of per-request metrics, sorted by name. It is made
+// once and only read: summaries of small runs would spend more on it than on rows.
+var requestMetrics = sync.OnceValue(func() []Metric {
 	ms := []Metric{
 		exact(each("asked_tokens", "tok", Neither, "output tokens asked for", func(r *Request) float64 { return float64(r.AskedTokens) })),
 		each("batch_time", "sec", Lower, "time served in a batch with others", spent(Batch)),
@@ -107,7 +109,7 @@ func requestMetrics() []Metric {
 		ms = append(ms, each(k.name, k.unit, Neither, k.doc, func(r *Request) float64 { return float64(r.Counts[c]) }))
 	}
 	return byName(ms)
-}
+})
 
 func byName(ms []Metric) []Metric {
 	slices.SortFunc(ms, func(a, b Metric) int { return strings.Compare(a.Name, b.Name) })
@@ -136,8 +138,8 @@ func whole(l label, b Better, doc string, run func(*totals) float64) Metric {
 	return Metric{Name: l.name, Bench: l.bench, Unit: l.unit, Scope: PerRun, Better: b, Doc: doc, run: run}
 }
 
-// runMetrics is the table of per-run metrics, sorted by name.
-func runMetrics() []Metric {
+// runMetrics is the table of per-run metrics, sorted by name; also only read.
+var runMetrics = sync.OnceValue(func() []Metric {
 	ms := []Metric{
 		whole(label{"accept_rate", "accept-share", "share"}, Higher, "accepted / drafted tokens", func(t *totals) float64 { return t.ratio(Accepted, Drafted) }),
 		whole(label{"byte_hit_ratio", "byte-hit-share", "share"}, Higher, "bytes found in caches / bytes looked for", func(t *totals) float64 { return t.share(CacheHitBytes, CacheMissBytes) }),
@@ -176,7 +178,7 @@ func runMetrics() []Metric {
 		ms = append(ms, whole(f.label, f.better, f.doc, func(t *totals) float64 { return t.figure(f.name) }))
 	}
 	return byName(ms)
-}
+})
 
 func since(at, from time.Duration) float64 {
 	if at == Unset || from == Unset {
