@@ -367,6 +367,9 @@ func (g *Group) E2E95() Stat { return g.quantile(e2e95) }
 // Within is the share of all requests that ended well inside every limit.
 func (g *Group) Within() Stat { return summarise(g).within }
 
+// Goodput is the rate of requests that met every limit, per second of offered time.
+func (g *Group) Goodput() Stat { return summarise(g).goodput }
+
 // Score is the mean task score of the requests that have one.
 func (g *Group) Score() Stat { return share(g.Quality.Sum, g.Quality.N, 1) }
 

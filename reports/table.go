@@ -41,6 +41,7 @@ type RowGroup struct {
 type Row struct {
 	Values []Value
 	Flag   string // "!1" for an INVALID row: the note of that number says why
+	Group  *Group // the cell that the row speaks of; nil if it is of none
 }
 
 // Value is one entry of a table.
@@ -158,7 +159,7 @@ func (b *builder) rows(t *Table, row func(*Group, *summary) []Value) {
 					name.Mark = markOverload
 				}
 				values = append([]Value{name, word(g.Cell.Mode)}, values...)
-				group.Rows = append(group.Rows, Row{Values: values, Flag: b.flags[g]})
+				group.Rows = append(group.Rows, Row{Values: values, Flag: b.flags[g], Group: g})
 			}
 		}
 		if len(group.Rows) > 0 {

@@ -19,6 +19,7 @@ import (
 	"meibench/reports"
 	"meibench/reports/inference"
 	"meibench/reports/levels"
+	"meibench/reports/maps"
 	"meibench/suites"
 )
 
@@ -188,7 +189,7 @@ func commandLine() []string { return append([]string{"meibench"}, os.Args[1:]...
 
 // buildReport is the report with the tables that applications ask for.
 func buildReport(data *reports.Data) *reports.Report {
-	return reports.Build(data, append(inference.Sections(data), levels.Sections(data)...)...)
+	return reports.Build(data, slices.Concat(maps.Sections(data), inference.Sections(data), levels.Sections(data))...)
 }
 
 // afterRun prints the table, writes the report and says where it is, last.

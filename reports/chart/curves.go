@@ -2,6 +2,7 @@ package chart
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"gonum.org/v1/plot/vg"
@@ -13,6 +14,7 @@ type Dot struct {
 	X     float64
 	Y     Range
 	Label string // written beside it where there is room; "" = none
+	Ring  bool   // singled out: a ring around it
 }
 
 // Curve is what came of a row of settings.
@@ -22,6 +24,7 @@ type Curve struct {
 	Glyph  int
 	Dash   int
 	Loose  bool // dots that no line joins
+	Bare   bool // a line without glyphs, to compare with
 }
 
 // Plot is one of the charts of a picture of curves.
@@ -31,6 +34,9 @@ type Plot struct {
 	Close        bool // y covers the data, without 0 where that is far off
 	Curves       []Curve
 	Marks        []Mark
+
+	Level     float64 // a level line, 0 = none
+	LevelSaid string
 }
 
 // Mark is an upright line at a value of x: where two curves cross, for instance.
@@ -57,7 +63,7 @@ func Curves(title string, plots []Plot, keys []Key) *Picture {
 		across = 2
 	}
 	rows := (len(plots) + across - 1) / across
-	h := headingHeight() + legendHeight(keys, inner) + vg.Length(rows)*(curvesHeight+panelGap)
+	h := headingHeight() + legendHeight(keys, inner) + vg.Length(rows)*(curvesHeight+panelGap) - panelGap
 	return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
 		c = legend(heading(c, title), keys)
 		each := (c.Size().X - panelGap*vg.Length(across-1)) / vg.Length(across)
@@ -123,8 +129,11 @@ func (p *Plot) draw(c draw.Canvas) {
 	var taken []vg.Rectangle
 	for _, curve := range p.Curves {
 		for _, d := range curve.Dots {
-			if p.shows(d) {
+			if p.shows(d) && !curve.Bare {
 				at := pt(f.X(d.X), f.Y(d.Y.V))
+				if d.Ring {
+					ring(f.Canvas, at)
+				}
 				median(f.Canvas, colourOf(curve.Colour), curve.Glyph, at)
 				taken = append(taken, vg.Rectangle{Min: at.Sub(pt(3, 3)), Max: at.Add(pt(3, 3))})
 			}
@@ -133,7 +142,23 @@ func (p *Plot) draw(c draw.Canvas) {
 	for i, m := range p.Marks {
 		f.mark(m, i)
 	}
+	if p.Level > 0 && f.y.shows(p.Level) {
+		h := f.Y(p.Level)
+		stroke(f.Canvas, limitLine(), pt(f.Min.X, h), pt(f.Max.X, h))
+		text(f.Canvas, noteText, draw.XLeft, pt(f.Min.X+3, h-noteText.line()), p.LevelSaid)
+	}
 	p.names(&f, taken)
+}
+
+// ring is a circle around a point that is singled out.
+func ring(c draw.Canvas, at vg.Point) {
+	const r = 6 * vg.Length(1)
+	var way vg.Path
+	way.Move(pt(at.X+r, at.Y))
+	way.Arc(at, r, 0, 2*math.Pi)
+	way.Close()
+	c.SetLineStyle(line(ink, 0.9, nil))
+	c.Stroke(way)
 }
 
 // line draws a curve without its glyphs.
