@@ -3,6 +3,7 @@ package profiles
 import (
 	"fmt"
 	"strings"
+	"sync"
 )
 
 // Prior is what published measurements say about devices of a class and a type
@@ -47,14 +48,16 @@ func PriorOf(class, kind string) (law Law, ok bool, err error) {
 	return law, ok, nil
 }
 
-func readPriors() (*priorTable, error) {
+// readPriors is read once: every device sheet needs it. Nobody changes it; fill
+// copies its numbers.
+var readPriors = sync.OnceValues(func() (*priorTable, error) {
 	t := &priorTable{}
 	data, err := builtin.ReadFile("priors.yaml")
 	if err != nil {
 		return nil, err
 	}
 	return t, decode("builtin/priors.yaml", data, t)
-}
+})
 
 // resolve fills what the device's law leaves out from the prior of its class
 // and type, and then from the common one.
@@ -94,8 +97,9 @@ func (l *Law) fill(from Law) {
 		{&l.PassOverhead, from.PassOverhead}, {&l.FixedShare, from.FixedShare},
 		{&l.LayerOverhead, from.LayerOverhead}, {&l.MFU, from.MFU}, {&l.Encode, from.Encode},
 	} {
-		if *f.dst == nil {
-			*f.dst = f.src
+		if *f.dst == nil && f.src != nil {
+			q := *f.src
+			*f.dst = &q
 		}
 	}
 	if l.MFUPeak == "" {

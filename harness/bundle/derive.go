@@ -201,24 +201,31 @@ func knownModel(name, digest string) bool {
 // knownProfile reports whether a profile is embedded with this content. The name
 // begins with its kind.
 func knownProfile(name, digest string) bool {
-	kind, name, _ := strings.Cut(name, " ")
-	have := ""
-	switch kind {
-	case "device":
+	have, ok := profileDigests()[name]
+	return ok && have == digest
+}
+
+// profileDigests are those of the embedded profiles, by kind and name. Reading
+// them all takes as long as checking some bundles does.
+var profileDigests = sync.OnceValue(func() map[string]string {
+	set := map[string]string{}
+	for _, name := range profiles.Devices() {
 		if d, err := profiles.Device(name); err == nil {
-			have = d.Digest()
-		}
-	case "link":
-		if l, err := profiles.Link(name); err == nil {
-			have = l.Digest()
-		}
-	case "site":
-		if s, err := profiles.Site(name); err == nil {
-			have = s.Digest()
+			set["device "+name] = d.Digest()
 		}
 	}
-	return have != "" && have == digest
-}
+	for _, name := range profiles.Links() {
+		if l, err := profiles.Link(name); err == nil {
+			set["link "+name] = l.Digest()
+		}
+	}
+	for _, name := range profiles.Sites() {
+		if s, err := profiles.Site(name); err == nil {
+			set["site "+name] = s.Digest()
+		}
+	}
+	return set
+})
 
 // runPath is where a run folder goes in a bundle.
 func runPath(name string) string { return path.Join(RunsFolder, name) }

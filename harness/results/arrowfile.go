@@ -154,26 +154,13 @@ type Fault struct {
 // the business of Full.
 func (s *Set) Audit() (out []Fault, err error) {
 	defer safely(&err)
-	all := []*block{{used: 1<<record.NumCounters - 1 | hashUsed}}
-	req, err := newRequests(nowhere{}, all)
+	tables, err := published()
 	if err != nil {
 		return nil, err
 	}
-	spn, err := newSpans(nowhere{}, all)
-	if err != nil {
-		return nil, err
-	}
-	cel, err := newCells(nowhere{}, all, runMetrics())
-	if err != nil {
-		return nil, err
-	}
-	for _, t := range []struct {
-		file string
-		r    *reader
-		want *table
-	}{{RequestsFile, s.requests, req.table}, {SpansFile, s.spans, spn.table}, {CellsFile, s.cells, cel.table}} {
-		if text := t.r.unlike(t.want); text != "" {
-			out = append(out, Fault{File: t.file, Schema: true, Text: text})
+	for i, r := range []*reader{s.requests, s.spans, s.cells} {
+		if text := r.unlike(tables[i]); text != "" {
+			out = append(out, Fault{File: []string{RequestsFile, SpansFile, CellsFile}[i], Schema: true, Text: text})
 		}
 	}
 	if len(out) > 0 { // the rest would read columns that are not there
@@ -182,18 +169,12 @@ func (s *Set) Audit() (out []Fault, err error) {
 	return s.auditRows()
 }
 
-// nowhere takes what a table writes before its first row.
-type nowhere struct{}
-
-func (nowhere) Write(p []byte) (int, error)    { return len(p), nil }
-func (nowhere) Seek(int64, int) (int64, error) { return 0, nil }
-
 // unlike says how a file's columns differ from those of a table; "" if they do
 // not. Columns that a table has only where a run used them may be left out.
-func (r *reader) unlike(want *table) string {
+func (r *reader) unlike(want []standard) string {
 	have := r.f.Schema().Fields()
-	for _, c := range want.cols {
-		f := c.field()
+	for _, c := range want {
+		f := c.field
 		if len(have) == 0 || have[0].Name != f.Name {
 			if optional(f.Name) {
 				continue
@@ -212,16 +193,6 @@ func (r *reader) unlike(want *table) string {
 		return fmt.Sprintf("column %q is not one of this format", have[0].Name)
 	}
 	return r.unlikeWords(want)
-}
-
-// optional reports whether a table of requests has a column only if it is used.
-func optional(name string) bool {
-	for c := range record.NumCounters {
-		if c.String() == name {
-			return true
-		}
-	}
-	return name == "output_hash"
 }
 
 func unlikeField(have, want arrow.Field) string {
@@ -243,23 +214,18 @@ func unlikeField(have, want arrow.Field) string {
 
 // unlikeWords looks at the columns whose numbers stand for fixed words: our reader
 // takes the number, other readers the word.
-func (r *reader) unlikeWords(want *table) string {
-	fixed := map[string]bool{"outcome": true, "kind": true}
-	for p := range record.NumParts {
-		fixed["energy_"+p.String()+"_source"] = true
-	}
+func (r *reader) unlikeWords(want []standard) string {
 	b, err := r.batch(0)
 	if err != nil {
 		return err.Error()
 	}
-	for _, c := range want.cols {
-		w, ok := c.(*words)
-		if !ok || !fixed[w.name] {
+	for _, c := range want {
+		if c.words == nil {
 			continue
 		}
-		have, ok := b.rec.Column(b.cols[w.name]).(*array.Dictionary)
-		if !ok || !array.Equal(have.Dictionary(), w.dict) {
-			return fmt.Sprintf("column %q: its words are not %v", w.name, w.list)
+		have, ok := b.rec.Column(b.cols[c.field.Name]).(*array.Dictionary)
+		if !ok || !array.Equal(have.Dictionary(), c.words) {
+			return fmt.Sprintf("column %q: its words are not %v", c.field.Name, c.words)
 		}
 	}
 	return ""
@@ -295,16 +261,29 @@ func (s *Set) auditRows() (out []Fault, err error) {
 // table of cells, with the cell.
 func (s *Set) auditRun(i int, key string) (out []Fault, err error) {
 	c := &s.runs[i].Cell
-	id := newIdentity([]*block{{cell: *c}})
+	of := identities()
+	var in *batch // of which the indices below are
+	seen := make([]int, len(of))
 	same := func(b *batch, row int) string {
-		for k, w := range id.words {
-			d := col[*array.Dictionary](b, w.name)
+		if in != b {
+			in = b
+			for k := range seen {
+				seen[k] = -1
+			}
+		}
+		for k := range of {
+			d := col[*array.Dictionary](b, of[k].name)
 			if b.err != nil {
 				return b.err.Error()
 			}
-			if got := d.Dictionary().(*array.String).Value(d.GetValueIndex(row)); got != id.of[k](c) {
-				return fmt.Sprintf("column %s says %q, the run is %q", w.name, got, id.of[k](c))
+			at := d.GetValueIndex(row)
+			if at == seen[k] {
+				continue
 			}
+			if got := d.Dictionary().(*array.String).Value(at); got != of[k].of(c) {
+				return fmt.Sprintf("column %s says %q, the run is %q", of[k].name, got, of[k].of(c))
+			}
+			seen[k] = at
 		}
 		seed, repeat := col[*array.Uint64](b, "seed"), col[*array.Int32](b, "repeat")
 		if b.err == nil && (seed.Value(row) != c.Seed || int(repeat.Value(row)) != c.Repeat) {

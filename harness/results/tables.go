@@ -2,7 +2,10 @@ package results
 
 import (
 	"io"
+	"sync"
 	"time"
+
+	"github.com/apache/arrow/go/v17/arrow"
 
 	"meibench/hardware"
 	"meibench/harness/record"
@@ -53,17 +56,24 @@ type identity struct {
 	cell   *record.Cell
 }
 
-func newIdentity(blocks []*block) *identity {
-	id := &identity{seed: newNums[uint64](head{name: "seed"}), repeat: newNums[int32](head{name: "repeat"})}
-	for _, f := range []struct {
-		name string
-		of   func(*record.Cell) string
-	}{
+// identified is a column of identity in words.
+type identified struct {
+	name string
+	of   func(*record.Cell) string
+}
+
+func identities() []identified {
+	return []identified{
 		{"suite", func(c *record.Cell) string { return c.Suite }}, {"cell", func(c *record.Cell) string { return c.Name }},
 		{"app", func(c *record.Cell) string { return c.App }}, {"pipeline", func(c *record.Cell) string { return c.Pipeline }},
 		{"site", func(c *record.Cell) string { return c.Site }}, {"model", func(c *record.Cell) string { return c.Model }},
 		{"mode", func(c *record.Cell) string { return c.Mode }},
-	} {
+	}
+}
+
+func newIdentity(blocks []*block) *identity {
+	id := &identity{seed: newNums[uint64](head{name: "seed"}), repeat: newNums[int32](head{name: "repeat"})}
+	for _, f := range identities() {
 		list := distinct(blocks, func(b *block) string { return f.of(&b.cell) })
 		id.words, id.of = append(id.words, newWords(head{name: f.name}, list)), append(id.of, f.of)
 	}
@@ -345,4 +355,58 @@ func (t *cells) put(c *record.Cell, e extent, values []record.Value) error {
 		putReal(t.metrics[i], v.V)
 	}
 	return t.row()
+}
+
+// standard is a column as it is published: its field, and its words where they
+// are fixed.
+type standard struct {
+	field arrow.Field
+	words arrow.Array
+}
+
+// published are the columns of the three tables, with all that a run may use.
+var published = sync.OnceValues(func() (out [3][]standard, err error) {
+	all := []*block{{used: 1<<record.NumCounters - 1 | hashUsed}}
+	req, err := newRequests(nowhere{}, all)
+	if err != nil {
+		return out, err
+	}
+	spn, err := newSpans(nowhere{}, all)
+	if err != nil {
+		return out, err
+	}
+	cel, err := newCells(nowhere{}, all, runMetrics())
+	if err != nil {
+		return out, err
+	}
+	fixed := map[string]bool{"outcome": true, "kind": true}
+	for p := range record.NumParts {
+		fixed["energy_"+p.String()+"_source"] = true
+	}
+	for i, t := range []*table{req.table, spn.table, cel.table} {
+		for _, c := range t.cols {
+			one := standard{field: c.field()}
+			if w, ok := c.(*words); ok && fixed[w.name] {
+				one.words = w.dict
+			}
+			out[i] = append(out[i], one)
+		}
+	}
+	return out, nil
+})
+
+// nowhere takes what a table writes before its first row.
+type nowhere struct{}
+
+func (nowhere) Write(p []byte) (int, error)    { return len(p), nil }
+func (nowhere) Seek(int64, int) (int64, error) { return 0, nil }
+
+// optional reports whether a table of requests has a column only if it is used.
+func optional(name string) bool {
+	for c := range record.NumCounters {
+		if c.String() == name {
+			return true
+		}
+	}
+	return name == "output_hash"
 }

@@ -16,6 +16,7 @@ import (
 	"meibench/harness/plan"
 	"meibench/harness/record"
 	"meibench/harness/results"
+	"meibench/internal/canon"
 	"meibench/suites"
 )
 
@@ -40,17 +41,6 @@ type arm struct {
 }
 
 const hostFile = "host.yaml"
-
-// read opens a run folder; nil if that cannot be done.
-func (k *check) read(dir, at string) *folder {
-	f := &folder{dir: dir, at: at, sound: map[results.Key]bool{}, arms: map[results.Key]*arm{}}
-	var err error
-	if f.set, err = results.Read(dir); err != nil {
-		k.rep.say("V010", f.in("", ""), "%s", plain(err, dir))
-		return nil
-	}
-	return f
-}
 
 // plain is an error without the folder in which the bundle was unpacked.
 func plain(err error, dir string) string {
@@ -226,7 +216,7 @@ func (k *check) armsOf(f *folder) error {
 				base.Seed = seed
 			}
 			one := harness.Arm{Suite: s.Name, Index: index, Cell: harness.Shorten(base, f.plan.Quick), Quick: f.plan.Quick}
-			terms, why := k.terms(f, one)
+			terms, why := k.termsOf(f, one)
 			for r := range c.Repeats {
 				one.Repeat, one.Seed = r, harness.RepeatSeed(base.Seed, r)
 				a := &arm{Arm: one, why: why}
@@ -242,7 +232,7 @@ func (k *check) armsOf(f *folder) error {
 }
 
 // terms resolves a cell, or says why it cannot be.
-func (k *check) terms(f *folder, a harness.Arm) (*harness.Terms, string) {
+func (k *check) termsOf(f *folder, a harness.Arm) (*harness.Terms, string) {
 	for _, name := range []string{a.Cell.App, a.Cell.Site, a.Cell.Trace} {
 		if isFile(name) {
 			return nil, "applications, sites and traces that are files are not in a bundle"
@@ -258,7 +248,7 @@ func (k *check) terms(f *folder, a harness.Arm) (*harness.Terms, string) {
 		}
 		*name = file
 	}
-	t, err := k.lab.Terms(a)
+	t, err := k.known(a)
 	if err != nil {
 		if a.Cell.Pipeline == "endpoint" {
 			return nil, "answers of a real server"
@@ -268,6 +258,30 @@ func (k *check) terms(f *folder, a harness.Arm) (*harness.Terms, string) {
 	}
 	return t, ""
 }
+
+// known keeps terms between bundles: of one suite they differ in seeds alone.
+func (c *Checker) known(a harness.Arm) (*harness.Terms, error) {
+	cell := a.Cell
+	cell.Seed, cell.Repeats = 0, 0
+	key, err := canon.JSON([]any{a.Suite, a.Index, cell, a.Quick})
+	if err != nil {
+		return nil, err
+	}
+	if t, ok := c.terms[string(key)]; ok {
+		return t, nil
+	}
+	t, err := c.lab.Terms(a)
+	if err == nil {
+		if len(c.terms) >= mostTerms {
+			clear(c.terms)
+		}
+		c.terms[string(key)] = t
+	}
+	return t, err
+}
+
+// mostTerms bounds the cells whose terms are kept.
+const mostTerms = 10_000
 
 // looser is the severity of what only the closed division forbids.
 func (k *check) looser() bundleSeverity {

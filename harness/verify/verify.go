@@ -70,12 +70,13 @@ type Options struct {
 type Checker struct {
 	o       Options
 	lab     *harness.Lab
-	files   map[string]string  // SHA-256 -> file of Options.Models
-	plans   map[string][]when  // schedules, by workload and seed
-	kept    int                // requests in plans
-	answers map[string]answers // computed again, by question
-	held    int                // requests in answers
-	err     error              // of Options.Models
+	terms   map[string]*harness.Terms // by cell
+	files   map[string]string         // SHA-256 -> file of Options.Models
+	plans   map[string][]when         // schedules, by workload and seed
+	kept    int                       // requests in plans
+	answers map[string]answers        // computed again, by question
+	held    int                       // requests in answers
+	err     error                     // of Options.Models
 }
 
 // New makes a Checker. Nothing is read yet but the digests of model files.
@@ -83,7 +84,7 @@ func New(o Options) *Checker {
 	if o.Progress == nil {
 		o.Progress = silent{}
 	}
-	c := &Checker{o: o, lab: &harness.Lab{}, files: map[string]string{}, plans: map[string][]when{}}
+	c := &Checker{o: o, lab: &harness.Lab{}, files: map[string]string{}, plans: map[string][]when{}, terms: map[string]*harness.Terms{}}
 	for _, f := range o.Models {
 		d, err := results.DigestFile(f)
 		if err != nil {
@@ -116,7 +117,13 @@ type check struct {
 func (c *Checker) CheckRun(ctx context.Context, dir string) bundle.Verdict {
 	k := c.begin(ctx, "")
 	k.open = true
-	k.folder(dir, "")
+	set, err := results.Read(dir)
+	if err != nil {
+		k.rep.say("V010", spot{}, "%s", plain(err, dir))
+		return k.end()
+	}
+	defer set.Close()
+	k.folder(dir, "", set)
 	return k.end()
 }
 
@@ -125,12 +132,8 @@ func (c *Checker) begin(ctx context.Context, h1 string) *check {
 }
 
 // folder checks a run folder; at is its path in the bundle, "" if it is alone.
-func (k *check) folder(dir, at string) {
-	f := k.read(dir, at)
-	if f == nil {
-		return
-	}
-	defer f.set.Close()
+func (k *check) folder(dir, at string, set *results.Set) {
+	f := &folder{dir: dir, at: at, set: set, sound: map[results.Key]bool{}, arms: map[results.Key]*arm{}}
 	k.runs = append(k.runs, f)
 	k.form(f)
 	k.planned(f)
