@@ -24,6 +24,9 @@ type suitePlan struct {
 // fix writes the plan of suites to a file, and commits it if asked to. A plan
 // file in place of suites is committed as it is.
 func (s *suitePlan) fix(ctx context.Context, a *app, args []string) error {
+	if len(args) == 0 {
+		return withCode(exitUsage, errors.New("name the suites to plan (meibench list suites), or runs with --change"))
+	}
 	p, err := s.resolve(ctx, a, args)
 	if err != nil {
 		return withCode(exitUsage, err)
@@ -94,9 +97,12 @@ func (s *suitePlan) resolve(ctx context.Context, a *app, args []string) (*plan.P
 	return lab.Plan(harness.Options{Suites: list, Seed: s.run.seed, Repeats: s.run.repeats, Quick: s.run.quick})
 }
 
-const planLong = `Fix what will be run, before it is run: every cell of the suites with its
-parameters, repeats and terms, and the digests of models and profiles. The file
-is what meibench run --plan runs.
+const planLong = `Of suites: fix what will be run, before it is run: every cell with its parameters,
+repeats and terms, and the digests of models and profiles. The file is what
+meibench run --plan runs.
+
+Of run folders or benchmark text, with --change: how many repeats show a change of
+that size, by the spread that the runs have. --spread asks without any run.
 
 With --commit the digest of the plan goes into a log (meibench log init makes
 one), and the seed of the run is derived from the log's root at that moment. So
@@ -104,15 +110,21 @@ nobody can pick a seed by its result, and who tries again leaves every try in th
 log. docs/leaderboards.md says what that proves and what it does not.`
 
 func newPlan(a *app) *cobra.Command {
-	s := &suitePlan{run: runFlags{filters: map[string]*[]string{}}}
+	s, p := &suitePlan{run: runFlags{filters: map[string]*[]string{}}}, &powerPlan{}
 	c := &cobra.Command{
-		Use: "plan SUITE...", Short: "fix what will be run, before it is run", Long: planLong,
-		Example: "  meibench plan quickstart --repeat 6 --out plan.json\n  meibench plan plan.json --commit log\n  meibench run --plan plan.json --log log",
-		RunE:    func(c *cobra.Command, args []string) error { return s.fix(c.Context(), a, args) },
+		Use: "plan SUITE... | RUN... --change 3%", Short: "fix what will be run, or how many repeats show a difference", Long: planLong,
+		Example: "  meibench plan quickstart --repeat 6 --out plan.json\n  meibench plan plan.json --commit log\n  meibench run --plan plan.json --log log\n  meibench plan runs/a --change 3%\n  meibench plan --change 3% --spread 5%",
+		RunE: func(c *cobra.Command, args []string) error {
+			if p.asked(args) {
+				return p.answer(a, args)
+			}
+			return s.fix(c.Context(), a, args)
+		},
 	}
 	s.run.narrow(c.Flags())
 	s.run.complete(c)
 	c.Flags().StringVar(&s.run.out, "out", "", "file of the plan (default plan.json)")
+	p.register(c.Flags())
 	c.Flags().StringVar(&s.commit, "commit", "", "folder of a log to put the plan into")
 	return c
 }

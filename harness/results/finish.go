@@ -251,31 +251,48 @@ func config(c *record.Cell) []benchfmt.Config {
 
 // benchNames are the lines' benchmark names. Repeats of a cell share a name; so
 // do its seeds where the run is measured, as each is one sample of the same
-// thing, while a modelled run is exact and has its seed in the name. The cell's
-// own name appears only where two cells would otherwise look alike, so that
-// benchstat -col /pipeline compares the pipelines of a suite.
+// thing, while a modelled run is exact and has its seed in the name.
 func benchNames(lines []Line) []string {
-	owners := map[string]map[string]bool{}
-	for _, l := range lines {
-		n := benchName(l.Cell)
-		if owners[n] == nil {
-			owners[n] = map[string]bool{}
-		}
-		owners[n][l.Cell.Suite+"/"+l.Cell.Name] = true
+	cells := make([]*record.Cell, len(lines))
+	for i := range lines {
+		cells[i] = lines[i].Cell
 	}
-	out := make([]string, len(lines))
-	for i, l := range lines {
-		n := benchName(l.Cell)
-		if len(owners[n]) > 1 {
-			n += "/cell=" + part(l.Cell.Suite+"."+l.Cell.Name)
+	out := Names(cells)
+	for i, c := range cells {
+		if c.Mode == "modelled" {
+			out[i] += "/seed=" + strconv.FormatUint(c.Seed, 10)
 		}
-		if l.Cell.Mode == "modelled" {
-			n += "/seed=" + strconv.FormatUint(l.Cell.Seed, 10)
-		}
-		out[i] = notProcs.ReplaceAllString(n, "_$1")
 	}
 	return out
 }
+
+// Names are the names of runs of cells in benchmark text, without their seeds:
+// all runs of a cell have one. The cell's own name appears only where two cells
+// would otherwise look alike, so that benchstat -col /pipeline compares the
+// pipelines of a suite.
+func Names(cells []*record.Cell) []string {
+	owners := map[string]map[string]bool{}
+	for _, c := range cells {
+		n := benchName(c)
+		if owners[n] == nil {
+			owners[n] = map[string]bool{}
+		}
+		owners[n][c.Suite+"/"+c.Name] = true
+	}
+	out := make([]string, len(cells))
+	for i, c := range cells {
+		if out[i] = benchName(c); len(owners[out[i]]) > 1 {
+			out[i] += "/cell=" + part(c.Suite+"."+c.Name)
+		}
+		if c.Mode != "modelled" { // or a seed follows
+			out[i] = notProcs.ReplaceAllString(out[i], "_$1")
+		}
+	}
+	return out
+}
+
+// BenchUnit is the unit of a metric of a cell in benchmark text.
+func BenchUnit(c *record.Cell, m *record.Metric) string { return unitOf(c, *m) }
 
 var (
 	notPart  = regexp.MustCompile(`[^A-Za-z0-9_.,:+=-]`)

@@ -86,6 +86,56 @@ func CompareExact(old, new float64, rule Rule) Effect {
 	return e
 }
 
+// ComparePaired compares runs that were made under the same conditions two by
+// two, such as repeats with the same seeds: the ratio is the median of the
+// ratios of pairs with its order-statistic interval, the test is the sign test.
+// It assumes nothing of the distribution, and what all pairs share (an easy seed,
+// a hard one) cancels. Six pairs are the least that can show a difference at 0.05.
+func ComparePaired(old, new []float64, rule Rule) (Effect, error) {
+	if len(old) != len(new) || len(old) == 0 {
+		return Effect{}, fmt.Errorf("compare pairs: %d old and %d new values", len(old), len(new))
+	}
+	e := Effect{NOld: len(old), NNew: len(new), rule: rule.orDefault()}
+	ratios := make([]float64, len(old))
+	above, below := 0, 0
+	for i := range old {
+		if !(old[i] > 0) || !(new[i] > 0) || math.IsInf(old[i], 0) || math.IsInf(new[i], 0) {
+			return Effect{}, fmt.Errorf("compare pairs: %g and %g: ratios need positive numbers", old[i], new[i])
+		}
+		ratios[i] = new[i] / old[i]
+		switch {
+		case ratios[i] > 1:
+			above++
+		case ratios[i] < 1:
+			below++
+		}
+	}
+	m := Median(ratios, 1-e.rule.Alpha)
+	e.Ratio, e.Lo, e.Hi, e.Warnings = m.Center, max(0, m.Lo), m.Hi, m.Warnings
+	e.P = min(1, 2*binomialCDF(min(above, below), above+below, 0.5))
+	if above+below == 0 {
+		e.P = 1
+	}
+	e.judge(e.P)
+	return e, nil
+}
+
+// Spread is the standard deviation of the logarithms of positive values, about
+// their coefficient of variation; NaN of fewer than two. It is what Plan wants.
+func Spread(xs []float64) float64 {
+	if len(xs) < 2 {
+		return math.NaN()
+	}
+	mean, sum := 0.0, 0.0
+	for _, x := range xs {
+		mean += math.Log(x) / float64(len(xs))
+	}
+	for _, x := range xs {
+		sum += (math.Log(x) - mean) * (math.Log(x) - mean)
+	}
+	return math.Sqrt(sum / float64(len(xs)-1))
+}
+
 // judge sets the verdict by a p-value, which may be an adjusted one.
 func (e *Effect) judge(p float64) {
 	lo, hi := 1/(1+e.rule.Band), 1+e.rule.Band
@@ -213,4 +263,12 @@ func Plan(change, spread, alpha, power float64) int {
 	}
 	z := Normal(1-alpha/2) + Normal(power)
 	return max(4, int(math.Ceil(z*z/(6*q*q))))
+}
+
+// MannWhitney is the two-sided p-value of the U test after benchmath; 1 where the
+// samples allow none.
+func MannWhitney(old, new []float64) float64 {
+	t := benchmath.DefaultThresholds
+	c := benchmath.AssumeNothing.Compare(benchmath.NewSample(slices.Clone(old), &t), benchmath.NewSample(slices.Clone(new), &t))
+	return c.P
 }
