@@ -2,9 +2,11 @@ package bundle
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,7 +15,7 @@ import (
 	"meibench/internal/canon"
 )
 
-// FuzzOpenZip: whatever a zip holds, Open answers with a bundle or a refusal.
+// FuzzOpenZip: whatever a damaged zip holds, Open answers with a bundle or a refusal.
 func FuzzOpenZip(f *testing.F) {
 	dir := f.TempDir()
 	run := made(f, filepath.Join(dir, "a"), spec{cells: 1, repeats: 1, requests: 2})
@@ -21,18 +23,22 @@ func FuzzOpenZip(f *testing.F) {
 	require.NoError(f, Write(folder, []string{run}, Options{Name: "x"}))
 	require.NoError(f, Pack(folder, file))
 	good := []byte(read(f, file))
-	f.Add(good, uint32(0), byte(0))
+	end := len(good) - zipEnd
+	start := int(binary.LittleEndian.Uint32(good[end+16:]))
+	f.Add(uint32(0), uint64(0), uint32(0), []byte(nil))
 	for i := range 16 {
-		f.Add(good, uint32(len(good)*i/16), byte(1<<(i%8)))
-		f.Add(good, uint32(len(good)-1-4*i), byte(1<<(i%8)))
+		f.Add(uint32(len(good)*i/16), uint64(1)<<(4*i), uint32(i/8), []byte(nil))
+		f.Add(uint32(start+23*i), uint64(1)<<(4*i), uint32(0), []byte(nil))
+		f.Add(uint32(end+i), uint64(255), uint32(0), []byte("PK\x05\x06")[:i/4])
 	}
-	f.Add(good[:len(good)/3], uint32(0), byte(0))
-	f.Add([]byte("PK\x05\x06"), uint32(0), byte(0))
-	f.Fuzz(func(t *testing.T, b []byte, at uint32, flip byte) {
-		b = bytes.Clone(b)
-		if len(b) > 0 {
-			b[int(at)%len(b)] ^= flip
+	f.Add(uint32(start), uint64(0), uint32(start), []byte(nil)) // the directory alone
+	f.Fuzz(func(t *testing.T, at uint32, flip uint64, cut uint32, insert []byte) {
+		b := bytes.Clone(good)
+		for k := range 8 {
+			b[(int(at)+k)%len(b)] ^= byte(flip >> (8 * k))
 		}
+		b = slices.Insert(b, int(at)%len(b), insert...)
+		b = b[int(cut)%len(b):]
 		path := filepath.Join(t.TempDir(), "f.zip")
 		require.NoError(t, os.WriteFile(path, b, 0o644))
 		bundle, err := OpenWithin(path, Limits{File: 1 << 20, Document: 1 << 20, Total: 4 << 20})
