@@ -126,6 +126,9 @@ func system(m *results.Manifest) string {
 	return strings.Join(append(parts, m.GOARCH), ", ")
 }
 
+// mostNamed bounds the suites, models and profiles of a run that are looked up.
+const mostNamed = 256
+
 // open lists why a run cannot be in the closed division.
 func (r *Run) open() (why []string) {
 	m := &r.Set.Manifest
@@ -140,6 +143,10 @@ func (r *Run) open() (why []string) {
 	}
 	if m.Quick {
 		add("a quick run, NOT COMPARABLE")
+	}
+	if len(m.SuiteHash) > 64*mostNamed || len(m.Models) > mostNamed || len(m.Profiles) > mostNamed {
+		add("more than %d suites, models or profiles", mostNamed) // nor are they looked up: that takes time
+		return why
 	}
 	for _, hash := range strings.Split(m.SuiteHash, "+") {
 		if !shipped()["suite "+hash] {

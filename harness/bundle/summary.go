@@ -38,6 +38,7 @@ type gathering struct {
 	claim  Claim
 	index  int // of the cell
 	params string
+	said   map[string]bool // reasons
 	names  []record.Metric
 	values [][]float64 // by metric
 }
@@ -94,7 +95,7 @@ func (l *Claims) Add(path string, c *record.Cell, f Figures) error {
 		if err != nil {
 			return err
 		}
-		g = &gathering{index: c.Index, params: string(params), claim: Claim{ID: id[:16], Run: path, Suite: c.Suite, Cell: c.Name, App: c.App,
+		g = &gathering{index: c.Index, params: string(params), said: map[string]bool{}, claim: Claim{ID: id[:16], Run: path, Suite: c.Suite, Cell: c.Name, App: c.App,
 			Pipeline: c.Pipeline, Site: c.Site, Model: c.Model, Mode: c.Mode, Params: c.Params, Contract: c.Contract, Valid: true}}
 		l.at[key], l.list = g, append(l.list, g)
 	}
@@ -112,7 +113,8 @@ func (g *gathering) add(c *record.Cell, f Figures) {
 	g.claim.Good += f.Good
 	g.claim.Valid = g.claim.Valid && c.Valid
 	for _, why := range c.Invalid {
-		if !slices.Contains(g.claim.Invalid, why) {
+		if !g.said[why] {
+			g.said[why] = true
 			g.claim.Invalid = append(g.claim.Invalid, why)
 		}
 	}

@@ -212,6 +212,16 @@ func TestRedaction(t *testing.T) {
 	require.Contains(t, read(t, dir, "open", "runs/a", results.ManifestFile), "/home/alice/go/bin/meibench")
 }
 
+func TestNamesThatSayNothingStay(t *testing.T) {
+	for _, name := range Here() {
+		require.NotContains(t, common, " "+strings.ToLower(name)+" ")
+	}
+	p := newPrivacy([]string{"NAME", "box42"})
+	require.Equal(t, "NAME NAME NAME x/y a /sys/class/z", p.clean("box42 box42 NAME x/y a /sys/class/z"))
+	require.Equal(t, "PATH/c 'PATH/d' PATH/e", p.clean(`/a/b/c '~/d' C:\x\e`))
+	require.Empty(t, p.found("1/2 tokens/s and/or https in/out"))
+}
+
 // What stands in tables cannot be taken out without a lie.
 func TestPrivateTablesAreRefused(t *testing.T) {
 	dir := t.TempDir()
