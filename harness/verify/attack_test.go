@@ -303,8 +303,9 @@ func TestAttacksOnModelledRows(t *testing.T) {
 
 // The model that ran is not the one that the plan names.
 func TestAttackOfTheSwappedModel(t *testing.T) {
-	claimed := run(t, measuredSuite, suites.Set{Key: "model", Values: []any{"mei-small"}})
-	ran := run(t, measuredSuite)
+	local := suites.Set{Key: "pipeline", Values: []any{"local"}}
+	claimed := run(t, measuredSuite, local, suites.Set{Key: "model", Values: []any{"mei-small"}})
+	ran := run(t, measuredSuite, local)
 	other, err := results.Read(ran)
 	require.NoError(t, err)
 	defer other.Close()

@@ -27,6 +27,7 @@ type folder struct {
 	plan      *plan.Plan
 	receipt   *plan.Receipt
 	committed bool
+	foreign   bool // some profile is of another version
 	host      *profiles.DeviceSheet
 	arms      map[results.Key]*arm
 	sound     map[results.Key]bool // rows that can be compared with a replay
@@ -94,6 +95,7 @@ func (k *check) planned(f *folder) {
 	}
 	k.receipt(f)
 	k.released(f)
+	k.sheets(f)
 	quick, m := f.plan.Quick, f.set.Manifest
 	if m.Quick != quick {
 		k.rep.say("V014", f.in(results.ManifestFile, ""), "says quick is %v, the plan %v", m.Quick, quick)
@@ -219,7 +221,7 @@ func (k *check) armsOf(f *folder) error {
 			terms, why := k.termsOf(f, one)
 			for r := range c.Repeats {
 				one.Repeat, one.Seed = r, harness.RepeatSeed(base.Seed, r)
-				a := &arm{Arm: one, why: why}
+				a := &arm{Arm: one, why: why, models: f.set.Manifest.Models}
 				if terms != nil {
 					a.terms = terms.With(one.Seed, r)
 				}
@@ -334,6 +336,49 @@ func (k *check) released(f *folder) {
 			k.rep.sayAs("V012", k.looser(), f.in(plan.File, ""), "model %q has SHA-256 %.16s…, which is not that of the model of this name", name, f.plan.Models[name])
 		}
 	}
+}
+
+// sheets compares the digests of profiles with those of this program. Where they
+// differ nothing modelled can be made again.
+func (k *check) sheets(f *folder) {
+	m := f.set.Manifest
+	for _, name := range slices.Sorted(maps.Keys(f.plan.Profiles)) {
+		if m.Profiles[name] != f.plan.Profiles[name] && !strings.HasPrefix(name, "link ") { // run.json of older versions has no links
+			k.rep.say("V026", f.in(results.ManifestFile, ""), "%s has SHA-256 %.16s…, in the plan %.16s…", name, m.Profiles[name], f.plan.Profiles[name])
+		}
+		if have := k.digest(name); have != f.plan.Profiles[name] && !isFile(name) {
+			f.foreign = true
+			k.rep.sayAs("V012", k.looser(), f.in(plan.File, ""), "%s has SHA-256 %.16s…, which is not that of the profile of this name", name, f.plan.Profiles[name])
+		}
+	}
+	if f.host != nil {
+		if got, want := f.host.Digest(), m.Profiles["device "+profiles.Host]; want != "" && got != want {
+			k.rep.say("V002", f.in(hostFile, ""), "is profile %.16s…, run.json says %.16s…", got, want)
+		}
+	}
+}
+
+// digest is that of an embedded profile; its name begins with its kind.
+func (k *check) digest(name string) string {
+	kind, name, _ := strings.Cut(name, " ")
+	if isFile(name) {
+		return ""
+	}
+	switch kind {
+	case "device":
+		if d, err := k.lab.Device(name); err == nil {
+			return d.Digest()
+		}
+	case "link":
+		if l, err := profiles.Link(name); err == nil {
+			return l.Digest()
+		}
+	case "site":
+		if s, err := profiles.Site(name); err == nil {
+			return s.Digest()
+		}
+	}
+	return ""
 }
 
 // runJSON compares what run.json says of contracts, seeds and models with the plan.

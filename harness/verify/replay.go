@@ -88,6 +88,9 @@ func (k *check) cannot(f *folder, a *arm) string {
 			return "answers of a real server"
 		}
 	}
+	if f.foreign && a.Cell.Mode == "modelled" {
+		return "profiles of another version"
+	}
 	if f.host == nil && (a.terms.Site.UsesHost() && a.Cell.Mode == "modelled" || a.Cell.Mode == "emulated" && !a.terms.Site.UsesHost()) {
 		return "the profile of the machine is not in the folder"
 	}
@@ -209,6 +212,9 @@ func (k *check) compare(f *folder, i int, set *results.Set, j int) (rows int, er
 	theirs, ours := f.set.Runs()[i].Cell, set.Runs()[j].Cell
 	key := results.KeyOf(&theirs).String()
 	ours.Model = theirs.Model // a file has another name here
+	if name, ok := theirs.Params["small"].(string); ok && isFile(name) {
+		ours.Params["small"] = name
+	}
 	if !equalJSON(theirs, ours) {
 		k.rep.say("V060", f.in(results.CellsFile, key), "%s", unequal(reflect.ValueOf(theirs), reflect.ValueOf(ours)))
 	}

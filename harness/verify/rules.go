@@ -82,7 +82,7 @@ var rules = []Rule{
 		"Repeat 0 has the seed of the cell, or of the receipt where the plan was committed; repeat r has the one derived from it. A seed that is chosen by its result is one that the plan does not lead to.",
 		"run the plan as it is; for another seed make and commit another plan"},
 	{"V023", bundle.Error, "requests were intended when the schedule says",
-		"Arrival times follow from suite and seed and are derived again, to the nanosecond in open workloads. Where a request waits for others, the time follows from the recorded end of those; measured runs may be 20 ms later. Latencies count from the intended start, so whoever moves it moves them.",
+		"Arrival times follow from suite and seed and are derived again, to the nanosecond in open workloads. Where a request waits for others, the time follows from the recorded end of those; measured runs may be 50 ms later. Latencies count from the intended start, so whoever moves it moves them.",
 		"do not edit rows"},
 	{"V024", bundle.Error, "users, sessions, prompts, asked tokens, sensor bytes and deadlines are the schedule's",
 		"What is asked follows from suite and seed too. A shorter prompt or a laxer deadline is another benchmark.",

@@ -76,7 +76,7 @@ type past struct {
 
 // slackClosed is how much later than the recorded end of a request a measured
 // client may have thought that it was: its own work between the two.
-const slackClosed = 20 * time.Millisecond
+const slackClosed = 50 * time.Millisecond
 
 func (k *check) follower(f *folder, a *arm, c *record.Cell) *follower {
 	s := &follower{k: k, arm: a, served: c.Pipeline == "endpoint", sought: a.Cell.Find != nil, first: -1}
@@ -185,9 +185,10 @@ func (s *follower) follow(at spot) {
 		}
 		expect(r, true)
 	}
-	slices.SortFunc(s.ended, func(a, b past) int { return cmp.Or(cmp.Compare(a.done, b.done), cmp.Compare(a.id, b.id)) })
+	ends := slices.Clone(s.ended) // rows points into the other
+	slices.SortFunc(ends, func(a, b past) int { return cmp.Or(cmp.Compare(a.done, b.done), cmp.Compare(a.id, b.id)) })
 	follow := s.arm.terms.Follow()
-	for _, p := range s.ended {
+	for _, p := range ends {
 		r, ok := asked[p.id]
 		if !ok {
 			s.k.rep.say("V025", spot{at.file, fmt.Sprintf("%s request %d", at.row, p.id)}, "follows from no request that ended before it")

@@ -133,6 +133,11 @@ func (c *Checker) begin(ctx context.Context, h1 string) *check {
 
 // folder checks a run folder; at is its path in the bundle, "" if it is alone.
 func (k *check) folder(dir, at string, set *results.Set) {
+	defer func() { // what nobody thought of must not take a whole site down
+		if v := recover(); v != nil {
+			k.rep.say("V010", spot{file: at}, "cannot be checked: %v", v)
+		}
+	}()
 	f := &folder{dir: dir, at: at, set: set, sound: map[results.Key]bool{}, arms: map[results.Key]*arm{}}
 	k.runs = append(k.runs, f)
 	k.form(f)
