@@ -1,16 +1,104 @@
 package reports
 
 import (
+	"bytes"
 	"encoding/csv"
 	"encoding/json"
+	"fmt"
 	"io"
 	"math"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"meibench/hardware"
 	"meibench/harness/record"
 )
+
+// Paths are the files that Write made.
+type Paths struct{ Markdown, HTML string }
+
+// Formats are the formats of figures that there are.
+func Formats() []string { return []string{"svg", "png", "pdf"} }
+
+// formats are those of this report's figures; the page shows the first in its text.
+func (r *Report) formats() []string {
+	if len(r.Formats) == 0 {
+		return Formats()[:2]
+	}
+	return r.Formats
+}
+
+// Write writes the report into a folder, usually the run's own: report.md,
+// report.html, summary.csv, and the figures in the formats of the report.
+func (r *Report) Write(dir string) (p Paths, err error) {
+	p = Paths{filepath.Join(dir, "report.md"), filepath.Join(dir, "report.html")}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return p, fmt.Errorf("write report: %w", err)
+	}
+	for _, f := range []struct {
+		path string
+		fill func(io.Writer) error
+	}{{p.Markdown, r.Markdown}, {p.HTML, func(w io.Writer) error { return r.html(w, dir) }}, {filepath.Join(dir, "summary.csv"), r.CSV}} {
+		var b bytes.Buffer
+		if err := f.fill(&b); err != nil {
+			return p, fmt.Errorf("write report %s: %w", f.path, err)
+		}
+		if err := os.WriteFile(f.path, b.Bytes(), 0o644); err != nil {
+			return p, fmt.Errorf("write report: %w", err)
+		}
+	}
+	_, err = r.WriteFigures(filepath.Join(dir, "figures"), "*", 0)
+	return p, err
+}
+
+// WriteFigures writes the figures whose names match a pattern ("cdf-*") into a
+// folder and returns their files. A width in centimetres lays them out anew; 0 is
+// the usual width.
+func (r *Report) WriteFigures(dir, pattern string, cm float64) (files []string, err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("write figures: %w", err)
+	}
+	var names []string
+	for _, f := range r.allFigures() {
+		names = append(names, f.Name)
+		if ok, err := path.Match(pattern, f.Name); err != nil {
+			return nil, fmt.Errorf("figures %q: %w", pattern, err)
+		} else if !ok {
+			continue
+		}
+		pic := f.Picture
+		if cm > 0 {
+			pic = pic.Wide(cm)
+		}
+		for _, format := range r.formats() {
+			b, err := pic.Encode(format)
+			file := filepath.Join(dir, f.Name+"."+format)
+			if err == nil {
+				err = os.WriteFile(file, b, 0o644)
+			}
+			if err != nil {
+				return files, fmt.Errorf("write figure %s: %w", f.Name, err)
+			}
+			files = append(files, file)
+		}
+	}
+	if len(files) == 0 && len(names) > 0 {
+		return nil, fmt.Errorf("no figure is called %q; the report has %s", pattern, strings.Join(names, ", "))
+	}
+	return files, nil
+}
+
+func (r *Report) allFigures() []Figure {
+	all := slices.Clone(r.Figures)
+	for _, s := range r.Sections {
+		all = append(all, s.Figures...)
+	}
+	return all
+}
 
 // cellRow is a group for machines: SI base units, all digits.
 type cellRow struct {

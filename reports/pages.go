@@ -1,70 +1,19 @@
 package reports
 
 import (
-	"bytes"
 	"fmt"
 	"html/template"
 	"io"
 	"math"
 	"net/url"
-	"os"
 	"path"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
 	"meibench/reports/page"
 )
-
-// Paths are the files that Write made.
-type Paths struct{ Markdown, HTML string }
-
-// Write writes the report into a folder, usually the run's own: report.md,
-// report.html, summary.csv and the figures.
-func (r *Report) Write(dir string) (p Paths, err error) {
-	p = Paths{filepath.Join(dir, "report.md"), filepath.Join(dir, "report.html")}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return p, fmt.Errorf("write report: %w", err)
-	}
-	for _, f := range []struct {
-		path string
-		fill func(io.Writer) error
-	}{{p.Markdown, r.Markdown}, {p.HTML, func(w io.Writer) error { return r.html(w, dir) }}, {filepath.Join(dir, "summary.csv"), r.CSV}} {
-		var b bytes.Buffer
-		if err := f.fill(&b); err != nil {
-			return p, fmt.Errorf("write report %s: %w", f.path, err)
-		}
-		if err := os.WriteFile(f.path, b.Bytes(), 0o644); err != nil {
-			return p, fmt.Errorf("write report: %w", err)
-		}
-	}
-	return p, r.writeFigures(filepath.Join(dir, "figures"))
-}
-
-func (r *Report) writeFigures(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("write figures: %w", err)
-	}
-	all := slices.Clone(r.Figures)
-	for _, s := range r.Sections {
-		all = append(all, s.Figures...)
-	}
-	for _, f := range all {
-		png, err := f.Picture.PNG()
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, f.Name+".png"), png, 0o644)
-		}
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, f.Name+".svg"), f.Picture.SVG(), 0o644)
-		}
-		if err != nil {
-			return fmt.Errorf("write figure %s: %w", f.Name, err)
-		}
-	}
-	return nil
-}
 
 // Markdown writes the report as GitHub-flavoured Markdown. Figures are linked
 // from the folder figures beside it.
@@ -91,7 +40,7 @@ func (r *Report) Markdown(w io.Writer) error {
 		}
 	}
 	for i := range r.Sections {
-		r.Sections[i].markdown(&b)
+		r.Sections[i].markdown(&b, r.formats()[0])
 	}
 	for i := range r.Tables {
 		r.Tables[i].markdown(&b, "##")
@@ -99,7 +48,7 @@ func (r *Report) Markdown(w io.Writer) error {
 	if len(r.Figures) > 0 {
 		b.WriteString("\n## Figures\n")
 		for i := range r.Figures {
-			r.Figures[i].markdown(&b)
+			r.Figures[i].markdown(&b, r.formats()[0])
 		}
 	}
 	b.WriteString("\n## Definitions\n\n| metric | unit | meaning |\n|---|---|---|\n")
@@ -123,21 +72,21 @@ func (f *RunFacts) heading() string {
 	return "Run " + f.Label
 }
 
-func (s *Section) markdown(b *strings.Builder) {
+func (s *Section) markdown(b *strings.Builder, format string) {
 	fmt.Fprintf(b, "\n## %s\n\n", md(s.Title))
 	for _, l := range s.Lead {
 		fmt.Fprintf(b, "- %s\n", md(l))
 	}
 	for i := range s.Figures {
-		s.Figures[i].markdown(b)
+		s.Figures[i].markdown(b, format)
 	}
 	for i := range s.Tables {
 		s.Tables[i].markdown(b, "###")
 	}
 }
 
-func (f *Figure) markdown(b *strings.Builder) {
-	fmt.Fprintf(b, "\n### %s\n\n%s\n\n![%s](figures/%s.svg)\n", md(f.Title), md(f.Caption), md(f.Alt), f.Name)
+func (f *Figure) markdown(b *strings.Builder, format string) {
+	fmt.Fprintf(b, "\n### %s\n\n%s\n\n![%s](figures/%s.%s)\n", md(f.Title), md(f.Caption), md(f.Alt), f.Name, format)
 }
 
 func (t *Table) markdown(b *strings.Builder, level string) {
@@ -189,7 +138,7 @@ func (r *Report) HTML(w io.Writer) error { return r.html(w, "") }
 // html writes the page; links are relative to the folder it will lie in, and
 // left out if that is not known.
 func (r *Report) html(w io.Writer, dir string) error {
-	t, err := template.New("report").Funcs(template.FuncMap{"lead": leadOf, "key": sortKey, "inline": inline, "withLinks": withLinks, "sectionOf": sectionOf}).Parse(page.Report())
+	t, err := template.New("report").Funcs(template.FuncMap{"lead": leadOf, "key": sortKey, "inline": inline, "withLinks": withLinks, "sectionOf": sectionOf, "upper": strings.ToUpper}).Parse(page.Report())
 	if err != nil {
 		return err
 	}
@@ -198,9 +147,12 @@ func (r *Report) html(w io.Writer, dir string) error {
 		Policy  string
 		Style   template.CSS
 		Script  template.JS
-		Linked  bool
+		Linked  []string
 		Sources []source
-	}{r, page.Policy(page.Script()), page.Style(), page.Script(), dir != "", nil}
+	}{r, page.Policy(page.Script()), page.Style(), page.Script(), nil, nil}
+	if dir != "" {
+		view.Linked = r.formats()
+	}
 	for i := range r.Runs {
 		view.Sources = append(view.Sources, source{&r.Runs[i], r.Runs[i].heading(), r.Runs[i].links(dir)})
 	}
@@ -284,18 +236,18 @@ func inline(f linkedFigure) template.HTML {
 // linkedFigure is a figure with whether the page can link its files.
 type linkedFigure struct {
 	Figure
-	Linked bool
+	Linked []string // formats
 }
 
-func withLinks(f Figure, linked bool) linkedFigure { return linkedFigure{f, linked} }
+func withLinks(f Figure, linked []string) linkedFigure { return linkedFigure{f, linked} }
 
 // linkedSection is a section likewise.
 type linkedSection struct {
 	Section
-	Linked bool
+	Linked []string
 }
 
-func sectionOf(s Section, linked bool) linkedSection { return linkedSection{s, linked} }
+func sectionOf(s Section, linked []string) linkedSection { return linkedSection{s, linked} }
 
 // Flagged reports whether a row of the table is marked, so that the marks need a
 // column.

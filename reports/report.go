@@ -41,6 +41,7 @@ type Report struct {
 	Sections    []Section // what some of the cells say of one question
 	Runs        []RunFacts
 	Definitions []Definition
+	Formats     []string // of the figures' files; none = svg and png
 
 	rows []cellRow
 }

@@ -13,7 +13,6 @@ import (
 	"meibench/hardware/profiles"
 	"meibench/harness"
 	"meibench/internal/strictyaml"
-	"meibench/reports"
 	"meibench/suites"
 	"meibench/workloads"
 )
@@ -31,41 +30,6 @@ func version() string {
 		}
 	}
 	return strings.TrimSpace(v)
-}
-
-func newReport(a *app) *cobra.Command {
-	var out string
-	c := &cobra.Command{
-		Use: "report RUN...", Short: "tables and figures from run folders",
-		Long:    "Write report.md and a self-contained report.html from one or more run folders, and print the table.\nThe same run gives the same bytes.",
-		Example: "  meibench report runs/quickstart-20261122-120000\n  meibench report runs/a runs/b --out both",
-		Args:    cobra.MinimumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			data, err := reports.Load(args...)
-			if err != nil {
-				return withCode(exitUsage, err)
-			}
-			rep := buildReport(data)
-			dir := out
-			if dir == "" {
-				dir = args[0]
-			}
-			paths, err := rep.Write(dir)
-			if err != nil {
-				return withCode(exitEnvironment, err)
-			}
-			if a.json {
-				return rep.JSON(a.out)
-			}
-			if err := rep.Text(a.out, terminalWidth()); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintln(a.out, "report:", paths.HTML)
-			return err
-		},
-	}
-	c.Flags().StringVar(&out, "out", "", "folder for the report (default: the first run folder)")
-	return c
 }
 
 func newValidate(a *app) *cobra.Command {

@@ -28,24 +28,27 @@ const (
 // Stacks draws groups of stacked bars, each from zero on its own axis. Keys name
 // the parts, in their order.
 func Stacks(title string, facets []Facet, keys []Key) *Picture {
-	n := 0
-	h := headingHeight() + legendHeight(keys, inner)
-	for _, f := range facets {
-		n += len(f.Bars)
-		h += f.height()
-	}
-	if n == 0 {
-		return Empty(title, "the energy of no cell is known")
-	}
-	return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
-		c = legend(heading(c, title), keys)
-		y := c.Max.Y
-		left := facetLabels(facets, c.Size().X*labelShare)
-		for i := range facets {
-			facets[i].draw(box(c, c.Min.X, y-facets[i].height()+facetGap, c.Max.X, y), left, keys)
-			y -= facets[i].height()
+	return fit(func(width vg.Length) *Picture {
+		inner := width - 3*margin
+		n := 0
+		h := headingHeight() + legendHeight(keys, inner)
+		for _, f := range facets {
+			n += len(f.Bars)
+			h += f.height()
 		}
-	}}
+		if n == 0 {
+			return Empty(title, "the energy of no cell is known")
+		}
+		return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
+			c = legend(heading(c, title), keys)
+			y := c.Max.Y
+			left := facetLabels(facets, c.Size().X*labelShare)
+			for i := range facets {
+				facets[i].draw(box(c, c.Min.X, y-facets[i].height()+facetGap, c.Max.X, y), left, keys)
+				y -= facets[i].height()
+			}
+		}}
+	})
 }
 
 func (f *Facet) height() vg.Length {

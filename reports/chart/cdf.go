@@ -41,18 +41,24 @@ const (
 // CDF draws the empirical distribution of each series, one panel per metric, on
 // log axes. Values that a log axis cannot show are counted under the panel.
 func CDF(title string, panels []Panel, keys []Key) *Picture {
-	if len(panels) == 0 || !anySeries(panels) {
-		return Empty(title, "no request ended well")
-	}
-	h := cdfHeight + headingHeight() + legendHeight(keys, inner)
-	return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
-		c = legend(heading(c, title), keys)
-		each := (c.Size().X - panelGap*vg.Length(len(panels)-1)) / vg.Length(len(panels))
-		for i, p := range panels {
-			x := c.Min.X + vg.Length(i)*(each+panelGap)
-			p.cdf(box(c, x, c.Min.Y, x+each, c.Max.Y), i == 0)
+	return fit(func(width vg.Length) *Picture {
+		inner := width - 3*margin
+		if len(panels) == 0 || !anySeries(panels) {
+			return Empty(title, "no request ended well")
 		}
-	}}
+		across := min(len(panels), abreast(width, 2))
+		rows := vg.Length((len(panels) + across - 1) / across)
+		h := rows*cdfHeight + (rows-1)*panelGap + headingHeight() + legendHeight(keys, inner)
+		return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
+			c = legend(heading(c, title), keys)
+			each := (c.Size().X - panelGap*vg.Length(across-1)) / vg.Length(across)
+			for i, p := range panels {
+				x := c.Min.X + vg.Length(i%across)*(each+panelGap)
+				y := c.Max.Y - vg.Length(i/across)*(cdfHeight+panelGap)
+				p.cdf(box(c, x, y-cdfHeight, x+each, y), i%across == 0)
+			}
+		}}
+	})
 }
 
 func anySeries(panels []Panel) bool {

@@ -34,12 +34,42 @@ import (
 type Picture struct {
 	w, h  vg.Length
 	paint func(draw.Canvas)
+	lay   func(width vg.Length) *Picture
 }
 
 const (
 	dpi   = 200
-	width = 18 * vg.Centimeter // two columns of a paper
+	usual = 18 * vg.Centimeter // two columns of a paper
 )
+
+// Narrowest and Widest bound what Wide takes, in centimetres.
+const (
+	Narrowest = 6
+	Widest    = 60
+)
+
+// fit lays a picture out for the usual width, and keeps how for others.
+func fit(lay func(width vg.Length) *Picture) *Picture {
+	p := lay(usual)
+	p.lay = lay
+	return p
+}
+
+// Wide is the picture laid out anew for a width in centimetres, with text of the
+// same size: 8.8 is a column of a paper, 18 two. Widths beyond Narrowest and Widest
+// count as those.
+func (p *Picture) Wide(cm float64) *Picture {
+	if p.lay == nil {
+		return p
+	}
+	return p.lay(vg.Length(min(max(cm, Narrowest), Widest)) * vg.Centimeter)
+}
+
+// abreast is how many panels stand beside each other in a picture of a width.
+func abreast(width vg.Length, most int) int {
+	const least = 5.4 * vg.Centimeter
+	return min(max(int(width/least), 1), most)
+}
 
 // Size is the size in points.
 func (p *Picture) Size() (w, h float64) { return p.w.Points(), p.h.Points() }
@@ -99,6 +129,19 @@ func (p *Picture) PNG() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// Encode is the picture in a format: svg, png or pdf.
+func (p *Picture) Encode(format string) ([]byte, error) {
+	switch format {
+	case "svg":
+		return p.SVG(), nil
+	case "png":
+		return p.PNG()
+	case "pdf":
+		return p.PDF()
+	}
+	return nil, fmt.Errorf("a picture as %q: want svg, png or pdf", format)
+}
+
 // madeAt is when a PDF was made.
 var madeAt = regexp.MustCompile(`\(D:\d{14}\)`)
 
@@ -127,10 +170,12 @@ func (c pdfCanvas) FillString(f font.Face, at vg.Point, s string) {
 
 // Empty is a picture that says why there is none.
 func Empty(title, why string) *Picture {
-	return &Picture{w: width, h: 2 * vg.Centimeter, paint: func(c draw.Canvas) {
-		c = heading(c, title)
-		remark(c, "no data: "+why)
-	}}
+	return fit(func(width vg.Length) *Picture {
+		return &Picture{w: width, h: 2 * vg.Centimeter, paint: func(c draw.Canvas) {
+			c = heading(c, title)
+			remark(c, "no data: "+why)
+		}}
+	})
 }
 
 // heading draws a title at the top left and returns what is left of the canvas.
@@ -146,7 +191,4 @@ func heading(c draw.Canvas, title string) draw.Canvas {
 // headingHeight is what heading takes, with the margins.
 func headingHeight() vg.Length { return 2*margin + titleText.line() }
 
-const (
-	margin = 4 * vg.Length(1)
-	inner  = width - 3*margin // what heading leaves
-)
+const margin = 4 * vg.Length(1)

@@ -42,6 +42,8 @@ func all(values []float64, label string) map[string]*Picture {
 		"stacks":   Stacks(label, []Facet{{Title: label, Bars: []Stack{{Label: label, Parts: []float64{v, last, 0}, Total: label}}}}, keys),
 		"timeline": Timeline(label, label, []Track{{Title: label, Lanes: []Lane{{Label: label, Spans: []TimeSpan{{ComputeSpan, 0, v}, {WaitSpan, v, last}}}}, First: v}, {Title: "none", First: math.NaN()}}, keys),
 		"roofline": Roofline(label, label, label, []Roof{{Title: label, Slopes: []Ceiling{{label, v}, {label, last}}, Peaks: []Ceiling{{label, last}}, Spots: []Spot{{Label: label, X: v, Y: last}, {X: last, Y: v}}}, {Title: "bare"}}, keys),
+		"curves":   Curves(label, []Plot{{XAxis: label, YAxis: label, LogX: true, Curves: []Curve{{Dots: []Dot{{X: v, Y: Range{last, v, last}, Label: label, Ring: true}}}}, Level: v, LevelSaid: label}}, keys),
+		"heat":     Heat(label, []Grid{{XAxis: label, YAxis: label, X: []string{label, "b"}, Y: []string{"a"}, Fields: [][]Place{{{Label: label, Detail: label, Hatch: 1}, {Label: "none", Colour: Grey}}}}}, keys),
 		"empty":    Empty(label, label),
 	}
 }
@@ -169,4 +171,23 @@ func Example() {
 	fmt.Printf("%.0f × %.0f points, %v\n", w, h, bytes.HasPrefix(pic.SVG(), []byte("<?xml")))
 	// Output:
 	// 510 × 213 points, true
+}
+
+// A picture is laid out anew for a width, with text of the same size, and every
+// format has the same bytes each time.
+func TestWidthsAndFormats(t *testing.T) {
+	for name, p := range all([]float64{1, 2, 3}, "x") {
+		w, _ := p.Wide(8.8).Size()
+		require.InDelta(t, 8.8/2.54*72, w, 0.01, name)
+		require.Equal(t, p.SVG(), p.Wide(18).SVG(), name)
+		for _, format := range []string{"svg", "png", "pdf"} {
+			a, err := p.Wide(8.8).Encode(format)
+			require.NoError(t, err)
+			b, err := p.Wide(8.8).Encode(format)
+			require.NoError(t, err)
+			require.Equal(t, a, b, "%s as %s", name, format)
+		}
+	}
+	_, err := Empty("", "").Encode("gif")
+	require.ErrorContains(t, err, "want svg, png or pdf")
 }

@@ -54,25 +54,28 @@ const (
 // glyph at every setting and the interval of its value. What a log axis cannot show
 // is left out and counted.
 func Curves(title string, plots []Plot, keys []Key) *Picture {
-	plots = slices.DeleteFunc(slices.Clone(plots), func(p Plot) bool { _, _, n := p.spans(); return n == 0 })
-	if len(plots) == 0 {
-		return Empty(title, "no cell gives a point")
-	}
-	across := min(len(plots), curvesAcross)
-	if len(plots) == 4 {
-		across = 2
-	}
-	rows := (len(plots) + across - 1) / across
-	h := headingHeight() + legendHeight(keys, inner) + vg.Length(rows)*(curvesHeight+panelGap) - panelGap
-	return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
-		c = legend(heading(c, title), keys)
-		each := (c.Size().X - panelGap*vg.Length(across-1)) / vg.Length(across)
-		for i := range plots {
-			x := c.Min.X + vg.Length(i%across)*(each+panelGap)
-			y := c.Max.Y - vg.Length(i/across)*(curvesHeight+panelGap)
-			plots[i].draw(box(c, x, y-curvesHeight, x+each, y))
+	return fit(func(width vg.Length) *Picture {
+		inner := width - 3*margin
+		plots = slices.DeleteFunc(slices.Clone(plots), func(p Plot) bool { _, _, n := p.spans(); return n == 0 })
+		if len(plots) == 0 {
+			return Empty(title, "no cell gives a point")
 		}
-	}}
+		across := min(len(plots), abreast(width, curvesAcross))
+		if len(plots) == 4 && across > 1 {
+			across = 2
+		}
+		rows := (len(plots) + across - 1) / across
+		h := headingHeight() + legendHeight(keys, inner) + vg.Length(rows)*(curvesHeight+panelGap) - panelGap
+		return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
+			c = legend(heading(c, title), keys)
+			each := (c.Size().X - panelGap*vg.Length(across-1)) / vg.Length(across)
+			for i := range plots {
+				x := c.Min.X + vg.Length(i%across)*(each+panelGap)
+				y := c.Max.Y - vg.Length(i/across)*(curvesHeight+panelGap)
+				plots[i].draw(box(c, x, y-curvesHeight, x+each, y))
+			}
+		}}
+	})
 }
 
 // spans are the ranges of the axes, and how many dots they show.

@@ -23,26 +23,29 @@ type Grid struct {
 
 const (
 	spotHeight = 1.15 * vg.Centimeter
-	spotLeft   = 1.9 * vg.Centimeter
+	spotLeft   = 1.5 * vg.Centimeter
 )
 
 // Heat draws grids below each other.
 func Heat(title string, grids []Grid, keys []Key) *Picture {
-	if len(grids) == 0 {
-		return Empty(title, "no cells over two axes")
-	}
-	h := headingHeight() + legendHeight(keys, inner) - panelGap
-	for _, g := range grids {
-		h += g.height() + panelGap
-	}
-	return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
-		c = legend(heading(c, title), keys)
-		y := c.Max.Y
-		for _, g := range grids {
-			g.draw(box(c, c.Min.X, y-g.height(), c.Max.X, y))
-			y -= g.height() + panelGap
+	return fit(func(width vg.Length) *Picture {
+		inner := width - 3*margin
+		if len(grids) == 0 {
+			return Empty(title, "no cells over two axes")
 		}
-	}}
+		h := headingHeight() + legendHeight(keys, inner) - panelGap
+		for _, g := range grids {
+			h += g.height() + panelGap
+		}
+		return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
+			c = legend(heading(c, title), keys)
+			y := c.Max.Y
+			for _, g := range grids {
+				g.draw(box(c, c.Min.X, y-g.height(), c.Max.X, y))
+				y -= g.height() + panelGap
+			}
+		}}
+	})
 }
 
 func (g *Grid) height() vg.Length { return spotHeight*vg.Length(len(g.Y)) + axisHeight }
@@ -74,13 +77,21 @@ func (s Place) draw(c draw.Canvas, r vg.Rectangle) {
 		ruled(c, colourOf(s.Colour), r)
 	}
 	middle, room := r.Min.X+r.Size().X/2, r.Size().X-4
-	strong := face{8, ink, true}
+	strong, small := face{8, ink, true}.within(s.Label, room), detailText.within(s.Detail, room)
 	if s.Detail == "" {
 		level(c, strong, draw.XCenter, pt(middle, r.Min.Y+r.Size().Y/2), strong.cut(s.Label, room))
 		return
 	}
 	level(c, strong, draw.XCenter, pt(middle, r.Min.Y+r.Size().Y*0.64), strong.cut(s.Label, room))
-	level(c, detailText, draw.XCenter, pt(middle, r.Min.Y+r.Size().Y*0.3), detailText.cut(s.Detail, room))
+	level(c, small, draw.XCenter, pt(middle, r.Min.Y+r.Size().Y*0.3), small.cut(s.Detail, room))
+}
+
+// within is the face, smaller where a text would not fit, but not too small to read.
+func (f face) within(s string, room vg.Length) face {
+	for f.size > 5.5 && f.width(s) > room {
+		f.size -= 0.5
+	}
+	return f
 }
 
 var detailText = face{7, ink, false}

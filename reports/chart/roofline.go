@@ -33,34 +33,37 @@ type Spot struct {
 // heights compare. Attainable is min(peak, intensity · bandwidth): the area below
 // a slope and a flat line.
 func Roofline(title, xAxis, yAxis string, roofs []Roof, keys []Key) *Picture {
-	x, y, ok := roofSpans(roofs)
-	if !ok {
-		return Empty(title, "nothing was measured")
-	}
-	across := vg.Length(min(len(roofs), 2))
-	side := (inner - (across-1)*panelGap) / across
-	high := 8 * vg.Centimeter
-	names := vg.Length(0)
-	for _, r := range roofs {
-		names = max(names, legendHeight(r.keys(), side))
-	}
-	high += labelText.line() + names
-	rows := (len(roofs) + 1) / 2
-	h := headingHeight() + legendHeight(keys, inner) + vg.Length(rows)*high + vg.Length(rows-1)*panelGap
-	return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
-		c = legend(heading(c, title), keys)
-		for i := range roofs {
-			left := c.Min.X + vg.Length(i%2)*(side+panelGap)
-			top := c.Max.Y - vg.Length(i/2)*(high+panelGap)
-			p := box(c, left, top-high, left+side, top)
-			text(p, labelText, draw.XLeft, pt(p.Min.X, p.Max.Y-labelText.size), labelText.cut(roofs[i].Title, side))
-			p = draw.Crop(p, 0, 0, 0, -labelText.line())
-			legend(p, roofs[i].keys())
-			p = draw.Crop(p, 0, 0, 0, -names)
-			f := axes{x: x, y: y, xLabel: xAxis, yLabel: yAxis}.draw(p)
-			roofs[i].draw(&f)
+	return fit(func(width vg.Length) *Picture {
+		inner := width - 3*margin
+		x, y, ok := roofSpans(roofs)
+		if !ok {
+			return Empty(title, "nothing was measured")
 		}
-	}}
+		across := min(len(roofs), abreast(width, 2))
+		side := (inner - vg.Length(across-1)*panelGap) / vg.Length(across)
+		high := 8 * vg.Centimeter
+		names := vg.Length(0)
+		for _, r := range roofs {
+			names = max(names, legendHeight(r.keys(), side))
+		}
+		high += labelText.line() + names
+		rows := (len(roofs) + across - 1) / across
+		h := headingHeight() + legendHeight(keys, inner) + vg.Length(rows)*high + vg.Length(rows-1)*panelGap
+		return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
+			c = legend(heading(c, title), keys)
+			for i := range roofs {
+				left := c.Min.X + vg.Length(i%across)*(side+panelGap)
+				top := c.Max.Y - vg.Length(i/across)*(high+panelGap)
+				p := box(c, left, top-high, left+side, top)
+				text(p, labelText, draw.XLeft, pt(p.Min.X, p.Max.Y-labelText.size), labelText.cut(roofs[i].Title, side))
+				p = draw.Crop(p, 0, 0, 0, -labelText.line())
+				legend(p, roofs[i].keys())
+				p = draw.Crop(p, 0, 0, 0, -names)
+				f := axes{x: x, y: y, xLabel: xAxis, yLabel: yAxis}.draw(p)
+				roofs[i].draw(&f)
+			}
+		}}
+	})
 }
 
 // keys name the limits of a panel. Along the lines there is no room: caches are

@@ -37,26 +37,29 @@ const (
 // axes of one range each: the line is equality, the band ± 10 %. The farthest
 // points outside the band are named.
 func Scatter(title string, fields []Field, keys []Key) *Picture {
-	any := false
-	for _, f := range fields {
-		_, ok := f.span()
-		any = any || ok
-	}
-	if !any {
-		return Empty(title, "no cell was both measured and emulated or modelled")
-	}
-	const across = 3
-	side := (width - 2*margin - (across-1)*panelGap) / across
-	rows := (len(fields) + across - 1) / across
-	h := headingHeight() + legendHeight(keys, inner) + vg.Length(rows)*(side+panelGap)
-	return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
-		c = legend(heading(c, title), keys)
-		for i := range fields {
-			x := c.Min.X + vg.Length(i%across)*(side+panelGap)
-			y := c.Max.Y - vg.Length(i/across)*(side+panelGap)
-			fields[i].draw(box(c, x, y-side, x+side, y))
+	return fit(func(width vg.Length) *Picture {
+		inner := width - 3*margin
+		any := false
+		for _, f := range fields {
+			_, ok := f.span()
+			any = any || ok
 		}
-	}}
+		if !any {
+			return Empty(title, "no cell was both measured and emulated or modelled")
+		}
+		across := abreast(width, 3)
+		side := (width - 2*margin - vg.Length(across-1)*panelGap) / vg.Length(across)
+		rows := (len(fields) + across - 1) / across
+		h := headingHeight() + legendHeight(keys, inner) + vg.Length(rows)*(side+panelGap)
+		return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
+			c = legend(heading(c, title), keys)
+			for i := range fields {
+				x := c.Min.X + vg.Length(i%across)*(side+panelGap)
+				y := c.Max.Y - vg.Length(i/across)*(side+panelGap)
+				fields[i].draw(box(c, x, y-side, x+side, y))
+			}
+		}}
+	})
 }
 
 // shown are the pairs that a log axis can show.

@@ -36,29 +36,32 @@ const (
 // to the 5th and 95th; over it the median with its interval, and n beside it.
 // Limits, one per axis, are lines; 0 = none.
 func Strips(title string, names []string, limits []float64, rows []Strip) *Picture {
-	panels := make([]stripPanel, len(names))
-	any := false
-	for i := range names {
-		panels[i] = stripPanel{name: names[i], limit: limits[i], at: i}
-		any = panels[i].fit(rows) || any
-	}
-	if !any {
-		return Empty(title, "no request ended well")
-	}
-	keys := stripKeys(limits, rows)
-	h := headingHeight() + legendHeight(keys, inner) + axisHeight + rowsHeight(rows)
-	return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
-		c = legend(heading(c, title), keys)
-		left := labelWidth(rows, c.Size().X*labelShare)
-		each := (c.Size().X - left - panelGap*vg.Length(len(panels)-1)) / vg.Length(len(panels))
-		for i := range panels {
-			x := c.Min.X + left + vg.Length(i)*(each+panelGap)
-			panels[i].draw(box(c, x, c.Min.Y, x+each, c.Max.Y), rows)
+	return fit(func(width vg.Length) *Picture {
+		inner := width - 3*margin
+		panels := make([]stripPanel, len(names))
+		any := false
+		for i := range names {
+			panels[i] = stripPanel{name: names[i], limit: limits[i], at: i}
+			any = panels[i].fit(rows) || any
 		}
-		for i, r := range rows {
-			level(c, tickText, draw.XRight, pt(c.Min.X+left-4, rowMiddle(rows, i, c.Max.Y)), tickText.cut(r.Label, left-4))
+		if !any {
+			return Empty(title, "no request ended well")
 		}
-	}}
+		keys := stripKeys(limits, rows)
+		h := headingHeight() + legendHeight(keys, inner) + axisHeight + rowsHeight(rows)
+		return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
+			c = legend(heading(c, title), keys)
+			left := labelWidth(rows, c.Size().X*labelShare)
+			each := (c.Size().X - left - panelGap*vg.Length(len(panels)-1)) / vg.Length(len(panels))
+			for i := range panels {
+				x := c.Min.X + left + vg.Length(i)*(each+panelGap)
+				panels[i].draw(box(c, x, c.Min.Y, x+each, c.Max.Y), rows)
+			}
+			for i, r := range rows {
+				level(c, tickText, draw.XRight, pt(c.Min.X+left-4, rowMiddle(rows, i, c.Max.Y)), tickText.cut(r.Label, left-4))
+			}
+		}}
+	})
 }
 
 // stripPanel is one panel of a strip chart.

@@ -52,37 +52,40 @@ const farApart = 8
 // one time axis, or each on its own if they differ so much that the short ones
 // could not be seen.
 func Timeline(title, axis string, tracks []Track, keys []Key) *Picture {
-	longest, shortest := 0.0, math.Inf(1)
-	for i := range tracks {
-		end := tracks[i].end()
-		longest, shortest = max(longest, end), min(shortest, end)
-	}
-	if longest <= 0 {
-		return Empty(title, "no request with spans ended well under every placement")
-	}
-	own := longest > farApart*shortest
-	h := headingHeight() + legendHeight(keys, inner) + axisHeight
-	for i := range tracks {
-		h += tracks[i].height()
-		if own && i > 0 {
-			h += axisHeight - labelRoom
-		}
-	}
-	return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
-		c = legend(heading(c, title), keys)
-		left := trackLabels(tracks, c.Size().X*labelShare)
-		if own {
-			ownAxes(c, left, axis, tracks)
-			return
-		}
-		s, _ := spanOf([]float64{0, longest}, false)
-		f := axes{x: s, xLabel: axis}.draw(box(c, c.Min.X+left, c.Min.Y, c.Max.X, c.Max.Y))
-		y := c.Max.Y
+	return fit(func(width vg.Length) *Picture {
+		inner := width - 3*margin
+		longest, shortest := 0.0, math.Inf(1)
 		for i := range tracks {
-			tracks[i].draw(c, &f, left, y)
-			y -= tracks[i].height()
+			end := tracks[i].end()
+			longest, shortest = max(longest, end), min(shortest, end)
 		}
-	}}
+		if longest <= 0 {
+			return Empty(title, "no request with spans ended well under every placement")
+		}
+		own := longest > farApart*shortest
+		h := headingHeight() + legendHeight(keys, inner) + axisHeight
+		for i := range tracks {
+			h += tracks[i].height()
+			if own && i > 0 {
+				h += axisHeight - labelRoom
+			}
+		}
+		return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
+			c = legend(heading(c, title), keys)
+			left := trackLabels(tracks, c.Size().X*labelShare)
+			if own {
+				ownAxes(c, left, axis, tracks)
+				return
+			}
+			s, _ := spanOf([]float64{0, longest}, false)
+			f := axes{x: s, xLabel: axis}.draw(box(c, c.Min.X+left, c.Min.Y, c.Max.X, c.Max.Y))
+			y := c.Max.Y
+			for i := range tracks {
+				tracks[i].draw(c, &f, left, y)
+				y -= tracks[i].height()
+			}
+		}}
+	})
 }
 
 // ownAxes draws tracks each on its own axis; the last names them all.

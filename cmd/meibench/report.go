@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"meibench/reports"
+)
+
+const reportLong = `Write report.md and a self-contained report.html from one or more run folders, and print the table.
+The same run gives the same bytes.
+
+--figures names the formats of figures (svg, png, pdf). With --only a figure is written
+again without the rest of the report, in another width if --width is given: 8.8cm is a
+column of a paper, 18cm two. A pattern such as 'cdf-*' names several.`
+
+// reportFlags are those of meibench report.
+type reportFlags struct {
+	out, only, width string
+	figures          []string
+}
+
+func newReport(a *app) *cobra.Command {
+	f := &reportFlags{}
+	c := &cobra.Command{
+		Use: "report RUN...", Short: "tables and figures from run folders", Long: reportLong,
+		Example: "  meibench report runs/quickstart-20261122-120000\n  meibench report runs/a runs/b --out both --figures svg,png,pdf\n  meibench report runs/a --only cdf-ar --width 8.8cm --figures pdf",
+		Args:    cobra.MinimumNArgs(1),
+		RunE:    func(_ *cobra.Command, args []string) error { return f.report(a, args) },
+	}
+	c.Flags().StringVar(&f.out, "out", "", "folder for the report (default: the first run folder)")
+	c.Flags().StringSliceVar(&f.figures, "figures", []string{"svg", "png"}, "formats of figures: svg, png, pdf")
+	c.Flags().StringVar(&f.only, "only", "", "write the figures of this name (or pattern) and nothing else")
+	c.Flags().StringVar(&f.width, "width", "", "width of the figures of --only, such as 8.8cm (default 18cm)")
+	return c
+}
+
+func (f *reportFlags) report(a *app, args []string) error {
+	cm, err := f.check()
+	if err != nil {
+		return withCode(exitUsage, err)
+	}
+	data, err := reports.Load(args...)
+	if err != nil {
+		return withCode(exitUsage, err)
+	}
+	rep := buildReport(data)
+	rep.Formats = f.figures
+	dir := f.out
+	if dir == "" {
+		dir = args[0]
+	}
+	if f.only != "" {
+		files, err := rep.WriteFigures(filepath.Join(dir, "figures"), f.only, cm)
+		if err != nil {
+			return withCode(exitUsage, err)
+		}
+		_, err = fmt.Fprintln(a.out, strings.Join(files, "\n"))
+		return err
+	}
+	paths, err := rep.Write(dir)
+	if err != nil {
+		return withCode(exitEnvironment, err)
+	}
+	if a.json {
+		return rep.JSON(a.out)
+	}
+	if err := rep.Text(a.out, terminalWidth()); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(a.out, "report:", paths.HTML)
+	return err
+}
+
+// check reads the width in centimetres, 0 if none is given.
+func (f *reportFlags) check() (cm float64, err error) {
+	for _, format := range f.figures {
+		if !slices.Contains(reports.Formats(), format) {
+			return 0, fmt.Errorf("--figures %s: want some of %s", format, strings.Join(reports.Formats(), ", "))
+		}
+	}
+	if len(f.figures) == 0 || f.only == "" && f.figures[0] == "pdf" {
+		return 0, fmt.Errorf("--figures: the page shows the first format, which must be svg or png; pdf may follow")
+	}
+	if f.width == "" {
+		return 0, nil
+	}
+	if f.only == "" {
+		return 0, fmt.Errorf("--width: it is for figures of --only; the page has one width")
+	}
+	cm, err = strconv.ParseFloat(strings.TrimSuffix(f.width, "cm"), 64)
+	if err != nil || !(cm >= 6 && cm <= 60) {
+		return 0, fmt.Errorf("--width %q: want 6cm to 60cm", f.width)
+	}
+	return cm, nil
+}
