@@ -80,6 +80,8 @@ type row struct {
 	claim *bundle.Claim
 	run   *bundle.RunInfo
 
+	telling string // parameters that tell it from others of its pipeline in its table
+
 	rank   int    // from 1; 0 = not ranked
 	tied   bool   // shares its rank
 	why    string // not ranked
@@ -131,6 +133,7 @@ func Build(in Input) *Site {
 		c := categories[k]
 		slices.SortFunc(c.tables, func(a, b *table) int { return cmp.Compare(a.Contract, b.Contract) })
 		for _, t := range c.tables {
+			t.tell()
 			t.order()
 		}
 		s.categories = append(s.categories, c)
@@ -269,6 +272,29 @@ func uses(log []ledger.Entry) map[string]*planUse {
 		}
 	}
 	return found
+}
+
+// tell finds, for each row, the parameters in which rows of its pipeline differ.
+func (t *table) tell() {
+	values := map[string]map[string]bool{} // pipeline and key -> values
+	key := func(r *row, k string) string { return r.claim.Pipeline + "\x00" + k }
+	for _, r := range t.rows {
+		for k, v := range r.claim.Params {
+			if values[key(r, k)] == nil {
+				values[key(r, k)] = map[string]bool{}
+			}
+			values[key(r, k)][paramText(v)] = true
+		}
+	}
+	for _, r := range t.rows {
+		var parts []string
+		for _, k := range slices.Sorted(maps.Keys(r.claim.Params)) {
+			if len(values[key(r, k)]) > 1 {
+				parts = append(parts, k+"="+paramText(r.claim.Params[k]))
+			}
+		}
+		r.telling = strings.Join(parts, " ")
+	}
 }
 
 // label is what a claim ran, as tables show it.

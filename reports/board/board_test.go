@@ -162,7 +162,7 @@ func TestTheLogTellsOfAttempts(t *testing.T) {
 		{Kind: ledger.Result, Of: plan, Text: "complete"}, {Kind: ledger.Plan, Digest: "dropped"}, {Kind: ledger.Attempt, Of: "dropped"}}
 	s := Build(Input{Name: "B", Contracts: contracts(), Log: log, Checkpoint: "cp", LogKey: "key", Entries: []Entry{entryOf("x", "ann", claim("local", 50, 1))}})
 	require.Equal(t, []planUse{{plan, 1, 2, 2, 2}}, s.entries[0].plans)
-	require.Contains(t, strings.Join(s.entries[0].rows[0].badges(), " "), "2 complete runs of it", "best of two shows")
+	require.Contains(t, strings.Join(s.entries[0].rows[0].badges(), " "), "complete 2 times", "best of two shows")
 	dir := t.TempDir()
 	require.NoError(t, s.Write(dir))
 	page := read(t, dir, "log.html")

@@ -22,7 +22,7 @@ type fact struct {
 
 type cellView struct {
 	Row
-	Title, Mode, Category string
+	Title, All, Mode, Category string
 }
 
 type historyRow struct {
@@ -53,7 +53,7 @@ func (s *Site) entry(e *entry) any {
 	}
 	for _, r := range e.rows {
 		c := r.claim
-		v.Cells = append(v.Cells, cellView{r.view(), c.App + ": " + r.label(), c.Mode,
+		v.Cells = append(v.Cells, cellView{r.view(), c.App + ": " + c.Pipeline, strings.TrimPrefix(r.label(), c.Pipeline+" "), c.Mode,
 			(&category{App: c.App, Class: s.class(c.Site), Mode: c.Mode}).page()})
 	}
 	if len(e.earlier) > 0 || e.next != nil {
@@ -169,7 +169,7 @@ func (e *entry) runView(i int) runView {
 				text = "committed before the run; the seed is the log's"
 			}
 			if u.Commits > 0 {
-				text += fmt.Sprintf("; in this log: committed %d times, %d attempts, %d ended, %d of them complete", u.Commits, u.Begun, u.Ended, u.Whole)
+				text += "; in this log: " + u.text()
 			}
 			v.Facts = append(v.Facts, fact{Name: "plan in a log", Value: text})
 		}
@@ -272,9 +272,9 @@ func (s *Site) diff() (any, error) {
 
 func (r *row) diffCell(units map[string]string) diffCell {
 	w := r.view()
-	c := diffCell{ID: w.ID, Entry: r.entry.Name + " by " + r.entry.Submitter, Placement: w.Placement, Model: w.Model, Place: w.Place, Mode: r.claim.Mode,
+	c := diffCell{ID: w.ID, Entry: r.entry.Name + " by " + r.entry.Submitter, Placement: w.Full, Model: w.Model, Place: w.Place, Mode: r.claim.Mode,
 		Tier: w.Tier, Contract: r.claim.Contract, Plan: r.run.Plan, Commit: r.entry.Harness.Commit, Command: strings.Join(r.run.Command, " ")}
-	c.Label = strings.Join([]string{r.claim.App, r.claim.Mode, w.Placement, r.claim.Site, "–", r.entry.Name, date(r.entry.Created)}, " ")
+	c.Label = strings.Join([]string{r.claim.App, r.claim.Mode, strings.TrimSpace(w.Placement + " " + w.Params), r.claim.Site, "–", r.entry.Name, date(r.entry.Created)}, " ")
 	for _, col := range columns() {
 		m, ok := r.claim.Metrics[col.Metric]
 		if !ok {

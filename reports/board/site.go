@@ -171,7 +171,7 @@ func (s *Site) index() any {
 	}{head: s.head(s.in.Name, "", page.Script())}
 	for _, c := range s.categories {
 		for _, t := range c.tables {
-			o := overviewRow{Page: c.page() + "#" + t.name() + "-s", App: c.App, Class: c.Class, Mode: c.Mode, Limits: t.limits(), Cells: len(t.rows), First: "–"}
+			o := overviewRow{Page: c.page() + "#" + t.name() + "-s", App: c.App, Class: words(c.Class), Mode: c.Mode, Limits: t.limits(), Cells: len(t.rows), First: "–"}
 			for _, r := range t.rows {
 				if r.rank > 0 {
 					o.Ranked++
@@ -179,7 +179,7 @@ func (s *Site) index() any {
 			}
 			if o.Ranked > 0 {
 				first := t.rows[0]
-				o.First, o.By = first.label(), first.entry.Name
+				o.First, o.By = strings.TrimSpace(first.claim.Pipeline+" "+first.telling), first.entry.Name
 				o.Latency, o.Quality = first.shown(latency), first.shown("quality_mean")
 			}
 			v.Overview = append(v.Overview, o)
@@ -234,7 +234,7 @@ func (s *Site) category(c *category) any {
 	v := struct {
 		head
 		Tables []tableView
-	}{head: s.head(fmt.Sprintf("%s: %s, %s, %s", s.in.Name, c.App, c.Class, c.Mode), "../", page.Script())}
+	}{head: s.head(fmt.Sprintf("%s: %s, %s, %s", s.in.Name, c.App, words(c.Class), c.Mode), "../", page.Script())}
 	for _, t := range c.tables {
 		tv := tableView{Name: t.name(), Root: "../", Limits: t.limits(), Contract: t.Contract, Terms: t.words(), Columns: heads()}
 		for _, r := range t.rows {

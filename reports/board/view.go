@@ -5,10 +5,12 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"meibench/hardware/profiles"
 	"meibench/harness/bundle"
 	"meibench/reports"
 )
@@ -65,7 +67,9 @@ type Row struct {
 	Page           string // of the entry, relative to the site
 	Anchor         string
 	ID             string // unique on the board
-	Placement      string
+	Placement      string // pipeline
+	Params         string // what tells it from others of its pipeline in the table
+	Full           string // all parameters
 	Model, Place   string
 	Runs, Requests int
 	Meets          string
@@ -89,7 +93,7 @@ func shown(v reports.Value) Shown {
 func (r *row) view() Row {
 	c := r.claim
 	v := Row{Rank: "–", Entry: r.entry.Name, Title: r.entry.Title, Page: r.entry.page(), Anchor: "claim-" + c.ID, ID: r.entry.id + "-" + c.ID,
-		Placement: r.label(), Model: c.Model, Place: c.Site, Runs: c.Runs, Requests: c.Requests, Meets: r.meets.String(),
+		Placement: c.Pipeline, Params: r.telling, Full: r.label(), Model: c.Model, Place: c.Site, Runs: c.Runs, Requests: c.Requests, Meets: r.meets.String(),
 		Tier: fmt.Sprintf("T%d %s", r.tier-1, r.tier), TierDoc: tierDoc(r.tier), Marks: r.badges(), Why: r.why}
 	if c.Mode == "measured" && r.run.System != "" {
 		v.Place = r.run.System
@@ -132,12 +136,20 @@ func (r *row) badges() (out []string) {
 	}
 	for _, u := range r.entry.plans {
 		if u.Digest == r.run.Plan && (u.Whole > 1 || u.Commits > 1) {
-			out = append(out, fmt.Sprintf("plan committed %d times, %d complete runs of it", u.Commits, u.Whole))
+			out = append(out, u.text())
 		}
 	}
+	if flags := r.flags(); len(flags) > 0 {
+		out = append(out, "flags "+strings.Join(flags, ", "))
+	}
+	return out
+}
+
+// flags are the rules that marked the row, each once.
+func (r *row) flags() (out []string) {
 	for _, f := range r.entry.Verdict.Findings {
-		if f.Severity == bundle.Flag {
-			out = append(out, f.Text)
+		if f.Severity == bundle.Flag && strings.HasPrefix(f.Row, r.claim.Suite+"/"+r.claim.Cell+" ") && !slices.Contains(out, f.Rule) {
+			out = append(out, f.Rule)
 		}
 	}
 	return out
@@ -159,6 +171,29 @@ func tierDoc(t bundle.Tier) string {
 		"another submitter on another machine of the same kind got the same",
 		"checked by a named auditor",
 	}[t]
+}
+
+// text says what a log holds of a plan.
+func (u *planUse) text() string {
+	return fmt.Sprintf("plan committed %s, attempted %s, ended %s, complete %s", times(u.Commits), times(u.Begun), times(u.Ended), times(u.Whole))
+}
+
+func times(n int) string {
+	switch n {
+	case 0:
+		return "never"
+	case 1:
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
+// words is a name of a profile's class as readers have it.
+func words(class string) string {
+	if class == profiles.Host {
+		return "the machine of the run"
+	}
+	return strings.ReplaceAll(class, "_", " ")
 }
 
 // terms are the limits of a table in words.
