@@ -27,6 +27,7 @@ type verifyFlags struct {
 	strict  bool
 	keys    []string
 	logs    []string
+	proof   string
 	rerun   string
 	models  []string
 	explain string
@@ -55,6 +56,7 @@ func newVerify(a *app) *cobra.Command {
 	fs.BoolVar(&f.strict, "strict", false, "warnings are errors")
 	fs.StringSliceVar(&f.keys, "keys", nil, "file of known public keys, one a line, as meibench bundle keygen writes them")
 	fs.StringSliceVar(&f.logs, "log", nil, "folder of a log, or file with its public key, in which plans are committed")
+	fs.StringVar(&f.proof, "proof", "", "file with the proof that the bundle is in the log, from the site of a leaderboard; needs --log")
 	fs.StringVar(&f.rerun, "rerun", "", "what to run again: none, sample, modelled or all (default modelled, and a sample of kernel cells)")
 	fs.StringSliceVar(&f.models, "model", nil, "GGUF file of a model that is not shipped, found by its digest")
 	fs.StringVar(&f.explain, "explain", "", "explain a rule, such as V040, or all")
@@ -163,7 +165,14 @@ func (f *verifyFlags) options() (o verify.Options, err error) {
 		}
 		o.Logs = append(o.Logs, list...)
 	}
-	return o, nil
+	if f.proof == "" {
+		return o, nil
+	}
+	if len(o.Logs) == 0 {
+		return o, errors.New("--proof needs --log: a proof holds for who has the log's key")
+	}
+	o.Proof, err = ledger.ReadReceipt(f.proof)
+	return o, err
 }
 
 // publicKeys reads a file of keys, one a line.

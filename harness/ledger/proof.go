@@ -1,8 +1,11 @@
 package ledger
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -27,6 +30,21 @@ func (l *Log) Receipt(index int64) (r Receipt, err error) {
 		return r, fmt.Errorf("log %s: %w", l.dir, err)
 	}
 	return Receipt{l.entries[index], index, l.Checkpoint(), proof}, nil
+}
+
+// ReadReceipt reads a receipt from a JSON file.
+func ReadReceipt(path string) (*Receipt, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read receipt: %w", err)
+	}
+	r := &Receipt{}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(r); err != nil {
+		return nil, fmt.Errorf("read receipt %s: %w", path, err)
+	}
+	return r, nil
 }
 
 // Check verifies the checkpoint's signature by one of the given keys and the

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"meibench/harness/bundle"
+	"meibench/harness/ledger"
 )
 
 // Check checks a bundle that bundle.Open took.
@@ -18,6 +19,7 @@ func (c *Checker) Check(ctx context.Context, b *bundle.Bundle) bundle.Verdict {
 	k := c.begin(ctx, b.H1)
 	k.open = b.Manifest.Division != bundle.ClosedDivision
 	signers := k.signed(b)
+	k.entered(b.H1)
 	for _, r := range b.Runs {
 		k.folder(filepath.Join(b.Dir, filepath.FromSlash(r.Path)), r.Path, r.Set)
 	}
@@ -39,6 +41,21 @@ func Refused(err error) (bundle.Verdict, bool) {
 		rule = "V001"
 	}
 	return bundle.Verdict{Tier: bundle.Refused, Findings: []bundle.Finding{{Rule: rule, Severity: bundle.Error, File: clean(r.File), Text: clean(r.Why), Fix: r.Fix, Count: 1}}}, true
+}
+
+// entered checks that the bundle is in a log.
+func (k *check) entered(h1 string) {
+	p := k.o.Proof
+	if p == nil {
+		return
+	}
+	if _, err := p.Check(note.VerifierList(k.o.Logs...)); err != nil {
+		k.rep.say("V006", spot{}, "%s", err)
+		return
+	}
+	if p.Entry.Kind != ledger.Bundle || p.Entry.Digest != h1 {
+		k.rep.say("V006", spot{}, "the proof is of %s %s", p.Entry.Kind, p.Entry.Digest)
+	}
 }
 
 // signed checks who signed, and returns the names of known signers.

@@ -31,6 +31,7 @@ import (
 
 	"meibench/harness"
 	"meibench/harness/bundle"
+	"meibench/harness/ledger"
 	"meibench/harness/results"
 )
 
@@ -61,6 +62,7 @@ type Options struct {
 	Strict   bool             // warnings are errors
 	Keys     []note.Verifier  // of submitters and auditors that are known
 	Logs     []note.Verifier  // keys of logs in which plans may be committed
+	Proof    *ledger.Receipt  // that the bundle is in one of the logs; nil = nothing is asked
 	Rerun    Rerun            // what is run again
 	Models   []string         // GGUF files for models that are not shipped, found by digest
 	Progress harness.Progress // hears of runs that are made again; nil = nobody

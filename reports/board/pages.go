@@ -187,7 +187,7 @@ func (e *entry) check() string {
 	}
 	text := "meibench verify " + file
 	if e.Receipt != nil {
-		text += " --log log"
+		text += " --log log --proof proofs/" + e.id + ".json"
 	}
 	return text + "\nmeibench verify " + file + " --rerun all"
 }
