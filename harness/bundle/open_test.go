@@ -251,13 +251,19 @@ func TestOpenRefusesZips(t *testing.T) {
 		change func(h *zip.FileHeader, c []byte) (*zip.FileHeader, []byte)
 		want   string
 	}{
-		"path out":          {rename("../../etc/cron.d/x"), "no bundle has a file of this name"},
-		"absolute path":     {rename("/etc/passwd"), "no bundle has a file of this name"},
-		"backslash":         {rename(`runs\a\run.json`), "no bundle has a file of this name"},
-		"dots inside":       {rename("runs/../run.json"), "a run's name"},
-		"drive":             {rename("C:run.json"), "no bundle has a file of this name"},
-		"twice":             {rename(ManifestFile), "it is there twice"},
-		"capitals":          {rename("runs/A/run.json"), "in capitals only"},
+		"path out":      {rename("../../etc/cron.d/x"), "no bundle has a file of this name"},
+		"absolute path": {rename("/etc/passwd"), "no bundle has a file of this name"},
+		"backslash":     {rename(`runs\a\run.json`), "no bundle has a file of this name"},
+		"dots inside":   {rename("runs/../run.json"), "a run's name"},
+		"drive":         {rename("C:run.json"), "no bundle has a file of this name"},
+		"twice":         {rename(ManifestFile), "it is there twice"},
+		"capitals":      {rename("runs/A/run.json"), "in capitals only"},
+		"capitals after": {func(h *zip.FileHeader, c []byte) (*zip.FileHeader, []byte) {
+			if h.Name == SummaryFile {
+				h.Name = "runs/A/run.json"
+			}
+			return h, c
+		}, "runs/A/run.json: it is there twice, or differs from runs/a/run.json in capitals only"},
 		"script in a name":  {rename("runs/<script>/run.json"), "a run's name"},
 		"device of Windows": {rename("runs/CON/run.json"), "a run's name"},
 		"link":              {on(func(h *zip.FileHeader) { h.SetMode(0o777 | os.ModeSymlink) }), "not a file"},
@@ -290,9 +296,15 @@ func TestOpenRefusesBrokenZips(t *testing.T) {
 			binary.LittleEndian.PutUint16(b[end+8:], 65535)
 			binary.LittleEndian.PutUint16(b[end+10:], 65535)
 			return b
-		}, "65535 files"},
-		"giant header":   {func(b []byte) []byte { binary.LittleEndian.PutUint32(b[end+12:], 1<<31); return b }, "its directory of 2147483648 bytes"},
-		"local name":     {func(b []byte) []byte { b[zipLocal] = 'c'; return b }, "what stands before it"},
+		}, "at most 10000 are read"},
+		"giant header": {func(b []byte) []byte { binary.LittleEndian.PutUint32(b[end+12:], 1<<31); return b }, "its directory of 2147483648 bytes"},
+		"local name":   {func(b []byte) []byte { b[zipLocal] = 'c'; return b }, "what stands before it"},
+		"offset": {func(b []byte) []byte { // of the second file is that of the first
+			first := int(binary.LittleEndian.Uint32(b[end+16:]))
+			second := first + zipEntry + int(binary.LittleEndian.Uint16(b[first+28:]))
+			binary.LittleEndian.PutUint32(b[second+42:], 0)
+			return b
+		}, "right behind the file"},
 		"two of one":     {func(b []byte) []byte { b[end+4] = 1; return b }, "several parts"},
 		"hidden between": {hide, "belong to neither"},
 	} {

@@ -182,9 +182,6 @@ func (b *Bundle) Signers(known ...note.Verifier) (list []Signer, err error) {
 	case err != nil:
 		return nil, refuse(ruleDigest, NoteFile, "ask for the bundle that was signed", "a signature does not fit: %v", err)
 	}
-	if n.Text != NoteText(b.Sums, b.Manifest.Submitter) {
-		return nil, refuse(ruleDigest, NoteFile, "ask for the bundle that was signed", "it is signed, but about other files or another submitter")
-	}
 	for _, s := range n.Sigs {
 		list = append(list, Signer{s.Name, s.Hash, true})
 	}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -117,5 +118,12 @@ func TestDeriveSaysWhyADivisionIsOpen(t *testing.T) {
 		"runs/a: suite 5d is not one that meibench ships, or was overridden", "runs/a: the program was built from changed source"}, m.Open)
 	require.Equal(t, "A CPU, 2 cores, 2.0 GiB, amd64", m.Runs[0].System)
 	require.Equal(t, "modelled", m.Mode)
-	require.Equal(t, r.Set.Manifest.Finished.UTC().Format("2006-01-02T15:04:05Z"), m.Created)
+	b := opened(t, made(t, filepath.Join(dir, "b"), spec{cells: 1, repeats: 1, requests: 3}), "b")
+	late := time.Date(2100, 1, 2, 3, 4, 5, 6, time.FixedZone("", 3600))
+	b.Set.Manifest.Finished = &late
+	for _, runs := range [][]*Run{{r, b}, {b, r}} {
+		m, _, err = Derive(runs, Manifest{Name: "n"})
+		require.NoError(t, err)
+		require.Equal(t, "2100-01-02T02:04:05Z", m.Created, "the end of the last run")
+	}
 }

@@ -73,15 +73,22 @@ func (p *page) has(run, name string) bool {
 func (p *page) again(r RunInfo) string {
 	var b strings.Builder
 	name := path.Base(r.Path)
-	if p.has(r.Path, planFile) {
+	called := ""
+	if len(r.Command) > 0 {
+		called = strings.ReplaceAll(shell(outTo(r.Command, "again/"+name)), "```", "'''")
+	}
+	switch {
+	case p.has(r.Path, planFile):
 		args := []string{"meibench", "run", "--plan", r.Path + "/" + planFile}
 		if p.has(r.Path, hostFile) && !slices.Contains(r.Modes, "measured") {
 			args = append(args, "--profile", r.Path+"/"+hostFile)
 		}
 		fmt.Fprintln(&b, shell(append(args, "--out", "again/"+name)))
-	}
-	if len(r.Command) > 0 {
-		fmt.Fprintf(&b, "%s   # as it was called\n", strings.ReplaceAll(shell(outTo(r.Command, "again/"+name)), "```", "'''"))
+		if called != "" {
+			fmt.Fprintf(&b, "# called as: %s\n", called)
+		}
+	case called != "":
+		fmt.Fprintln(&b, called)
 	}
 	fmt.Fprintf(&b, "meibench compare %s again/%s\n", r.Path, name)
 	return b.String()

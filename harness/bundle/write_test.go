@@ -241,7 +241,7 @@ func TestTextsFollowFromTheRuns(t *testing.T) {
 	dir := written(t, Options{Name: "x"})
 	readme := read(t, dir, ReadmeFile)
 	require.Contains(t, readme, "10 of 10 runs of cells")
-	require.Contains(t, readme, "meibench run --out again/a   # as it was called")
+	require.Contains(t, readme, "\nmeibench run --out again/a\nmeibench compare runs/a again/a\n")
 	require.Contains(t, readme, "@misc{x,")
 	require.Contains(t, readme, "| goodput (req/s) | ttft\\_p50 (sec) | e2e\\_p50 (sec) | quality\\_mean (score) | energy\\_per\\_request (J/req) |")
 	list := read(t, dir, ChecklistFile)
