@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -76,7 +77,8 @@ func FuzzManifest(f *testing.F) {
 	})
 }
 
-// FuzzBundleArrow: damaged tables inside a bundle whose digests are right.
+// FuzzBundleArrow: damaged tables inside a bundle whose digests are right cost an
+// error and little memory.
 func FuzzBundleArrow(f *testing.F) {
 	dir := f.TempDir()
 	run := made(f, filepath.Join(dir, "a"), spec{cells: 1, repeats: 2, requests: 3})
@@ -99,6 +101,12 @@ func FuzzBundleArrow(f *testing.F) {
 		}
 		require.NoError(t, os.WriteFile(filepath.Join(folder, "runs/a", tables[i]), append(b, tail...), 0o644))
 		reseal(t, folder, nil)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		defer func() {
+			runtime.ReadMemStats(&after)
+			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(64<<20), "a bundle of some hundred kilobytes")
+		}()
 		defer func() {
 			require.NoError(t, os.WriteFile(filepath.Join(folder, "runs/a", tables[i]), good[i], 0o644))
 		}()

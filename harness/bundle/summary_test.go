@@ -1,6 +1,8 @@
 package bundle
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"math"
 	"path/filepath"
 	"slices"
@@ -9,9 +11,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meibench/hardware/profiles"
 	"meibench/harness/record"
 	"meibench/harness/results"
 	"meibench/internal/canon"
+	"meibench/reference/models"
+	"meibench/suites"
 )
 
 // The oracle: medians by sorting the values that the tables of cells hold, and
@@ -125,5 +130,49 @@ func TestDeriveSaysWhyADivisionIsOpen(t *testing.T) {
 		m, _, err = Derive(runs, Manifest{Name: "n"})
 		require.NoError(t, err)
 		require.Equal(t, "2100-01-02T02:04:05Z", m.Created, "the end of the last run")
+	}
+}
+
+func TestTheClosedDivisionIsWhatMeibenchShips(t *testing.T) {
+	suite, err := suites.Load("quickstart")
+	require.NoError(t, err)
+	data, err := models.Bytes(models.Default)
+	require.NoError(t, err)
+	sum := sha256.Sum256(data)
+	shape, err := profiles.Model("llama-3.2-1b:q4_0")
+	require.NoError(t, err)
+	site, err := profiles.Site("phone-5g-edge")
+	require.NoError(t, err)
+	closed := func(m *results.Manifest) {
+		m.SuiteHash = suite.Hash
+		m.Models = map[string]string{models.Default: hex.EncodeToString(sum[:]), "llama-3.2-1b:q4_0": shape.Digest}
+		m.Profiles = map[string]string{"device host": "of this machine", "site phone-5g-edge": site.Digest()}
+	}
+	for name, c := range map[string]struct {
+		change func(m *results.Manifest)
+		want   string
+	}{
+		"closed":         {func(*results.Manifest) {}, ""},
+		"no commit":      {func(m *results.Manifest) { m.Commit = "" }, "did not know its commit"},
+		"quick":          {func(m *results.Manifest) { m.Quick = true }, "NOT COMPARABLE"},
+		"other suite":    {func(m *results.Manifest) { m.SuiteHash += "+00" }, "suite 00"},
+		"other model":    {func(m *results.Manifest) { m.Models["llama-3.2-1b:q4_0"] = "00" }, "model llama"},
+		"renamed model":  {func(m *results.Manifest) { m.Models["mei-nano"] = m.Models[models.Default] }, "model mei-nano"},
+		"other site":     {func(m *results.Manifest) { m.Profiles["site phone-5g-edge"] = "00" }, "site phone-5g-edge"},
+		"a server":       {func(m *results.Manifest) { m.Endpoints = []results.Endpoint{{}} }, "endpoint"},
+		"another device": {func(m *results.Manifest) { m.Agents = []results.Agent{{}} }, "agent"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := opened(t, made(t, filepath.Join(t.TempDir(), "a"), spec{cells: 1, repeats: 1, requests: 3, manifest: func(m *results.Manifest) { closed(m); c.change(m) }}), "a")
+			m, _, err := Derive([]*Run{r}, Manifest{})
+			require.NoError(t, err)
+			if c.want == "" {
+				require.Equal(t, ClosedDivision, m.Division, m.Open)
+				return
+			}
+			require.Equal(t, OpenDivision, m.Division)
+			require.Len(t, m.Open, 1)
+			require.Contains(t, m.Open[0], c.want)
+		})
 	}
 }
