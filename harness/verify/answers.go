@@ -100,6 +100,7 @@ func (k *check) ask(arms []*arm) error {
 func (k *check) grade(f *folder, i int, a *arm, own answers) (rows int, err error) {
 	bits := sameKernels(f)
 	if !bits {
+		k.short = true
 		k.rep.say("V062", f.in(results.ManifestFile, ""), "computed by %q kernels, here are others: words may differ, so only quality is compared", f.set.Manifest.Host["kernels"])
 	}
 	key := a.Key()

@@ -382,3 +382,24 @@ func TestAttacksOnPlans(t *testing.T) {
 		}
 	})
 }
+
+// docs/verify.md says that this cannot be seen.
+func TestWhatVerifyCannotSee(t *testing.T) {
+	const share = 0.95
+	dir := forge(t, run(t, measuredSuite), func(c *record.Cell, rows []*record.Request) []*record.Request {
+		if c.Mode != "measured" || c.Pipeline != "local" {
+			return rows
+		}
+		for _, r := range rows {
+			squeeze(r, share)
+			r.Energy[record.DevicePart].Joules *= share
+		}
+		for i := range c.Nodes {
+			c.Nodes[i].Busy = time.Duration(float64(c.Nodes[i].Busy) * share)
+		}
+		return rows
+	})
+	v := verdict(t, dir, Options{})
+	require.Empty(t, errorsOf(v))
+	require.Equal(t, bundle.Replayed, v.Tier)
+}
