@@ -157,7 +157,12 @@ func (f *verifyFlags) options() (o verify.Options, err error) {
 	}
 	for _, path := range f.logs {
 		if info, err := os.Stat(path); err == nil && info.IsDir() {
-			path = filepath.Join(path, ledger.PublicFile)
+			log, err := ledger.Open(path)
+			if err != nil {
+				return o, fmt.Errorf("--log: %w", err)
+			}
+			o.Ledgers = append(o.Ledgers, log)
+			continue
 		}
 		list, err := publicKeys(path)
 		if err != nil {
@@ -168,7 +173,7 @@ func (f *verifyFlags) options() (o verify.Options, err error) {
 	if f.proof == "" {
 		return o, nil
 	}
-	if len(o.Logs) == 0 {
+	if len(o.Logs)+len(o.Ledgers) == 0 {
 		return o, errors.New("--proof needs --log: a proof holds for who has the log's key")
 	}
 	o.Proof, err = ledger.ReadReceipt(f.proof)

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"os"
@@ -13,11 +14,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/mod/sumdb/note"
 
+	"meibench/harness"
 	"meibench/harness/bundle"
 	"meibench/harness/ledger"
 	"meibench/harness/plan"
 	"meibench/harness/record"
 	"meibench/harness/results"
+	"meibench/internal/canon"
 	"meibench/suites"
 )
 
@@ -402,4 +405,51 @@ func TestWhatVerifyCannotSee(t *testing.T) {
 	v := verdict(t, dir, Options{})
 	require.Empty(t, errorsOf(v))
 	require.Equal(t, bundle.Replayed, v.Tier)
+}
+
+// A log shows what a receipt alone does not: other tries, and other results.
+func TestLogsShowOtherAttempts(t *testing.T) {
+	log, err := ledger.Create(t.TempDir(), "board.example")
+	require.NoError(t, err)
+	s, err := suites.Parse("test.yaml", []byte(modelledSuite))
+	require.NoError(t, err)
+	lab := &harness.Lab{Host: host(t)}
+	o := harness.Options{Suites: []*suites.Suite{s}, Command: []string{"meibench", "run"}, Progress: silent{}, Now: time.Now}
+	p, err := lab.Plan(o)
+	require.NoError(t, err)
+	o.Receipt, err = plan.Commit(log, p)
+	require.NoError(t, err)
+	require.NoError(t, o.Receipt.Begin(log))
+	o.Out = filepath.Join(t.TempDir(), "run")
+	require.NoError(t, harness.Run(context.Background(), lab, o))
+	set, err := results.Read(o.Out)
+	require.NoError(t, err)
+	defer set.Close()
+	tables, err := canon.Hash(set.Manifest.Files)
+	require.NoError(t, err)
+
+	full := Options{Ledgers: []*ledger.Log{log}, Rerun: None}
+	v := verdict(t, o.Out, full)
+	require.Empty(t, errorsOf(v))
+	require.True(t, v.Committed)
+	require.Contains(t, Line("x", &v), "committed before the run")
+	require.NotEqual(t, uint64(1), set.Runs()[0].Cell.Seed, "the seed is the log's")
+	require.NoError(t, o.Receipt.End(log, "other", "complete"))
+	refused(t, verdict(t, o.Out, full), "V004")
+	require.NoError(t, o.Receipt.End(log, tables, "complete"))
+	require.Empty(t, errorsOf(verdict(t, o.Out, full)))
+
+	_, err = plan.Commit(log, p)
+	require.NoError(t, err)
+	full.Strict = true
+	refused(t, verdict(t, o.Out, full), "V007")
+
+	other, err := ledger.Create(t.TempDir(), "board.example")
+	require.NoError(t, err)
+	refused(t, verdict(t, o.Out, Options{Ledgers: []*ledger.Log{other}, Rerun: None}), "V004")
+	honest, err := os.ReadFile(filepath.Join(o.Out, plan.ReceiptFile))
+	require.NoError(t, err)
+	shopped := run(t, modelledSuite) // with the seed of its choice, and a receipt beside it
+	require.NoError(t, os.WriteFile(filepath.Join(shopped, plan.ReceiptFile), honest, 0o644))
+	refused(t, verdict(t, shopped, Options{Rerun: None}), "V022")
 }

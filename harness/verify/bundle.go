@@ -49,7 +49,7 @@ func (k *check) entered(h1 string) {
 	if p == nil {
 		return
 	}
-	if _, err := p.Check(note.VerifierList(k.o.Logs...)); err != nil {
+	if _, err := p.Check(k.o.verifiers()); err != nil {
 		k.rep.say("V006", spot{}, "%s", err)
 		return
 	}

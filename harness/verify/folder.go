@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"meibench/hardware/profiles"
 	"meibench/harness"
 	"meibench/harness/plan"
@@ -168,7 +166,7 @@ func (k *check) receipt(f *folder) {
 		k.rep.say("V010", f.in(plan.File, ""), "%s", err)
 		return
 	}
-	if len(k.o.Logs) == 0 {
+	if len(k.o.Logs)+len(k.o.Ledgers) == 0 {
 		if _, err := r.Plan.CheckPath(); err != nil {
 			k.rep.say("V004", at, "%s", err)
 		} else if r.Plan.Entry.Digest != digest {
@@ -178,11 +176,19 @@ func (k *check) receipt(f *folder) {
 		}
 		return
 	}
-	if err := r.Check(f.plan, note.VerifierList(k.o.Logs...)); err != nil {
+	known := k.o.verifiers()
+	if err := r.Check(f.plan, known); err != nil {
 		k.rep.say("V004", at, "%s", err)
 		return
 	}
 	f.committed = true
+	head, err := r.Plan.Check(known)
+	tables, err2 := canon.Hash(f.set.Manifest.Files)
+	if err = errors.Join(err, err2); err != nil {
+		k.rep.say("V004", at, "%s", err)
+		return
+	}
+	k.logged(f, head, digest, tables)
 	if r.Attempt == nil {
 		k.rep.sayAs("V004", "warning", at, "the plan is in the log, the attempt is not: there may have been others")
 	}

@@ -63,6 +63,7 @@ type Options struct {
 	Keys     []note.Verifier  // of submitters and auditors that are known
 	Logs     []note.Verifier  // keys of logs in which plans may be committed
 	Proof    *ledger.Receipt  // that the bundle is in one of the logs; nil = nothing is asked
+	Ledgers  []*ledger.Log    // whole logs: their keys count as known, and other attempts at a plan show
 	Rerun    Rerun            // what is run again
 	Models   []string         // GGUF files for models that are not shipped, found by digest
 	Progress harness.Progress // hears of runs that are made again; nil = nobody
