@@ -72,7 +72,7 @@ func TestALeaderboardFromPlanToSite(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(board, "verdicts", "*.json"))
 	require.NoError(t, err)
 	text := readText(t, files[0], "")
-	writeFile(t, files[0], []byte(strings.Replace(text, `"tier":3`, `"tier":5`, 1)))
+	writeFile(t, files[0], []byte(strings.NewReplacer(`"tier":2`, `"tier":5`, `"tier":3`, `"tier":5`).Replace(text))) // which bundle comes first is chance
 	refusedWith(t, 1, "no line of the log has this verdict", "leaderboard", "build", board, "--out", at("forged"), "-q")
 	writeFile(t, files[0], []byte(text))
 	zips, err := filepath.Glob(filepath.Join(board, "bundles", "*.zip"))
