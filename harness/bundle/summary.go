@@ -157,10 +157,16 @@ func (l *Claims) Summary() Summary {
 	return out
 }
 
-// middle is the median of a sample of at least one value and its interval.
+// middle is the median of a sample of at least one value and its interval. The
+// ends of the interval are values of the sample. So is the median, or the mean of
+// two: stats interpolates, which another processor rounds to another last digit,
+// and here every digit is compared.
 func middle(vs []float64, unit string) Metric {
 	iv := stats.Median(vs, confidence)
-	m := Metric{Value: iv.Center, N: iv.N, Unit: unit}
+	vs = slices.Sorted(slices.Values(vs))
+	n := len(vs)
+	low, high := vs[(n-1)/2], vs[n/2]
+	m := Metric{Value: low + (high-low)/2, N: n, Unit: unit} // cannot overflow; halving is exact, fused or not
 	if !math.IsInf(iv.Lo, 0) && !math.IsInf(iv.Hi, 0) {
 		m.Low, m.High = &iv.Lo, &iv.Hi
 	}

@@ -14,6 +14,7 @@ import (
 	"meibench/hardware/profiles"
 	"meibench/harness/record"
 	"meibench/harness/results"
+	"meibench/harness/stats"
 	"meibench/internal/canon"
 	"meibench/reference/models"
 	"meibench/suites"
@@ -47,7 +48,10 @@ func TestSummariseIsMediansOverRuns(t *testing.T) {
 			m := c.Metrics[name]
 			require.Len(t, vs, m.N)
 			n := len(vs)
-			require.InDelta(t, (vs[(n-1)/2]+vs[n/2])/2, m.Value, 1e-12*math.Abs(m.Value), name)
+			if n%2 == 1 {
+				require.Equal(t, vs[n/2], m.Value, "%s: one of the values, to the last bit", name)
+			}
+			require.InDelta(t, stats.Median(vs, confidence).Center, m.Value, 1e-12*math.Abs(m.Value), name)
 			if n == 6 {
 				require.Equal(t, []float64{vs[0], vs[5]}, []float64{*m.Low, *m.High}, name)
 			}
@@ -57,6 +61,20 @@ func TestSummariseIsMediansOverRuns(t *testing.T) {
 	require.Less(t, s.Claims[0].Good, 240, "some failed, some were late")
 	require.NotEqual(t, s.Claims[0].ID, s.Claims[1].ID)
 	require.Len(t, s.Claims[0].ID, 16)
+}
+
+func TestMiddleIsExact(t *testing.T) {
+	for n := 1; n < 40; n += 2 {
+		sample := make([]float64, n)
+		for i := range sample {
+			sample[i] = 0.1 * float64((i*7)%n)
+		}
+		sorted := slices.Sorted(slices.Values(sample))
+		m := middle(sample, "s")
+		require.Equal(t, sorted[n/2], m.Value)
+		require.True(t, n < 6 || slices.Contains(sample, *m.Low) && slices.Contains(sample, *m.High))
+	}
+	require.Equal(t, 0.25, middle([]float64{0.1, 0.2, 0.3, 0.9}, "s").Value)
 }
 
 func TestSummariseHasNoIntervalOfFewRuns(t *testing.T) {
