@@ -29,6 +29,7 @@ type Run struct {
 	Label    string // short; distinguishes the runs of a report
 	Dir      string
 	Manifest results.Manifest
+	Plan     bool // the folder keeps the plan, from which a cell can be run again
 }
 
 // Group is one cell of a suite with all its repeats and seeds pooled.

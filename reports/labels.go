@@ -358,7 +358,7 @@ func (b *builder) rest() *Section {
 			name.Mark = markOverload
 		}
 		s, to := b.sums[g], &t.Groups[len(t.Groups)-1]
-		to.Rows = append(to.Rows, Row{Flag: b.flags[g], Values: []Value{name, word(g.Cell.Mode), requests(g), Time(s.ttft50), Time(s.tpot50), Time(s.e2e50), Percent(s.within),
+		to.Rows = append(to.Rows, Row{Flag: b.flags[g], Group: g, Values: []Value{name, word(g.Cell.Mode), requests(g), Time(s.ttft50), Time(s.tpot50), Time(s.e2e50), Percent(s.within),
 			Bytes(s.up), Energy(s.energy), stat(s.quality, 1)}})
 	}
 	if len(t.Groups) == 0 {

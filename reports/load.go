@@ -1,16 +1,20 @@
 package reports
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"iter"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
+	"meibench/harness/plan"
 	"meibench/harness/record"
 	"meibench/harness/results"
 )
@@ -53,6 +57,9 @@ func (d *Data) load(label, dir string) (*results.Set, error) {
 		return nil, err
 	}
 	run := d.AddRun(label, dir, set.Manifest)
+	if _, err := os.Stat(filepath.Join(dir, plan.File)); err == nil {
+		d.Runs[run].Plan = true
+	}
 	for i, r := range set.Runs() {
 		d.group(run, cleanCell(r.Cell)).expect(r.Rows)
 		if err := d.Add(run, r.Cell, set.Rows(i)); err != nil {
@@ -129,7 +136,128 @@ func runFacts(run *Run) RunFacts {
 	if m.Format != "" {
 		out.Files = append(out.Files, results.ManifestFile)
 	}
+	if run.Plan {
+		out.Files = append(out.Files, plan.File)
+	}
 	return out
+}
+
+// CellFacts is all that a report knows of a cell but its figures: where it is from
+// and how to run it again.
+type CellFacts struct {
+	ID      string // an anchor of the page
+	Title   string
+	Command string // runs this cell alone, from the folder that the page is in; "" if the run keeps no plan
+	Flag    string // of an INVALID cell
+	Facts   []Fact
+	Run     int // index in Report.Runs
+}
+
+// cellFacts describes every cell, in the order of the runs, and names its anchor.
+func (b *builder) cellFacts() (out []CellFacts, at map[*Group]string) {
+	at = map[*Group]string{}
+	seen := map[string]int{}
+	for _, g := range slices.SortedStableFunc(slices.Values(b.Groups), func(x, y *Group) int {
+		return cmp.Or(cmp.Compare(x.Run, y.Run), cmp.Compare(x.Cell.Index, y.Cell.Index))
+	}) {
+		id := "cell-" + anchorOf(cmp.Or(g.Cell.Name, g.Cell.App+" "+g.Cell.Pipeline+" "+g.Cell.Mode))
+		if seen[id]++; seen[id] > 1 {
+			id += "--" + strconv.Itoa(seen[id])
+		}
+		at[g] = id
+		c := CellFacts{ID: id, Title: g.Cell.Suite + ": " + cmp.Or(g.Cell.Name, b.label[g]), Flag: b.flags[g], Facts: b.factsOf(g), Run: g.Run}
+		if b.Runs[g.Run].Plan {
+			c.Command = "--cell " + commandLine([]string{g.Cell.Suite + "/" + g.Cell.Name})
+		}
+		out = append(out, c)
+	}
+	return out, at
+}
+
+// anchorOf is a text as part of an anchor.
+func anchorOf(s string) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '.':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		}
+		return '-'
+	}, s)
+	return strings.Trim(s[:min(len(s), 120)], "-.")
+}
+
+// factsOf is the configuration of a cell, its seeds, its validity and how busy its
+// nodes were.
+func (b *builder) factsOf(g *Group) (out []Fact) {
+	c := &g.Cell
+	add := func(name, value string) {
+		if value != "" {
+			out = append(out, Fact{name, value})
+		}
+	}
+	for _, f := range []Fact{{"application", c.App}, {"pipeline", c.Pipeline}, {"site", c.Site}, {"model", c.Model}, {"mode", c.Mode}} {
+		add(f.Name, f.Value)
+	}
+	add("limits", b.bar(g))
+	if spelled := b.spelled[c.Contract]; spelled != nil {
+		spec, _ := dig(spelled.Workload, "spec").(map[string]any)
+		add("workload", clean(paramText(spec), 2*mostText))
+		add("data", clean(mapText(spelled.Data), mostText))
+	}
+	add("parameters", clean(paramText(c.Params), 2*mostText))
+	add("requests", fmt.Sprintf("%d, of which %d ended well and %d met every limit", g.N, g.Outcomes[record.OK], g.Good))
+	var seeds []string
+	for i := range g.Cells {
+		seeds = append(seeds, fmt.Sprintf("%d (repeat %d)", g.Cells[i].Seed, g.Cells[i].Repeat))
+	}
+	add("seeds", listAll(seeds))
+	add("offered for", roundTimes(g.Offered.String()))
+	if why := g.invalid(); len(why) > 0 {
+		add("validity", "INVALID: "+strings.Join(why, "; "))
+	} else {
+		add("validity", "valid")
+	}
+	var warnings, nodes []string
+	for i := range g.Cells {
+		for _, w := range g.Cells[i].Warnings {
+			warnings = appendNew(warnings, roundTimes(w))
+		}
+	}
+	add("warnings", strings.Join(warnings, "; "))
+	for _, n := range c.Nodes {
+		nodes = append(nodes, fmt.Sprintf("%s: %s of %s", clean(n.Name, mostName), busy(n, c.Horizon), plural(n.Slots, "slot", "slots")))
+	}
+	add("nodes", listAll(nodes))
+	add("contract", c.Contract)
+	return out
+}
+
+// busy is the share of its slots that a node used.
+func busy(n record.NodeUse, of time.Duration) string {
+	if n.Slots <= 0 || of <= 0 {
+		return "use unknown"
+	}
+	return "busy " + percent(n.Busy.Seconds()/(of.Seconds()*float64(n.Slots)))
+}
+
+const mostInFact = 12
+
+// listAll joins words, and counts those beyond the first dozen.
+func listAll(words []string) string {
+	if n := len(words); n > mostInFact {
+		words = append(slices.Clone(words[:mostInFact]), fmt.Sprintf("%d more", n-mostInFact))
+	}
+	return strings.Join(words, ", ")
+}
+
+func mapText(m map[string]string) string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		parts = append(parts, k+"="+m[k])
+	}
+	return strings.Join(parts, " ")
 }
 
 func expected(m *results.Manifest) string {

@@ -23,6 +23,10 @@ func (r *Report) Markdown(w io.Writer) error {
 	if !r.Comparable {
 		b.WriteString("**NOT COMPARABLE: a quick run.**\n\n")
 	}
+	if r.Short != nil {
+		r.Short.markdown(&b, "##")
+		b.WriteByte('\n')
+	}
 	if len(r.Setting) > 0 {
 		b.WriteString("## Setting\n\n| | |\n|---|---|\n")
 		for _, f := range r.Setting {
@@ -51,6 +55,7 @@ func (r *Report) Markdown(w io.Writer) error {
 			r.Figures[i].markdown(&b, r.formats()[0])
 		}
 	}
+	r.cellsMarkdown(&b)
 	b.WriteString("\n## Definitions\n\n| metric | unit | meaning |\n|---|---|---|\n")
 	for _, d := range r.Definitions {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", md(d.Name), md(d.Unit), md(d.Doc))
@@ -63,6 +68,25 @@ func (r *Report) Markdown(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// cellsMarkdown lists every cell with its configuration.
+func (r *Report) cellsMarkdown(b *strings.Builder) {
+	if len(r.Cells) == 0 {
+		return
+	}
+	b.WriteString("\n## Every cell\n\nOne cell is run again from the run folder: `meibench run --plan . --cell SUITE/NAME`.\n\n| cell | configuration |\n|---|---|\n")
+	for i := range r.Cells {
+		c := &r.Cells[i]
+		var facts []string
+		for _, f := range c.Facts {
+			if f.Name == "validity" && c.Flag != "" { // the warnings say why, once
+				f.Value = "INVALID " + c.Flag
+			}
+			facts = append(facts, f.Name+": "+f.Value)
+		}
+		fmt.Fprintf(b, "| %s | %s |\n", md(strings.TrimSpace(c.Title+" "+c.Flag)), md(strings.Join(facts, ". ")))
+	}
 }
 
 func (f *RunFacts) heading() string {
@@ -93,7 +117,10 @@ func (t *Table) markdown(b *strings.Builder, level string) {
 	fmt.Fprintf(b, "\n%s %s\n\n%s\n", level, md(t.Title), md(t.Caption))
 	flagged := t.Flagged()
 	for _, g := range t.Groups {
-		fmt.Fprintf(b, "\n**%s**\n\n|", md(g.Title))
+		if g.Title != "" {
+			fmt.Fprintf(b, "\n**%s**\n", md(g.Title))
+		}
+		b.WriteString("\n|")
 		align := "|"
 		for _, c := range t.Columns {
 			head := c.Head
@@ -138,7 +165,7 @@ func (r *Report) HTML(w io.Writer) error { return r.html(w, "") }
 // html writes the page; links are relative to the folder it will lie in, and
 // left out if that is not known.
 func (r *Report) html(w io.Writer, dir string) error {
-	t, err := template.New("report").Funcs(template.FuncMap{"lead": leadOf, "key": sortKey, "inline": inline, "withLinks": withLinks, "sectionOf": sectionOf, "upper": strings.ToUpper}).Parse(page.Report())
+	t, err := template.New("report").Funcs(template.FuncMap{"lead": leadOf, "key": sortKey, "inline": inline, "withLinks": withLinks, "sectionOf": sectionOf, "upper": strings.ToUpper, "anchor": r.Anchor}).Parse(page.Report())
 	if err != nil {
 		return err
 	}
@@ -149,14 +176,34 @@ func (r *Report) html(w io.Writer, dir string) error {
 		Script  template.JS
 		Linked  []string
 		Sources []source
-	}{r, page.Policy(page.Script()), page.Style(), page.Script(), nil, nil}
+		Again   []again
+	}{r, page.Policy(page.Script()), page.Style(), page.Script(), nil, nil, nil}
 	if dir != "" {
 		view.Linked = r.formats()
 	}
 	for i := range r.Runs {
 		view.Sources = append(view.Sources, source{&r.Runs[i], r.Runs[i].heading(), r.Runs[i].links(dir)})
 	}
+	for i := range r.Cells {
+		view.Again = append(view.Again, r.again(&r.Cells[i], dir))
+	}
 	return t.Execute(w, view)
+}
+
+// again is a cell with the command that runs it again.
+type again struct {
+	*CellFacts
+	Command string
+	Heading string // of its run
+}
+
+func (r *Report) again(c *CellFacts, dir string) again {
+	run := &r.Runs[c.Run]
+	out := again{c, "", run.heading()}
+	if rel, err := relative(dir, run.Dir); c.Command != "" && err == nil && dir != "" && run.Dir != "" {
+		out.Command = "meibench run --plan " + commandLine([]string{clean(rel, mostText)}) + " " + c.Command
+	}
+	return out
 }
 
 // source is a run with the links to its files.

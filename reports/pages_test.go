@@ -88,7 +88,8 @@ func TestPage(t *testing.T) {
 // hostile is text that would do harm wherever it is not escaped.
 const hostile = "\x1b[31m</td><img src=x onerror=alert(1)><script>alert(2)</script>\"'`|[a](javascript:alert(3)) {{.}} \u202e=cmd() ../../x\n# h"
 
-func TestHostileNames(t *testing.T) {
+// hostileData is a run whose every name is hostile.
+func hostileData(t testing.TB) *Data {
 	d := NewData()
 	run := d.AddRun(hostile, "/tmp/"+hostile, results.Manifest{Command: []string{hostile}, CPU: hostile, Host: map[string]string{hostile: hostile}, Warnings: []string{hostile},
 		Files: map[string]results.Digest{hostile: {}, "../../etc/passwd": {}, "javascript:alert(4)": {}}, Quick: true})
@@ -103,7 +104,12 @@ func TestHostileNames(t *testing.T) {
 		good.Spans[0].Node = hostile
 		require.NoError(t, d.Add(run, c, seq(good, bad)))
 	}
-	r := Build(d)
+	d.Runs[run].Plan = true
+	return d
+}
+
+func TestHostileNames(t *testing.T) {
+	r := Build(hostileData(t))
 	dir := t.TempDir()
 	paths, err := r.Write(dir)
 	require.NoError(t, err)

@@ -33,6 +33,7 @@ import (
 type Report struct {
 	Title       string
 	Comparable  bool     // false for quick runs
+	Short       *Table   // one row per application: which placement, how sure
 	Setting     []Fact   // what was asked, of what, under which load and limits
 	Answers     []string // plain sentences: which placement met the limits, by what numbers
 	Warnings    []string // what makes the numbers doubtful
@@ -40,11 +41,16 @@ type Report struct {
 	Figures     []Figure
 	Sections    []Section // what some of the cells say of one question
 	Runs        []RunFacts
+	Cells       []CellFacts
 	Definitions []Definition
 	Formats     []string // of the figures' files; none = svg and png
 
-	rows []cellRow
+	rows    []cellRow
+	anchors map[*Group]string // of the cells
 }
+
+// Anchor is the anchor of the cell that a row speaks of, "" if it is of none.
+func (r *Report) Anchor(g *Group) string { return r.anchors[g] }
 
 // Section answers one question that a run may hold cells for: sentences, the answer
 // first, then figures and tables that bear it out.
@@ -101,8 +107,68 @@ func Build(d *Data, sections ...Section) *Report {
 	if rest := b.rest(); rest != nil {
 		r.Sections = append(r.Sections, *rest)
 	}
-	r.rows = b.cellRows()
+	r.rows, r.Short = b.cellRows(), main.short()
+	r.Cells, r.anchors = b.cellFacts()
 	return r
+}
+
+// short is the answer for those who read one table: which placement to use for each
+// application, by the most trusted mode, and whether the run can tell.
+func (b *builder) short() *Table {
+	t := Table{Name: "short", Title: "In short",
+		Caption: "Which placement to use, by the most trusted mode that has valid cells: first what keeps most requests inside every limit, then the lowest E2E p50. In brackets the 95 % interval.",
+		Columns: []Column{{Head: "application", Left: true}, {Head: "use", Left: true}, {Head: "mode", Left: true}, {Head: "limits", Left: true}, {Head: "meets them", Left: true},
+			{Head: "inside limits"}, {Head: "E2E p50"}, {Head: "n"}, {Head: "next best", Left: true}, {Head: "its E2E p50"}, {Head: "can the run tell?", Left: true}}}
+	group := RowGroup{}
+	for _, app := range b.apps {
+		valid := slices.DeleteFunc(slices.Clone(b.of[app]), func(g *Group) bool { return b.flags[g] != "" || g.N == 0 })
+		if len(valid) == 0 {
+			group.Rows = append(group.Rows, Row{Values: []Value{word(cmp.Or(app, "(no application)")), word("not judged"), word(""), word(limitText(&b.of[app][0].Cell)), word("not judged"), word(dash), word(dash),
+				count(0), word(""), word(dash), word("no: no valid cell with requests")}})
+			continue
+		}
+		mode := slices.MinFunc(valid, func(a, b *Group) int { return modeRank(a.Cell.Mode) - modeRank(b.Cell.Mode) }).Cell.Mode
+		gs := slices.DeleteFunc(valid, func(g *Group) bool { return g.Cell.Mode != mode })
+		b.rank(gs)
+		group.Rows = append(group.Rows, b.shortRow(app, gs))
+	}
+	if len(group.Rows) == 0 {
+		return nil
+	}
+	t.Groups = []RowGroup{group}
+	return &t
+}
+
+// shortRow speaks of placements in the order of their rank.
+func (b *builder) shortRow(app string, gs []*Group) Row {
+	best := gs[0]
+	s := b.sums[best]
+	use, met, sure := b.label[best], "yes", "yes"
+	need, _ := b.need(best)
+	switch {
+	case !limited(gs):
+		met = "no limits"
+	case best.Good == 0:
+		use, met = "none meets the limits; quickest is "+use, "no"
+	case !b.passes(best):
+		met = "no: " + missText(s.within.V, need) + " of " + percent(need)
+	case s.within.Lo < need:
+		met = "yes so far; n is too small to show " + percent(need)
+	}
+	next, nextTime := "none", word(dash)
+	if len(gs) > 1 {
+		n := b.sums[gs[1]]
+		next, nextTime = b.label[gs[1]], Time(n.e2e50)
+		sameShare := n.within.Hi >= s.within.Lo
+		sameTime := !(n.e2e50.Lo > s.e2e50.Hi) && !(n.e2e50.Hi < s.e2e50.Lo)
+		if sameShare && sameTime {
+			sure = "no: the intervals of both overlap"
+		} else if sameShare && n.e2e50.V < s.e2e50.V {
+			sure = "no: " + next + " is quicker, and the shares overlap"
+		}
+	}
+	return Row{Group: best, Values: []Value{word(cmp.Or(app, "(no application)")), word(use), word(best.Cell.Mode), word(limitText(&best.Cell)), word(met), Percent(s.within), Time(s.e2e50),
+		count(best.N), word(next), nextTime, word(sure)}}
 }
 
 // Invalid is how many cells are INVALID.

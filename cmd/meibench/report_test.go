@@ -1,8 +1,11 @@
 package main
 
 import (
+	"html"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -17,6 +20,7 @@ func TestMapsAndFiguresOfOneKind(t *testing.T) {
 	for _, name := range []string{"links.svg", "links-2.svg", "load.png"} {
 		require.FileExists(t, filepath.Join(out, "figures", name))
 	}
+	oneCellAgain(t, out)
 	var first []byte
 	for range 2 {
 		code, text, errOut := do(t, "report", out, "--only", "load", "--width", "8.8cm", "--figures", "pdf", "--out", filepath.Join(out, "paper"))
@@ -42,4 +46,41 @@ func TestMapsAndFiguresOfOneKind(t *testing.T) {
 		require.Equal(t, 2, code)
 		require.Contains(t, errOut, tc.want)
 	}
+}
+
+// oneCellAgain runs the command that the page gives for a cell: it selects this cell
+// alone, and being modelled it gives the same numbers.
+func oneCellAgain(t *testing.T, dir string) {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	require.NoError(t, err)
+	commands := regexp.MustCompile("<code>meibench (run --plan [^<]*)</code>").FindAllStringSubmatch(string(page), -1)
+	require.Len(t, commands, 2*3*6*5+3*8, "every cell has one")
+	line := func(dir, name string) string {
+		text, err := os.ReadFile(filepath.Join(dir, "summary.csv"))
+		require.NoError(t, err)
+		for l := range strings.Lines(string(text)) {
+			if strings.Contains(l, ","+name+",") {
+				return l
+			}
+		}
+		return ""
+	}
+	command := strings.Fields(html.UnescapeString(commands[len(commands)-5][1]))
+	require.Equal(t, []string{"run", "--plan", ".", "--cell"}, command[:4])
+	_, name, _ := strings.Cut(command[4], "/")
+	t.Chdir(dir)
+	code, _, errOut := do(t, append(command, "--out", "one", "-q")...)
+	require.Equal(t, 0, code, errOut)
+	require.NotEmpty(t, line(".", name))
+	require.Equal(t, line(".", name), line("one", name))
+	text, err := os.ReadFile("one/summary.csv")
+	require.NoError(t, err)
+	require.Equal(t, 2, strings.Count(string(text), "\n"), "the head and one cell")
+	code, _, errOut = do(t, "run", "--plan", ".", "--cell", "map/nothing", "--out", "two", "-q")
+	require.Equal(t, 2, code)
+	require.Contains(t, errOut, `no cell "map/nothing"`)
+	code, _, errOut = do(t, "run", "map", "--cell", name, "--out", "two", "-q")
+	require.Equal(t, 2, code)
+	require.Contains(t, errOut, "--cell belongs to --plan")
 }

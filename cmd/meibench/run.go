@@ -96,6 +96,7 @@ func must(err error) {
 func (f *runFlags) register(fs *pflag.FlagSet) {
 	f.narrow(fs)
 	fs.StringVar(&f.planned.file, "plan", "", "run what a plan fixed (a file from meibench plan, or a run folder) instead of suites")
+	fs.StringArrayVar(&f.planned.cells, "cell", nil, "with --plan: run only the cell of this name, as a report gives it (SUITE/NAME; repeat for more)")
 	fs.StringVar(&f.planned.logDir, "log", "", "the log that the plan is in: the attempt and its result are entered there")
 	fs.StringVar(&f.out, "out", "", "run folder (default runs/SUITE-TIME)")
 	fs.BoolVar(&f.resume, "resume", false, "go on with an interrupted run; needs --out")

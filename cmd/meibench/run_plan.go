@@ -24,6 +24,7 @@ import (
 // planned is what --plan and --log bring into a run.
 type planned struct {
 	file, logDir string
+	cells        []string // some of the plan's cells; none = all
 
 	plan    *plan.Plan
 	receipt *plan.Receipt
@@ -33,13 +34,16 @@ type planned struct {
 
 // besidePlan are the flags that may stand beside --plan: all others would change
 // what is run.
-var besidePlan = []string{"plan", "log", "out", "resume", "bench", "profile", "shard", "dry-run", "no-report", "json", "quiet"}
+var besidePlan = []string{"plan", "cell", "log", "out", "resume", "bench", "profile", "shard", "dry-run", "no-report", "json", "quiet"}
 
 // load reads the plan, the receipt beside it, and the log.
 func (p *planned) load(flags *pflag.FlagSet, args []string) ([]*suites.Suite, error) {
 	if p.file == "" {
 		if p.logDir != "" {
 			return nil, errors.New("--log belongs to --plan: attempts are those of a plan")
+		}
+		if len(p.cells) > 0 {
+			return nil, errors.New("--cell belongs to --plan: it names cells of a plan, such as plan.json of a run folder; without one, use --app, --pipeline, --part ...")
 		}
 		return nil, nil
 	}
@@ -56,10 +60,16 @@ func (p *planned) load(flags *pflag.FlagSet, args []string) ([]*suites.Suite, er
 	if p.plan, err = plan.Read(p.file); err != nil {
 		return nil, err
 	}
+	if p.plan, err = p.plan.Only(p.cells); err != nil {
+		return nil, fmt.Errorf("--cell: %w", err)
+	}
+	if len(p.cells) > 0 && p.logDir != "" {
+		return nil, errors.New("--cell and --log: an attempt in a log is at the whole plan; leave out one of them")
+	}
 	if p.receipt, err = plan.ReadReceipt(receiptBeside(p.file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if p.receipt != nil {
+	if p.receipt != nil && len(p.cells) == 0 {
 		if err := p.checkPath(); err != nil {
 			return nil, err
 		}
@@ -117,7 +127,17 @@ func (p *planned) run(ctx context.Context, lab *harness.Lab, o harness.Options) 
 	if err := p.begin(o.Resume, o.Out); err != nil {
 		return err
 	}
-	o.Receipt = p.receipt
+	switch {
+	case p.receipt == nil:
+	case len(p.cells) > 0: // a part of a committed plan, with the seed that it was run with
+		seed, err := p.receipt.Seed()
+		if err != nil {
+			return err
+		}
+		o.Seed = seed
+	default:
+		o.Receipt = p.receipt
+	}
 	err := harness.Run(ctx, lab, o)
 	return errors.Join(err, p.end(o.Out, err))
 }
@@ -128,6 +148,10 @@ func (p *planned) same(lab *harness.Lab, o harness.Options) error {
 	now, err := lab.Plan(o)
 	if err != nil {
 		return err
+	}
+	if len(p.cells) > 0 { // the rest of the plan may want more of them
+		maps.DeleteFunc(p.plan.Models, func(k, _ string) bool { _, ok := now.Models[k]; return !ok })
+		maps.DeleteFunc(p.plan.Profiles, func(k, _ string) bool { _, ok := now.Profiles[k]; return !ok })
 	}
 	a, err := p.plan.Digest()
 	if err != nil {

@@ -98,6 +98,37 @@ func (p *Plan) Load() (out []*suites.Suite) {
 	return out
 }
 
+// Only is the plan with some of its cells, named SUITE/NAME or by their name alone;
+// no names mean all. A name that no cell has is an error. Its digest is another.
+func (p *Plan) Only(names []string) (*Plan, error) {
+	if len(names) == 0 {
+		return p, nil
+	}
+	out, found := *p, map[string]bool{}
+	out.Suites = nil
+	for _, s := range p.Suites {
+		var cells []Cell
+		for _, c := range s.Cells {
+			for _, n := range names {
+				if n == c.Name || n == s.Name+"/"+c.Name {
+					found[n] = true
+					cells = append(cells, c)
+					break
+				}
+			}
+		}
+		if s.Cells = cells; len(cells) > 0 {
+			out.Suites = append(out.Suites, s)
+		}
+	}
+	for _, n := range names {
+		if !found[n] {
+			return nil, fmt.Errorf("the plan has no cell %q: its report lists them", n)
+		}
+	}
+	return &out, nil
+}
+
 // Write writes the plan to a file, in canonical form.
 func (p *Plan) Write(path string) error { return write(path, p) }
 

@@ -193,7 +193,7 @@ func trust(g *reports.Group) string {
 
 // row is a row of a table with the marks of its cell.
 func row(g *reports.Group, values ...reports.Value) reports.Row {
-	r := reports.Row{Values: values}
+	r := reports.Row{Values: values, Group: g}
 	switch trust(g) {
 	case "INVALID":
 		r.Flag = "see the warnings"

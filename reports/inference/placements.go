@@ -106,7 +106,7 @@ func placementRow(g *reports.Group, v reports.Verdict, all []*reports.Group) rep
 	if r, ok := g.Cell.Figures["recovered_share"]; ok {
 		recovered = reports.Bare(r)
 	}
-	return reports.Row{Values: []reports.Value{reports.Word(label(g)), reports.Word(word), reports.Percent(g.Within()), reports.Time(g.E2E50()), reports.Number(score),
+	return reports.Row{Group: g, Values: []reports.Value{reports.Word(label(g)), reports.Word(word), reports.Percent(g.Within()), reports.Time(g.E2E50()), reports.Number(score),
 		reports.Bytes(g.PerRequest(g.Up)), reports.Energy(g.Joules()), reports.Bytes(g.PerRequest(g.Raw)), reports.Bytes(g.PerRequest(g.Derived)), reports.Percent(recovered)}}
 }
 

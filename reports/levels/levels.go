@@ -84,7 +84,7 @@ func fill(t *reports.Table, d *reports.Data, row func(*reports.Group) []reports.
 			at[g.Cell.App] = i
 			t.Groups = append(t.Groups, reports.RowGroup{Title: g.Cell.App})
 		}
-		r := reports.Row{Values: append([]reports.Value{word(g.Label), word(g.Cell.Mode)}, values...)}
+		r := reports.Row{Group: g.Group, Values: append([]reports.Value{word(g.Label), word(g.Cell.Mode)}, values...)}
 		if slices.ContainsFunc(g.Cells, func(c record.Cell) bool { return !c.Valid }) {
 			r.Flag, invalid = "!", true
 		}
