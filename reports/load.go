@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -346,7 +347,11 @@ func cleanAll(list []string) (out []string) {
 func paramText(params map[string]any) string {
 	var parts []string
 	for _, k := range slices.Sorted(maps.Keys(params)) {
-		parts = append(parts, k+"="+fmt.Sprint(params[k]))
+		v := params[k]
+		if f, ok := v.(float64); ok && (math.IsNaN(f) || math.IsInf(f, 0)) {
+			v = dash
+		}
+		parts = append(parts, k+"="+fmt.Sprint(v))
 	}
 	return strings.Join(parts, " ")
 }
