@@ -168,6 +168,14 @@ func TestModelledCellsAreExact(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, NoneShown, c.Pairs[0].Verdict)
 	require.Contains(t, c.Pairs[0].Note, "within the band")
+	m.seed = 9
+	c, err = Compare(same, side(t, m.write(t)), Options{Metrics: []string{"e2e_p50"}})
+	require.NoError(t, err)
+	require.Less(t, *c.Pairs[0].Low, 0.9)
+	require.Greater(t, *c.Pairs[0].High, 1.1)
+	require.Equal(t, NoneShown, c.Pairs[0].Verdict)
+	require.Contains(t, c.Pairs[0].Note, "some seeds go up, some down")
+	m.seed = 1
 	c, err = Compare(same, side(t, filepath.Join(m.write(t), results.BenchFile)), Options{Metrics: []string{"e2e_p50"}})
 	require.NoError(t, err)
 	require.Equal(t, "exact", c.Pairs[0].Test, "benchmark text has the seeds in its names")
@@ -185,6 +193,17 @@ func TestPairsOfSeedsSeeMore(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, Slower, c.Pairs[0].Verdict)
 	require.Equal(t, "sign test of pairs", c.Pairs[0].Test)
+	one := old
+	one.repeats = 1
+	for name, s := range map[string][2]*Side{
+		"one run of unknown seed a side":        {side(t, filepath.Join(one.write(t), results.BenchFile)), side(t, filepath.Join(one.write(t), results.BenchFile))},
+		"text of measured cells knows no seeds": {side(t, filepath.Join(old.write(t), results.BenchFile)), side(t, filepath.Join(new.write(t), results.BenchFile))},
+		"two runs of one seed are no pair":      {side(t, old.write(t), old.write(t)), side(t, new.write(t), new.write(t))},
+	} {
+		c, err := Compare(s[0], s[1], o)
+		require.NoError(t, err)
+		require.Equal(t, "Mann-Whitney", c.Pairs[0].Test, name)
+	}
 }
 
 func TestInvalidRunsAreLeftOutAndNamed(t *testing.T) {
@@ -213,7 +232,11 @@ func TestTheFamilyIsCorrected(t *testing.T) {
 	many := one("a", "b", "c", "d", "e", "f")
 	require.Equal(t, 6, many.Family)
 	require.Contains(t, many.Pairs[0].Verdict, "cannot tell: needs")
-	require.InDelta(t, 6**many.Pairs[0].P, *many.Pairs[0].Adjusted, 1e-9)
+	p := &many.Pairs[0]
+	require.InDelta(t, 6**p.P, *p.Adjusted, 1e-9)
+	whole := Question{Change: *p.Ratio - 1, Tests: 6}.Repeats(p.spread)
+	require.Equal(t, whole-4, p.Needs, "what a plan for six tests asks for, less what is there")
+	require.Greater(t, whole, Question{Change: *p.Ratio - 1}.Repeats(p.spread))
 }
 
 func TestCellsOfOneSideAreNamed(t *testing.T) {
