@@ -74,6 +74,7 @@ type arm struct {
 	repeat int
 	seed   uint64
 	setup  *setup
+	bare   bool // see Arm
 }
 
 // InputError is a cell that cannot run: a name that does not exist, a mode that

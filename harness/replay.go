@@ -23,6 +23,7 @@ type Arm struct {
 	Repeat int
 	Seed   uint64 // of this repeat
 	Quick  bool
+	Bare   bool // only rows are wanted: Replay leaves out the attack on activations, whose figure no row has
 }
 
 // Key is the key of the arm's run.
@@ -39,7 +40,7 @@ func (l *Lab) Arms(o Options) ([]Arm, error) {
 	}
 	out := make([]Arm, len(arms))
 	for i, a := range arms {
-		out[i] = Arm{a.suite, a.index, a.cell, a.repeat, a.seed, o.Quick}
+		out[i] = Arm{Suite: a.suite, Index: a.index, Cell: a.cell, Repeat: a.repeat, Seed: a.seed, Quick: o.Quick}
 	}
 	return out, nil
 }
@@ -136,7 +137,7 @@ func (l *Lab) arm(a Arm) (*arm, error) {
 	if err != nil {
 		return nil, &InputError{fmt.Errorf("suite %s, cell %s: %w", a.Suite, a.Cell.Name, err)}
 	}
-	return &arm{cell: a.Cell, suite: a.Suite, index: a.Index, repeat: a.Repeat, seed: a.Seed, setup: set}, nil
+	return &arm{cell: a.Cell, suite: a.Suite, index: a.Index, repeat: a.Repeat, seed: a.Seed, setup: set, bare: a.Bare}, nil
 }
 
 // Replay runs arms again and writes them into a new run folder. Modelled arms

@@ -78,7 +78,7 @@ func (k *check) ask(arms []*arm) error {
 	if k.Checker.answers == nil || k.held > mostAnswers {
 		k.Checker.answers, k.held = map[string]answers{}, 0
 	}
-	emulated := func(a *harness.Arm) { a.Cell.Mode, a.Cell.Find, a.Cell.Warmup = "emulated", nil, 0 }
+	emulated := func(a *harness.Arm) { a.Cell.Mode, a.Cell.Find, a.Cell.Warmup, a.Bare = "emulated", nil, 0, true }
 	return k.runAgain(arms, emulated, func(set *results.Set) error {
 		runs := indexOf(set)
 		for _, a := range arms {

@@ -65,7 +65,7 @@ func (k *check) floors(p *physics, c *record.Cell) {
 			continue
 		}
 		for _, n := range p.arm.terms.Site.Nodes {
-			if n.Device == "" && n.Agent == nil {
+			if n.Device == "" && n.Agent == nil || !computes(c, n) {
 				continue
 			}
 			l := k.lawOf(n, m, c.Mode)
@@ -88,6 +88,17 @@ func (k *check) floors(p *physics, c *record.Cell) {
 	p.known = true
 	p.next = least(1, 1)
 	p.first = func(prompt int) time.Duration { return least(max(prompt, 1), 0) }
+}
+
+// computes reports whether a node may run the model's passes in a pipeline.
+func computes(c *record.Cell, n profiles.Place) bool {
+	switch {
+	case c.Pipeline == "local", c.Pipeline == "exit" && c.Params["rest"] == "device", c.Pipeline == "speculate" && c.Params["verify"] == "device":
+		return n.PerUser
+	case c.Pipeline == "offload", c.Pipeline == "session":
+		return !n.PerUser
+	}
+	return true
 }
 
 // steps says how many passes a pipeline needs for n tokens at least, and which

@@ -121,7 +121,7 @@ var rules = []Rule{
 		"record.Cell.Judge is computed again from the facts: each reason must be listed, and a run is valid exactly if there is none.",
 		"leave INVALID runs INVALID: find the cause and run again"},
 	{"V040", bundle.Error, "no answer is faster than its device can compute it",
-		"From release to the last token lie a pass over the prompt and one pass per further token. The least time is that of the fastest device of the site, alone: by the cost law in modelled runs, a third of the law fitted on the machine itself in measured and emulated ones, or where there is no fit half the time that operations and memory take at the profile's peak. Cached answers end below it.",
+		"From release to the last token lie a pass over the prompt and one pass per further token. The least time is that of the fastest device of the site that the pipeline may use, alone: by the cost law in modelled runs, a third of the law fitted on the machine itself in measured and emulated ones, or where there is no fit half the time that operations and memory take at the profile's peak. Cached answers end below it.",
 		"declare caches: run a suite about caching"},
 	{"V041", bundle.Error, "clocks agree: no request lies outside the time that its run took",
 		"The rows of a measured run span at most the monotonic time of the run, and runs of a folder do not take longer together than from its start to its end.",
