@@ -6,6 +6,7 @@ COUNT ?= 1
 FUZZTIME ?= 30s
 MODEL ?= all
 OUT ?= runs
+PICTURE ?= docs/report.png
 PAGE ?= $(OUT)/demo/report.html
 
 .PHONY: help build test race clients fuzz lint staticcheck bench golden generate demo suites report picture arm64 killtest models ci
@@ -52,8 +53,8 @@ suites: ## all modelled cells of all suites
 report: ## pages and figures of the run folders under OUT
 	$(MEIBENCH) report $(wildcard $(OUT)/*)
 
-picture: ## the picture of a report that README shows, from PAGE; needs Chromium
-	MEIBENCH_PICTURE=$(CURDIR)/docs/report.png MEIBENCH_PAGE=$(abspath $(PAGE)) go test -count 1 -run 'TestPicture$$' ./reports
+picture: ## the picture of a PAGE that README shows, into PICTURE (docs/report.png); needs Chromium
+	MEIBENCH_PICTURE=$(abspath $(PICTURE)) MEIBENCH_PAGE=$(abspath $(PAGE)) go test -count 1 -run 'TestPicture$$' ./reports
 
 arm64: ## the deterministic core on arm64, under emulation
 	go run ./scripts/arm64 -suite placement -- --repeat 1 --set requests=40
