@@ -168,37 +168,51 @@ func tree(dir string, l Limits) (names []string, err error) {
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	var sofar tally
-	entries := 0
-	err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+	for folders := []string{"."}; len(folders) > 0; folders = folders[1:] {
+		entries, err := readDir(root, folders[0], l.Files)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if entries++; entries > 4*l.Files {
-			return refuse(ruleForm, "", fixMake, "it has more than %d files and folders", 4*l.Files)
-		}
-		info, err := root.Lstat(filepath.FromSlash(name))
-		if err != nil {
-			return err
-		}
-		switch {
-		case name == ".":
-			return nil
-		case info.IsDir():
-			if name == RunsFolder || path.Dir(name) == RunsFolder && goodName(path.Base(name)) {
-				return nil
+		for _, e := range entries {
+			name := path.Join(folders[0], e.Name())
+			info, err := root.Lstat(filepath.FromSlash(name))
+			if err != nil {
+				return nil, err
 			}
-			return refuse(ruleForm, fmt.Sprintf("%.100q", name), "take it out", "no bundle has a folder of this name")
-		case !info.Mode().IsRegular():
-			return refuse(ruleForm, fmt.Sprintf("%.100q", name), "put the file itself there", "it is a %v, not a file", info.Mode().Type())
+			switch {
+			case info.IsDir() && (name == RunsFolder || folders[0] == RunsFolder && goodName(e.Name())):
+				folders = append(folders, name)
+			case info.IsDir():
+				return nil, refuse(ruleForm, fmt.Sprintf("%.100q", name), "take it out", "no bundle has a folder of this name")
+			case !info.Mode().IsRegular():
+				return nil, refuse(ruleForm, fmt.Sprintf("%.100q", name), "put the file itself there", "it is a %v, not a file", info.Mode().Type())
+			default:
+				if err := l.admit(name, info.Size(), &sofar); err != nil {
+					return nil, err
+				}
+				names = append(names, name)
+			}
 		}
-		if err := l.admit(name, info.Size(), &sofar); err != nil {
-			return err
-		}
-		names = append(names, name)
-		return nil
-	})
+	}
 	slices.Sort(names)
-	return names, err
+	return names, nil
+}
+
+// readDir lists a folder of at most so many entries, sorted.
+func readDir(root *os.Root, name string, most int) ([]fs.DirEntry, error) {
+	f, err := root.Open(filepath.FromSlash(name))
+	if err != nil {
+		return nil, err
+	}
+	list, err := f.ReadDir(most + 1)
+	if err := errors.Join(f.Close(), err); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if len(list) > most {
+		return nil, refuse(ruleForm, name, "hand in fewer runs at a time, or raise the limit", "the folder has more than %d files and folders, at most %d are read", most, most)
+	}
+	slices.SortFunc(list, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return list, nil
 }
 
 // read checks the folder and reads it.

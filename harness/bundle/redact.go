@@ -3,6 +3,8 @@ package bundle
 import (
 	"fmt"
 	"maps"
+	"net"
+	"net/url"
 	"os"
 	"os/user"
 	"path"
@@ -10,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"meibench/harness/results"
 	"meibench/internal/canon"
@@ -38,10 +41,35 @@ func Here() []string {
 	if u, err := user.Current(); err == nil {
 		list = append(list, u.Username, u.HomeDir)
 	}
-	list = slices.DeleteFunc(list, func(s string) bool {
+	return telling(list)
+}
+
+// telling is the sorted set of those names that give someone away.
+func telling(names []string) []string {
+	return distinct(slices.DeleteFunc(slices.Clone(names), func(s string) bool {
 		return len(s) < 3 || strings.Contains(common, " "+strings.ToLower(path.Base(s))+" ")
-	})
-	return distinct(list)
+	}))
+}
+
+// hosts are the other machines that a run asked, but for this one's loopback:
+// texts of errors name them.
+func hosts(m *results.Manifest) (list []string) {
+	for _, e := range m.Endpoints {
+		if u, err := url.Parse(e.URL); err == nil {
+			list = append(list, u.Hostname())
+		}
+	}
+	for _, a := range m.Agents {
+		host, _, err := net.SplitHostPort(a.Address)
+		if err != nil {
+			host = a.Address
+		}
+		list = append(list, host)
+	}
+	return telling(slices.DeleteFunc(list, func(h string) bool {
+		ip := net.ParseIP(h)
+		return ip != nil && ip.IsLoopback()
+	}))
 }
 
 // privacy knows what must not stand in a bundle.
@@ -104,7 +132,7 @@ func (p *privacy) found(s string) string {
 	}
 	for _, w := range p.words {
 		if m := w.FindString(s); m != "" {
-			return strings.TrimSpace(m)
+			return strings.TrimFunc(m, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
 		}
 	}
 	return ""

@@ -144,7 +144,7 @@ func (d *Draft) add(dir, at string) (err error) {
 		return fmt.Errorf("bundle %s: %s %s: %s", dir, faults[0].File, faults[0].Row, faults[0].Text)
 	}
 	if !d.opt.Identify {
-		p := newPrivacy(d.opt.Private)
+		p := newPrivacy(append(hosts(&m), d.opt.Private...))
 		if err := p.stays(dir, run); err != nil {
 			return err
 		}

@@ -230,6 +230,14 @@ func TestPrivateTablesAreRefused(t *testing.T) {
 	require.ErrorContains(t, err, `cells.arrow names "/home/alice/app.yaml"`)
 	_, err = Prepare([]string{a}, Options{Identify: true})
 	require.NoError(t, err)
+	c := made(t, filepath.Join(dir, "c"), spec{cells: 1, repeats: 1, requests: 3, manifest: func(m *results.Manifest) {
+		m.Endpoints = []results.Endpoint{{URL: "http://edge:1/v1"}, {URL: "http://127.0.0.1:1/v1"}, {URL: "http://10.0.0.7:1/v1"}}
+		m.Agents = []results.Agent{{Address: "pi.lab:9"}}
+	}, cell: func(c *record.Cell) { c.Warnings = []string{"10.0.0.7 was slow, 127.0.0.1 was not"} }})
+	_, err = Prepare([]string{c}, Options{})
+	require.ErrorContains(t, err, `names "10.0.0.7"`)
+	require.Equal(t, []string{"10.0.0.7", "pi.lab"}, hosts(&results.Manifest{Agents: []results.Agent{{Address: "pi.lab:9"}, {Address: "[::1]:2"}},
+		Endpoints: []results.Endpoint{{URL: "http://edge:1/v1"}, {URL: "http://127.0.0.1:1/v1"}, {URL: "https://10.0.0.7/v1"}}}))
 	b := made(t, filepath.Join(dir, "b"), spec{cells: 1, repeats: 1, requests: 3, host: "source: read /sys/class/powercap/x on box42\n"})
 	_, err = Prepare([]string{b}, Options{})
 	require.NoError(t, err, "paths of the system are the same everywhere")
