@@ -20,19 +20,24 @@ const compareLong = `Compare two sets of runs: run folders, or files of Go bench
 or what go test -bench wrote). Several per side are pooled, separated by commas.
 
 Per cell and metric: the medians, the ratio of new to old with its 95 % interval,
-and a verdict. "faster" and "slower" (or better, worse) need a Mann-Whitney test
-that stays significant after Holm's correction over all tests, and a ratio beyond
-the practical band. "no difference shown" means that a difference as large as the
-band would have been seen; otherwise "cannot tell" says how many more runs it
-takes. Modelled cells are exact and compared seed by seed.
+and a verdict. "faster" and "slower" (or better, worse) need a test that stays
+significant after Holm's correction over all tests, and a ratio beyond the
+practical band. "no difference shown" means that the interval lies within the
+band; otherwise "cannot tell" says how many more runs it takes. Where six or more
+seeds are on both sides, runs of equal seeds are compared in pairs (signed ranks),
+else by benchstat's test (Mann-Whitney). Modelled cells are exact and compared
+seed by seed. INVALID runs are left out and named.
 
 Runs under different contracts (workload, data, model, limits, mode) are refused,
-and the field that differs is named. Exit code 1 if anything got slower or worse.`
+and the field that differs is named.
+
+Exit codes: 0 nothing got worse; 1 something got slower or worse; 2 bad input, or
+contracts that differ; 4 a run is not finished. docs/comparing.md tells more.`
 
 type compareFlags struct {
 	metrics  []string
 	all      bool
-	paired   bool
+	pair     string
 	common   bool
 	changed  bool
 	markdown bool
@@ -56,7 +61,7 @@ func newCompare(a *app) *cobra.Command {
 	fs := c.Flags()
 	fs.StringSliceVar(&f.metrics, "metric", nil, "metrics to compare, by name or by unit of benchmark text (default "+strings.Join(compare.Headline(), ",")+")")
 	fs.BoolVar(&f.all, "all", false, "compare every metric that both sides have")
-	fs.BoolVar(&f.paired, "paired", false, "pair runs of equal seeds (sign test): sees smaller differences where seeds differ much")
+	fs.StringVar(&f.pair, "pair", "auto", "compare runs of equal seeds with each other: auto (from six on), always or never")
 	fs.BoolVar(&f.common, "common", false, "leave cells under different contracts out instead of refusing")
 	fs.BoolVar(&f.changed, "changed", false, "print only what differs")
 	fs.BoolVar(&f.markdown, "md", false, "print Markdown")
@@ -74,6 +79,10 @@ func (a *app) compare(f *compareFlags, oldArg, newArg string) error {
 	if !(f.alpha > 0 && f.alpha < 1) {
 		return withCode(exitUsage, fmt.Errorf("--alpha %g: want a probability between 0 and 1", f.alpha))
 	}
+	pairing, ok := map[string]compare.Pairing{"auto": compare.Auto, "always": compare.Always, "never": compare.Never}[f.pair]
+	if !ok {
+		return oneOf("--pair", f.pair, []string{"always", "auto", "never"})
+	}
 	if err := knownMetrics(f.metrics); err != nil {
 		return withCode(exitUsage, err)
 	}
@@ -85,7 +94,7 @@ func (a *app) compare(f *compareFlags, oldArg, newArg string) error {
 	if err != nil {
 		return err
 	}
-	o := compare.Options{Metrics: f.metrics, All: f.all, Paired: f.paired, Common: f.common}
+	o := compare.Options{Metrics: f.metrics, All: f.all, Pair: pairing, Common: f.common}
 	o.Band, o.Alpha = band, f.alpha
 	c, err := compare.Compare(old, new, o)
 	if err != nil {
@@ -107,19 +116,11 @@ func (a *app) compare(f *compareFlags, oldArg, newArg string) error {
 
 // loadSide reads one side; an unfinished run has an exit code of its own.
 func loadSide(arg string) (*compare.Side, error) {
-	paths := strings.Split(arg, ",")
-	s, err := compare.Load(paths...)
-	if err == nil {
-		return s, nil
+	s, err := compare.Load(strings.Split(arg, ",")...)
+	if errors.Is(err, results.ErrUnfinished) {
+		return nil, withCode(exitIncomplete, err)
 	}
-	for _, p := range paths {
-		if set, rerr := results.Read(p); rerr == nil {
-			_ = set.Close()
-		} else if exists(filepath.Join(p, results.ManifestFile)) && strings.Contains(rerr.Error(), "not finished") {
-			return nil, withCode(exitIncomplete, err)
-		}
-	}
-	return nil, withCode(exitUsage, err)
+	return s, withCode(exitUsage, err)
 }
 
 // knownMetrics refuses names that no run can have; units of other benchmarks are

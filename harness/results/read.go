@@ -38,6 +38,9 @@ type CellRun struct {
 	at     extent
 }
 
+// ErrUnfinished says that a run was cut off, or is still going on.
+var ErrUnfinished = errors.New("it is not finished")
+
 // Read opens a run folder that Finish has written. A run that was cut off is an
 // error that says how to go on.
 func Read(dir string) (*Set, error) {
@@ -46,7 +49,7 @@ func Read(dir string) (*Set, error) {
 		return nil, err
 	}
 	if m.Finished == nil {
-		return nil, fmt.Errorf("read run %s: it is not finished: go on with it by meibench run --resume --out %s", dir, dir)
+		return nil, fmt.Errorf("read run %s: %w: go on with it by meibench run --resume --out %s", dir, ErrUnfinished, dir)
 	}
 	s := &Set{Dir: dir, Manifest: m}
 	open := func(name, format string) *reader {

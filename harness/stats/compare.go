@@ -39,101 +39,158 @@ const (
 // String is the verdict as reports print it.
 func (v Verdict) String() string { return [...]string{"unclear", "same", "lower", "higher"}[v] }
 
+// Test names how a p-value and an interval were found.
+type Test uint8
+
+// Tests.
+const (
+	Exact       Test = iota // two values that a seed fixes: no chance is involved
+	MannWhitney             // independent runs, by benchmath
+	SignedRank              // pairs of runs, by Wilcoxon's signed ranks
+)
+
+// String is the test as reports print it.
+func (t Test) String() string { return [...]string{"exact", "mann-whitney", "signed-rank"}[t] }
+
 // Effect is the difference between two sets of runs.
 type Effect struct {
-	Ratio    float64 // new over old: the median of all ratios of a new to an old value
-	Lo, Hi   float64 // its interval at confidence 1-Alpha, by inverting the U test
-	P        float64 // Mann-Whitney, two-sided; 0 where all values of each side are equal (exact data)
+	Ratio    float64 // new over old; of a Difference 1 + (new - old) / scale
+	Lo, Hi   float64 // its interval at confidence 1-Alpha, by inverting the test; infinite where there are too few runs
+	P        float64 // two-sided; 0 of exact data
+	Test     Test
 	NOld     int
 	NNew     int
+	Spread   float64 // standard deviation of the logarithm of a value (of a pair's ratio if Test is SignedRank); NaN of one run
 	Verdict  Verdict
 	Warnings []string
 	rule     Rule
 }
 
-// Compare compares two sets of positive values, one per independent run. Four
-// runs a side are the least that can ever show a difference at 0.05.
+// Compare compares two sets of positive values, one per independent run. The
+// ratio is that of the medians, the p-value that of the U test, both as benchstat
+// prints them; the interval inverts that test and is widened to hold the ratio
+// where, rarely, it does not. Four runs a side are the least that can ever show a
+// difference at 0.05.
 func Compare(old, new []float64, rule Rule) (Effect, error) {
+	if err := positive(old, new); err != nil {
+		return Effect{}, err
+	}
+	return unpaired(old, new, byRatio(), rule), nil
+}
+
+// CompareDifference is Compare for values that may be zero or negative. The
+// change is counted in units of scale > 0, which the rule's band then is a share
+// of: 1 for shares and scores.
+func CompareDifference(old, new []float64, scale float64, rule Rule) (Effect, error) {
+	if err := finite(old, new, scale); err != nil {
+		return Effect{}, err
+	}
+	return unpaired(old, new, byDifference(scale), rule), nil
+}
+
+// change is how a new value is set against an old one: 1 where they are equal.
+type change struct {
+	of    func(new, old float64) float64
+	mid   func(a, b float64) float64 // half way between two changes
+	noise func(x float64) float64    // a value on the scale on which noise adds
+	drift func(c float64) float64    // a change on that scale
+	size  func(c float64) float64    // how far from none; orders as |drift| and is the same on every machine
+	least float64                    // no change is below
+}
+
+func byRatio() change {
+	return change{of: func(n, o float64) float64 { return n / o }, mid: func(a, b float64) float64 { return math.Sqrt(float64(a * b)) },
+		noise: math.Log, drift: math.Log, size: func(c float64) float64 { return max(c, 1/c) }}
+}
+
+func byDifference(scale float64) change {
+	return change{of: func(n, o float64) float64 { return 1 + (n-o)/scale }, mid: func(a, b float64) float64 { return (a + b) / 2 },
+		noise: func(x float64) float64 { return x / scale }, drift: func(c float64) float64 { return c - 1 },
+		size: func(c float64) float64 { return math.Abs(c - 1) }, least: math.Inf(-1)}
+}
+
+func unpaired(old, new []float64, by change, rule Rule) Effect {
 	rule = rule.orDefault()
-	for _, xs := range [][]float64{old, new} {
+	e := Effect{NOld: len(old), NNew: len(new), Test: MannWhitney, rule: rule}
+	t := benchmath.Thresholds{CompareAlpha: rule.Alpha}
+	so, sn := benchmath.NewSample(slices.Clone(old), &t), benchmath.NewSample(slices.Clone(new), &t)
+	c := benchmath.AssumeNothing.Compare(so, sn)
+	e.P, e.Warnings = c.P, texts(c.Warnings)
+	e.Ratio = by.of(Median(new, 1-rule.Alpha).Center, Median(old, 1-rule.Alpha).Center)
+	e.Lo, e.Hi = limits(old, new, by, rule.Alpha)
+	e.Lo, e.Hi = min(e.Lo, e.Ratio), max(e.Hi, e.Ratio)
+	e.Spread = pooled(old, new, by)
+	e.judge(e.P)
+	return e
+}
+
+func positive(sides ...[]float64) error {
+	for _, xs := range sides {
 		if len(xs) == 0 {
-			return Effect{}, errors.New("compare: one side has no runs")
+			return errors.New("compare: one side has no runs")
 		}
 		for _, x := range xs {
 			if !(x > 0) || math.IsInf(x, 0) {
-				return Effect{}, fmt.Errorf("compare: %g is not a positive number: ratios need one; compare the difference instead", x)
+				return fmt.Errorf("compare: %g is not a positive number: ratios need one; compare the difference instead", x)
 			}
 		}
 	}
-	e := Effect{NOld: len(old), NNew: len(new), rule: rule}
-	t := benchmath.Thresholds{CompareAlpha: rule.Alpha}
-	c := benchmath.AssumeNothing.Compare(benchmath.NewSample(slices.Clone(old), &t), benchmath.NewSample(slices.Clone(new), &t))
-	e.P, e.Warnings = c.P, texts(c.Warnings)
-	e.Ratio, e.Lo, e.Hi = ratios(old, new, rule.Alpha)
-	e.judge(e.P)
-	return e, nil
+	return nil
+}
+
+func finite(old, new []float64, scale float64) error {
+	if len(old) == 0 || len(new) == 0 {
+		return errors.New("compare: one side has no runs")
+	}
+	for _, x := range slices.Concat(old, new, []float64{scale}) {
+		if math.IsNaN(x) || math.IsInf(x, 0) {
+			return fmt.Errorf("compare: %g is not a finite number", x)
+		}
+	}
+	if scale <= 0 {
+		return fmt.Errorf("compare: the scale of a difference is %g: want more than 0", scale)
+	}
+	return nil
+}
+
+// pooled is the standard deviation of the values of both sides about their own
+// means, on the scale of changes; NaN of one run a side.
+func pooled(old, new []float64, by change) float64 {
+	if len(old)+len(new) < 3 {
+		return math.NaN()
+	}
+	sum := squares(old, by.noise) + squares(new, by.noise)
+	return math.Sqrt(sum / float64(len(old)+len(new)-2))
+}
+
+// squares sums the squared deviations from the mean of f(x).
+func squares(xs []float64, f func(float64) float64) (sum float64) {
+	mean := 0.0
+	for _, x := range xs {
+		mean += f(x) / float64(len(xs))
+	}
+	for _, x := range xs {
+		d := f(x) - mean
+		sum += float64(d * d)
+	}
+	return sum
 }
 
 // CompareExact compares two values of a deterministic metric: any difference is
-// real, and only the band says whether it matters.
+// real, and only the band says whether it matters. A change from nothing to
+// something is infinite; one between negative values is counted in the larger
+// of them.
 func CompareExact(old, new float64, rule Rule) Effect {
-	e := Effect{Ratio: new / old, NOld: 1, NNew: 1, rule: rule.orDefault()}
-	if old == new {
+	e := Effect{Ratio: new / old, NOld: 1, NNew: 1, Test: Exact, rule: rule.orDefault()}
+	switch {
+	case old == new:
 		e.Ratio = 1
+	case old < 0 || new < 0:
+		e.Ratio = 1 + (new-old)/max(math.Abs(old), math.Abs(new))
 	}
 	e.Lo, e.Hi = e.Ratio, e.Ratio
 	e.judge(0)
 	return e
-}
-
-// ComparePaired compares runs that were made under the same conditions two by
-// two, such as repeats with the same seeds: the ratio is the median of the
-// ratios of pairs with its order-statistic interval, the test is the sign test.
-// It assumes nothing of the distribution, and what all pairs share (an easy seed,
-// a hard one) cancels. Six pairs are the least that can show a difference at 0.05.
-func ComparePaired(old, new []float64, rule Rule) (Effect, error) {
-	if len(old) != len(new) || len(old) == 0 {
-		return Effect{}, fmt.Errorf("compare pairs: %d old and %d new values", len(old), len(new))
-	}
-	e := Effect{NOld: len(old), NNew: len(new), rule: rule.orDefault()}
-	ratios := make([]float64, len(old))
-	above, below := 0, 0
-	for i := range old {
-		if !(old[i] > 0) || !(new[i] > 0) || math.IsInf(old[i], 0) || math.IsInf(new[i], 0) {
-			return Effect{}, fmt.Errorf("compare pairs: %g and %g: ratios need positive numbers", old[i], new[i])
-		}
-		ratios[i] = new[i] / old[i]
-		switch {
-		case ratios[i] > 1:
-			above++
-		case ratios[i] < 1:
-			below++
-		}
-	}
-	m := Median(ratios, 1-e.rule.Alpha)
-	e.Ratio, e.Lo, e.Hi, e.Warnings = m.Center, max(0, m.Lo), m.Hi, m.Warnings
-	e.P = min(1, 2*binomialCDF(min(above, below), above+below, 0.5))
-	if above+below == 0 {
-		e.P = 1
-	}
-	e.judge(e.P)
-	return e, nil
-}
-
-// Spread is the standard deviation of the logarithms of positive values, about
-// their coefficient of variation; NaN of fewer than two. It is what Plan wants.
-func Spread(xs []float64) float64 {
-	if len(xs) < 2 {
-		return math.NaN()
-	}
-	mean, sum := 0.0, 0.0
-	for _, x := range xs {
-		mean += math.Log(x) / float64(len(xs))
-	}
-	for _, x := range xs {
-		sum += (math.Log(x) - mean) * (math.Log(x) - mean)
-	}
-	return math.Sqrt(sum / float64(len(xs)-1))
 }
 
 // judge sets the verdict by a p-value, which may be an adjusted one.
@@ -153,17 +210,25 @@ func (e *Effect) judge(p float64) {
 
 // Family corrects the verdicts of comparisons that are read together, such as
 // the rows of a table, so that the chance of any false difference among them is
-// at most alpha (Holm). It returns the adjusted p-values.
+// at most alpha (Holm). It returns the adjusted p-values. Exact effects are no
+// matter of chance: they neither count nor change.
 func Family(es []Effect) []float64 {
-	ps := make([]float64, len(es))
+	var ps []float64
 	for i := range es {
-		ps[i] = es[i].P
+		if es[i].Test != Exact {
+			ps = append(ps, es[i].P)
+		}
 	}
 	ps = Holm(ps)
+	out := make([]float64, len(es))
 	for i := range es {
-		es[i].judge(ps[i])
+		if es[i].Test == Exact {
+			continue
+		}
+		out[i], ps = ps[0], ps[1:]
+		es[i].judge(out[i])
 	}
-	return ps
+	return out
 }
 
 // Holm adjusts p-values for their number (Holm 1979): reject those at most
@@ -191,24 +256,22 @@ func Holm(ps []float64) []float64 {
 	return out
 }
 
-// ratios is the Hodges-Lehmann estimate of the ratio of new to old and its
-// interval at confidence 1-alpha: the k-th smallest and largest of all pairwise
-// ratios, with k from the null distribution of U.
-func ratios(old, new []float64, alpha float64) (mid, lo, hi float64) {
+// limits is the interval of the change from old to new at confidence 1-alpha:
+// the k-th smallest and largest of all pairwise changes, with k from the null
+// distribution of U (Hodges and Lehmann 1963).
+func limits(old, new []float64, by change, alpha float64) (lo, hi float64) {
+	k := criticalU(len(old), len(new), alpha)
+	if k < 0 {
+		return by.least, math.Inf(1)
+	}
 	all := make([]float64, 0, len(old)*len(new))
 	for _, n := range new {
 		for _, o := range old {
-			all = append(all, n/o)
+			all = append(all, by.of(n, o))
 		}
 	}
 	slices.Sort(all)
-	n := len(all)
-	mid = (all[(n-1)/2] + all[n/2]) / 2
-	k := criticalU(len(old), len(new), alpha)
-	if k < 0 {
-		return mid, 0, math.Inf(1)
-	}
-	return mid, all[k], all[n-1-k]
+	return all[k], all[len(all)-1-k]
 }
 
 // criticalU is the largest k with P(U <= k) <= alpha/2 under the null
@@ -248,27 +311,11 @@ func criticalU(m, n int, alpha float64) int {
 	return m * n
 }
 
-// Plan is how many runs a side show a true relative change with a given power,
-// by Noether's formula for the U test (1987): spread is the standard deviation
-// of the logarithm of the values, about their coefficient of variation. At
-// least four, the fewest that can show anything at 0.05.
-func Plan(change, spread, alpha, power float64) int {
-	if change == 0 || !(spread >= 0) {
-		return math.MaxInt32
+// Spread is the standard deviation of the logarithms of positive values, about
+// their coefficient of variation; NaN of fewer than two. It is what Plan wants.
+func Spread(xs []float64) float64 {
+	if len(xs) < 2 {
+		return math.NaN()
 	}
-	// P(new > old) for two normal logarithms that differ by log(1+|change|).
-	q := 0.5
-	if spread > 0 {
-		q = 0.5*math.Erfc(-math.Log1p(math.Abs(change))/(2*spread)) - 0.5
-	}
-	z := Normal(1-alpha/2) + Normal(power)
-	return max(4, int(math.Ceil(z*z/(6*q*q))))
-}
-
-// MannWhitney is the two-sided p-value of the U test after benchmath; 1 where the
-// samples allow none.
-func MannWhitney(old, new []float64) float64 {
-	t := benchmath.DefaultThresholds
-	c := benchmath.AssumeNothing.Compare(benchmath.NewSample(slices.Clone(old), &t), benchmath.NewSample(slices.Clone(new), &t))
-	return c.P
+	return math.Sqrt(squares(xs, math.Log) / float64(len(xs)-1))
 }

@@ -2,7 +2,8 @@
 //
 // The unit of inference is the repeat. Requests of one run queue behind each
 // other, so a thousand of them are not a thousand observations; a thousand runs
-// are. Median, Compare and Plan take one value per run. What can be said from a
+// are. Median, Compare and Plan take one value per run; ComparePaired takes pairs
+// of runs that share a seed, and sees more. What can be said from a
 // single run, and when nothing can, is in Bound: MLPerf's early stopping as it
 // is published (which assumes that requests are independent coins) and a
 // version of it that measures how dependent they are and abstains where too

@@ -7,11 +7,13 @@
 //	err = c.Text(os.Stdout)
 //
 // The unit of inference is the run of a cell: one value per repeat and seed.
-// Samples are compared by the Mann-Whitney test of golang.org/x/perf/benchmath,
-// so that p-values and medians are those of benchstat; the ratio and its interval
-// are Hodges and Lehmann's. What a seed fixes (modelled cells) is compared exactly,
-// seed by seed. All tests of a comparison are one family (Holm). A difference
-// inside the practical band counts as none.
+// Where six or more seeds are on both sides, runs of equal seeds are compared in
+// pairs, by Wilcoxon's signed ranks: what a seed does to both sides cancels.
+// Otherwise samples are compared by the Mann-Whitney test of
+// golang.org/x/perf/benchmath, so that medians, ratios and p-values are those of
+// benchstat. What a seed fixes (modelled cells) is compared exactly, seed by seed.
+// All tests of a comparison are one family (Holm). A difference inside the
+// practical band counts as none.
 //
 // Runs under different contracts are not compared: the error names the field.
 package compare
@@ -34,10 +36,22 @@ type Options struct {
 	stats.Rule
 	Metrics []string // names of record.Metrics or units of benchmark text; nil = Headline
 	All     bool     // every metric that both sides have
-	Paired  bool     // pair runs of equal seeds
-	Common  bool     // leave cells under different contracts out instead of refusing
-	Power   float64  // of the advice how many runs are needed; 0 = 0.8
+	Pair    Pairing
+	Common  bool    // leave cells under different contracts out instead of refusing
+	Power   float64 // of the advice how many runs are needed; 0 = 0.8
 }
+
+// Pairing says whether runs of equal seeds are compared with each other.
+type Pairing uint8
+
+// Pairings. Auto pairs where six or more seeds, the fewest that can show anything
+// at 0.05, are on both sides: that depends on the design of the runs, never on
+// their values.
+const (
+	Auto Pairing = iota
+	Always
+	Never
+)
 
 // Headline is what is compared unless other metrics are named.
 func Headline() []string {
@@ -80,8 +94,11 @@ type Pair struct {
 	Ratio    *number `json:"ratio"` // new over old; null where it cannot be said
 	Low      *number `json:"low"`
 	High     *number `json:"high"`
-	P        *number `json:"p"`          // of the test alone; null where there was none
-	Adjusted *number `json:"p_adjusted"` // over the family
+	P        *number `json:"p"`                    // of the test alone; null where there was none
+	Adjusted *number `json:"p_adjusted"`           // over the family
+	Diff     *number `json:"difference,omitempty"` // new less old, in the unit, where there are zeros and so no ratio
+	DiffLow  *number `json:"difference_low,omitempty"`
+	DiffHigh *number `json:"difference_high,omitempty"`
 	Test     string  `json:"test"`
 	Verdict  string  `json:"verdict"`
 	Needs    int     `json:"needs,omitempty"` // more runs a side
@@ -89,8 +106,9 @@ type Pair struct {
 
 	better record.Better
 	effect stats.Effect
-	spread float64
-	tested bool // in the family
+	soon   *stats.Effect // of pairs too few to be judged, to plan more; nil where there are none
+	scale  float64       // of a difference; 0 of a ratio
+	tested bool          // in the family
 	exact  bool
 }
 
@@ -141,7 +159,11 @@ func Compare(old, new *Side, o Options) (*Comparison, error) {
 			continue
 		}
 		for _, unit := range units(a, b, o) {
-			if p := pair(a, b, unit, o); p.Old.N+p.New.N > 0 || len(p.Old.Why)+len(p.New.Why) > 0 {
+			p, err := pair(a, b, unit, o)
+			if err != nil {
+				return nil, err
+			}
+			if p.Old.N+p.New.N > 0 || len(p.Old.Why)+len(p.New.Why) > 0 {
 				c.Pairs = append(c.Pairs, p)
 			}
 		}
@@ -224,144 +246,6 @@ func spellings(name string) []string {
 }
 
 const modelled = "modelled-"
-
-// pair compares one metric of one cell.
-func pair(a, b *cell, unit string, o Options) Pair {
-	x, y := a.metrics[unit], b.metrics[unit]
-	p := Pair{Cell: a.name, Metric: metricName(unit), Unit: unit, better: x.better, exact: x.exact && y.exact}
-	if x.better == record.Neither {
-		p.better = y.better
-	}
-	old, new := x.values(), y.values()
-	p.Old, p.New = sample(old, a.invalid), sample(new, b.invalid)
-	if len(old) == 0 || len(new) == 0 {
-		p.Verdict, p.Note = NotJudged, "no valid run on one side"
-		return p
-	}
-	p.spread = max(known(stats.Spread(old)), known(stats.Spread(new)))
-	switch {
-	case !positive(old) || !positive(new):
-		p.plain(old, new, o)
-	case p.exact && sameSeeds(x, y):
-		p.exactly(x, y, o)
-	case o.Paired && sameSeeds(x, y):
-		p.Test, p.tested = "sign test of pairs", true
-		p.effect, _ = stats.ComparePaired(old, new, o.Rule) // positive and of equal number
-	default:
-		p.Test, p.tested = "Mann-Whitney", true
-		p.effect, _ = stats.Compare(old, new, o.Rule)
-	}
-	return p
-}
-
-func known(v float64) float64 {
-	if math.IsNaN(v) || math.IsInf(v, 0) {
-		return 0
-	}
-	return v
-}
-
-func positive(xs []float64) bool {
-	return !slices.ContainsFunc(xs, func(x float64) bool { return !(x > 0) || math.IsInf(x, 0) })
-}
-
-// plain compares values of which some are zero or negative, so that there is no
-// ratio.
-func (p *Pair) plain(old, new []float64, o Options) {
-	p.Note = "there are zeros: no ratio"
-	if slices.Equal(slices.Sorted(slices.Values(old)), slices.Sorted(slices.Values(new))) {
-		p.Test, p.Verdict = "equal values", NoneShown
-		return
-	}
-	if p.exact {
-		p.Test, p.Verdict = "exact", p.word(p.New.Median > p.Old.Median)
-		if p.New.Median == p.Old.Median {
-			p.Verdict = NoneShown
-		}
-		return
-	}
-	p.Test, p.tested = "Mann-Whitney", true
-	p.effect = stats.Effect{Ratio: math.NaN(), Lo: math.NaN(), Hi: math.NaN(), P: stats.MannWhitney(old, new), NOld: len(old), NNew: len(new)}
-}
-
-// exactly compares what seeds fix, seed by seed.
-func (p *Pair) exactly(x, y *series, o Options) {
-	p.Test = "exact"
-	var ratios []float64
-	for i := range x.points {
-		ratios = append(ratios, y.points[i].value/x.points[i].value)
-	}
-	slices.Sort(ratios)
-	lo, hi := ratios[0], ratios[len(ratios)-1]
-	mid := (ratios[(len(ratios)-1)/2] + ratios[len(ratios)/2]) / 2
-	p.Ratio, p.Low, p.High = &mid, &lo, &hi
-	switch {
-	case lo == 1 && hi == 1:
-		p.Verdict, p.Note = NoneShown, "identical"
-	case lo >= 1/(1+o.Band) && hi <= 1+o.Band:
-		p.Verdict, p.Note = NoneShown, "within the band for every seed"
-	case lo > 1:
-		p.Verdict = p.word(true)
-	case hi < 1:
-		p.Verdict = p.word(false)
-	default:
-		p.Verdict, p.Note = NoneShown, "some seeds go up, some down"
-	}
-}
-
-// settle corrects the family and finds the words.
-func (c *Comparison) settle(o Options) {
-	var at []int
-	var es []stats.Effect
-	for i := range c.Pairs {
-		if c.Pairs[i].tested {
-			at, es = append(at, i), append(es, c.Pairs[i].effect)
-		}
-	}
-	c.Family = len(es)
-	adjusted := stats.Family(es)
-	for k, i := range at {
-		p := &c.Pairs[i]
-		p.effect = es[k]
-		p.P, p.Adjusted = finite(es[k].P), finite(adjusted[k])
-		p.Ratio, p.Low, p.High = finite(es[k].Ratio), finite(es[k].Lo), finite(es[k].Hi)
-		if p.Ratio == nil {
-			p.unratioed(adjusted[k], o)
-			continue
-		}
-		switch es[k].Verdict {
-		case stats.Higher, stats.Lower:
-			p.Verdict = p.word(es[k].Verdict == stats.Higher)
-		case stats.Same:
-			p.Verdict, p.Note = NoneShown, "the interval lies within the band"
-		default:
-			p.open(len(es), o)
-		}
-	}
-}
-
-// unratioed is the verdict where there are zeros.
-func (p *Pair) unratioed(adjusted float64, o Options) {
-	if adjusted <= o.Alpha && p.New.Median != p.Old.Median {
-		p.Verdict = p.word(p.New.Median > p.Old.Median)
-		return
-	}
-	p.Verdict = NoneShown
-}
-
-// open says of a pair without a verdict how many more runs would bring one: those
-// that show a difference as large as the one seen, or as the band, whichever is
-// larger.
-func (p *Pair) open(family int, o Options) {
-	change := max(math.Abs(math.Log(p.effect.Ratio)), math.Log1p(o.Band))
-	n := stats.Plan(math.Expm1(change), p.spread, o.Alpha/float64(max(family, 1)), o.Power)
-	if have := min(p.Old.N, p.New.N); n > have {
-		p.Needs = n - have
-		p.Verdict = fmt.Sprintf("cannot tell: needs %d more runs", p.Needs)
-		return
-	}
-	p.Verdict, p.Note = NoneShown, "enough runs to have seen it"
-}
 
 // word is the verdict of a rise or a fall, by what the metric is.
 func (p *Pair) word(up bool) string {

@@ -11,12 +11,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/perf/benchmath"
 
 	"meibench/harness/record"
 	"meibench/harness/results"
@@ -102,7 +104,7 @@ func TestVerdicts(t *testing.T) {
 		"faster":        {measured(2, 50*time.Millisecond, 0.02, 10, "a"), Faster},
 		"slower":        {measured(3, 150*time.Millisecond, 0.02, 10, "a"), Slower},
 		"small, spread": {measured(4, 101*time.Millisecond, 0.2, 6, "a"), "cannot tell: needs "},
-		"the same":      {measured(1, 100*time.Millisecond, 0.02, 10, "a"), "cannot tell: needs "},
+		"the same":      {measured(1, 100*time.Millisecond, 0.02, 10, "a"), NoneShown},
 	} {
 		c, err := Compare(old, side(t, tc.new.write(t)), Options{Metrics: []string{"e2e_p50", "goodput_share"}})
 		require.NoError(t, err)
@@ -173,8 +175,9 @@ func TestModelledCellsAreExact(t *testing.T) {
 	require.NoError(t, err)
 	require.Less(t, *c.Pairs[0].Low, 0.9)
 	require.Greater(t, *c.Pairs[0].High, 1.1)
-	require.Equal(t, NoneShown, c.Pairs[0].Verdict)
-	require.Contains(t, c.Pairs[0].Note, "some seeds go up, some down")
+	require.Equal(t, Slower, c.Pairs[0].Verdict, "a seed that got worse is not averaged away by one that got better")
+	require.Regexp(t, "^[12] of 3 seeds; [12] the other way$", c.Pairs[0].Note)
+	require.Equal(t, 1, c.Worse())
 	m.seed = 1
 	c, err = Compare(same, side(t, filepath.Join(m.write(t), results.BenchFile)), Options{Metrics: []string{"e2e_p50"}})
 	require.NoError(t, err)
@@ -187,23 +190,59 @@ func TestPairsOfSeedsSeeMore(t *testing.T) {
 	o := Options{Metrics: []string{"e2e_p50"}}
 	c, err := Compare(a, b, o)
 	require.NoError(t, err)
-	require.Contains(t, c.Pairs[0].Verdict, "cannot tell")
-	o.Paired = true
+	require.Equal(t, Slower, c.Pairs[0].Verdict)
+	require.Equal(t, "signed ranks of pairs", c.Pairs[0].Test)
+	o.Pair = Never
 	c, err = Compare(a, b, o)
 	require.NoError(t, err)
-	require.Equal(t, Slower, c.Pairs[0].Verdict)
-	require.Equal(t, "sign test of pairs", c.Pairs[0].Test)
-	one := old
-	one.repeats = 1
+	require.Contains(t, c.Pairs[0].Verdict, "cannot tell")
+
+	// Five seeds are too few for pairs, and one more would do: the spread of pairs
+	// is small. The spread over seeds alone would ask for far more.
+	old.repeats, new.repeats = 5, 5
+	o.Pair = Auto
+	c, err = Compare(side(t, old.write(t)), side(t, new.write(t)), o)
+	require.NoError(t, err)
+	require.Equal(t, "Mann-Whitney", c.Pairs[0].Test)
+	require.Equal(t, "cannot tell: needs 1 more run", c.Pairs[0].Verdict)
+
 	for name, s := range map[string][2]*Side{
-		"one run of unknown seed a side":        {side(t, filepath.Join(one.write(t), results.BenchFile)), side(t, filepath.Join(one.write(t), results.BenchFile))},
-		"text of measured cells knows no seeds": {side(t, filepath.Join(old.write(t), results.BenchFile)), side(t, filepath.Join(new.write(t), results.BenchFile))},
-		"two runs of one seed are no pair":      {side(t, old.write(t), old.write(t)), side(t, new.write(t), new.write(t))},
+		"one run of unknown seed a side":        {side(t, filepath.Join(old.write(t), results.BenchFile)), side(t, filepath.Join(new.write(t), results.BenchFile))},
+		"one line of benchmark text is no pair": {side(t, old.write(t)), side(t, filepath.Join(new.write(t), results.BenchFile))},
 	} {
 		c, err := Compare(s[0], s[1], o)
 		require.NoError(t, err)
 		require.Equal(t, "Mann-Whitney", c.Pairs[0].Test, name)
 	}
+	text := filepath.Join(t.TempDir(), "seedless.txt")
+	require.NoError(t, os.WriteFile(text, []byte("BenchmarkF 1 100 ns/op\n"), 0o644))
+	_, err = Compare(side(t, text), side(t, text), Options{Pair: Always})
+	require.ErrorContains(t, err, "no seed is on both sides")
+}
+
+// A metric with zeros has a difference, no ratio; too few runs are too few for
+// it as well, however far apart they are.
+func TestZeros(t *testing.T) {
+	few := func(repeats int, d time.Duration) *Side { return side(t, measured(1, d, 0.01, repeats, "a").write(t)) }
+	c, err := Compare(few(2, 900*time.Millisecond), few(2, 2200*time.Millisecond), Options{Metrics: []string{"goodput_share"}})
+	require.NoError(t, err)
+	require.Contains(t, c.Pairs[0].Verdict, "cannot tell: needs", "1 against 0 in two runs is not \"no difference\"")
+	require.Equal(t, -1.0, *c.Pairs[0].Diff)
+	c, err = Compare(few(6, 2200*time.Millisecond), few(6, 2200*time.Millisecond), Options{Metrics: []string{"goodput_share"}})
+	require.NoError(t, err)
+	require.Equal(t, NoneShown, c.Pairs[0].Verdict, "0 against 0 in six")
+}
+
+func TestUnfinishedRunsAreRefused(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	run, err := results.Create(dir, results.Manifest{Expected: 3})
+	require.NoError(t, err)
+	_, err = Load(dir)
+	require.ErrorIs(t, err, results.ErrUnfinished)
+	require.NoError(t, run.Finish())
+	_, err = Load(dir)
+	require.ErrorIs(t, err, results.ErrUnfinished)
+	require.ErrorContains(t, err, "it holds 0 of 3 runs of cells: go on with it by meibench run --resume")
 }
 
 func TestInvalidRunsAreLeftOutAndNamed(t *testing.T) {
@@ -234,9 +273,9 @@ func TestTheFamilyIsCorrected(t *testing.T) {
 	require.Contains(t, many.Pairs[0].Verdict, "cannot tell: needs")
 	p := &many.Pairs[0]
 	require.InDelta(t, 6**p.P, *p.Adjusted, 1e-9)
-	whole := Question{Change: *p.Ratio - 1, Tests: 6}.Repeats(p.spread)
+	whole := Question{Change: *p.Ratio - 1, Tests: 6}.Repeats(p.effect.Spread)
 	require.Equal(t, whole-4, p.Needs, "what a plan for six tests asks for, less what is there")
-	require.Greater(t, whole, Question{Change: *p.Ratio - 1}.Repeats(p.spread))
+	require.Greater(t, whole, Question{Change: *p.Ratio - 1}.Repeats(p.effect.Spread))
 }
 
 func TestCellsOfOneSideAreNamed(t *testing.T) {
@@ -341,19 +380,37 @@ func TestBenchstatAgrees(t *testing.T) {
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", tool, "golang.org/x/perf/cmd/benchstat").CombinedOutput(); err != nil {
 		t.Skipf("benchstat cannot be built here: %s", out)
 	}
-	for _, mode := range []string{"measured", "modelled"} {
-		old := made{mode: mode, repeats: 10, mean: 100 * time.Millisecond, spread: 0.05, rate: 2, pipelines: []string{"a", "b"}, seed: 1}
-		new := old
-		new.mean, new.seed = 112*time.Millisecond, 9
-		a, b := old.write(t), new.write(t)
-		c, err := Compare(side(t, a), side(t, b), Options{All: true})
+	check := func(t *testing.T, a, b string, least int) {
+		c, err := Compare(side(t, a), side(t, b), Options{All: true, Pair: Never})
 		require.NoError(t, err)
-		n := 0
-		for _, row := range benchstat(t, tool, filepath.Join(a, results.BenchFile), filepath.Join(b, results.BenchFile)) {
-			n += agrees(t, c, row)
+		rows := benchstat(t, tool, a, b)
+		for _, row := range rows {
+			agrees(t, c, row)
 		}
-		require.Greater(t, n, 40, "%s: rows compared", mode)
+		require.GreaterOrEqual(t, len(rows), least)
+		require.Equal(t, len(rows), len(c.Pairs), "benchstat has no row that we have not, and we none that it has not")
 	}
+	for _, tc := range []struct {
+		mode     string
+		old, new int
+	}{{"measured", 10, 10}, {"measured", 5, 8}, {"measured", 3, 3}, {"modelled", 1, 1}} {
+		old := made{mode: tc.mode, repeats: tc.old, mean: 100 * time.Millisecond, spread: 0.05, rate: 2, pipelines: []string{"a", "b"}, seed: 1}
+		new := old
+		new.mean, new.seed, new.repeats = 112*time.Millisecond, 9, tc.new
+		check(t, filepath.Join(old.write(t), results.BenchFile), filepath.Join(new.write(t), results.BenchFile), 40)
+	}
+	bench := func(name string, factor float64) string {
+		var b strings.Builder
+		b.WriteString("goos: linux\npkg: x\n")
+		for rep := range 7 {
+			fmt.Fprintf(&b, "BenchmarkSum/n=8-4 100 %d ns/op %d B/op 0 allocs/op\n", int(1000*factor)+17*rep*rep%29, 64*(rep%2))
+			fmt.Fprintf(&b, "BenchmarkDot-4 100 %d ns/op 128 B/op 2 allocs/op\n", 500+rep)
+		}
+		path := filepath.Join(t.TempDir(), name)
+		require.NoError(t, os.WriteFile(path, []byte(b.String()), 0o644))
+		return path
+	}
+	check(t, bench("old.txt", 1), bench("new.txt", 1.1), 6)
 }
 
 // statRow is a row of benchstat's CSV.
@@ -381,39 +438,29 @@ func benchstat(t *testing.T, tool, old, new string) (out []statRow) {
 	return out
 }
 
-// agrees compares a row of benchstat with our pair; 0 if it is a seed of a
-// modelled cell, of which we have the pairs together.
-func agrees(t *testing.T, c *Comparison, row statRow) int {
-	name := row.name
-	seeded := seedPart.FindString(name) != ""
-	name = strings.Replace(name, seedPart.FindString(name), "", 1)
-	for i := range c.Pairs {
-		p := &c.Pairs[i]
-		if p.Unit != row.unit || !strings.HasPrefix(name, p.Cell) {
-			continue
-		}
-		oldV, newV := parse(t, row.old), parse(t, row.new)
-		if seeded { // exact, a row a seed: the ratio lies among ours
-			require.Contains(t, []string{"exact", "equal values"}, p.Test)
-			if p.Ratio != nil {
-				require.GreaterOrEqual(t, newV/oldV, *p.Low-1e-9)
-				require.LessOrEqual(t, newV/oldV, *p.High+1e-9)
-			}
-			return 1
-		}
-		require.Equal(t, oldV, p.Old.Median, row)
-		require.Equal(t, newV, p.New.Median, row)
+// agrees compares a row of benchstat with our pair.
+func agrees(t *testing.T, c *Comparison, row statRow) {
+	name := seedPart.ReplaceAllString(row.name, "")
+	i := slices.IndexFunc(c.Pairs, func(p Pair) bool { return p.Unit == row.unit && strings.TrimPrefix(p.Cell, "x.") == name })
+	require.GreaterOrEqual(t, i, 0, "we have no %s of %s", row.unit, row.name)
+	p := &c.Pairs[i]
+	oldV, newV := parse(t, row.old), parse(t, row.new)
+	require.Equal(t, oldV, p.Old.Median, row)
+	require.Equal(t, newV, p.New.Median, row)
+	delta := benchmath.Comparison{P: 0, Alpha: 0.05}
+	if p.P != nil {
+		delta.P, delta.N1, delta.N2 = *p.P, p.Old.N, p.New.N
+		require.Equal(t, delta.String(), row.p, row)
 		require.Equal(t, row.oldCI, interval(p.Old), row)
 		require.Equal(t, row.newCI, interval(p.New), row)
-		if m := regexp.MustCompile(`p=(\S+) n=`).FindStringSubmatch(row.p); m != nil && p.P != nil {
-			require.Equal(t, m[1], fmt.Sprintf("%0.3f", *p.P), row)
-		}
-		if row.delta != "~" && row.delta != "" && row.delta != "?" {
-			require.Equal(t, row.delta, fmt.Sprintf("%+.2f%%", 100*(p.New.Median/p.Old.Median-1)), row)
-		}
-		return 1
+	} else {
+		require.Equal(t, "exact", p.Test)
+		require.Equal(t, fmt.Sprintf("n=%d", p.Old.N), row.p, row)
 	}
-	return 0
+	require.Equal(t, row.delta, delta.FormatDelta(p.Old.Median, p.New.Median), row)
+	if p.Ratio != nil && strings.ContainsAny(row.delta, "+-") {
+		require.Equal(t, row.delta, fmt.Sprintf("%+.2f%%", (*p.Ratio-1)*100), "the ratio that we print is the one that benchstat prints")
+	}
 }
 
 func parse(t *testing.T, s string) float64 {

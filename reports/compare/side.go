@@ -109,14 +109,17 @@ func (s *Side) folder(dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, set.Close()) }()
-	for _, c := range set.Manifest.Contracts {
+	m := &set.Manifest
+	if !m.Complete {
+		return fmt.Errorf("compare %s: %w: it holds %d of %d runs of cells: go on with it by meibench run --resume --out %s", dir, results.ErrUnfinished, m.Blocks, m.Expected, dir)
+	}
+	for _, c := range m.Contracts {
 		h, err := c.Hash()
 		if err != nil {
 			return err
 		}
 		s.terms[h] = c
 	}
-	m := &set.Manifest
 	for k, v := range map[string]string{"CPU": m.CPU, "kernels": m.Host["kernels"], "governor": m.Governor, "Go": m.GoVersion} {
 		if !slices.Contains(s.hosts[k], v) {
 			s.hosts[k] = append(s.hosts[k], v)

@@ -181,6 +181,13 @@ func orNaN(v *number) float64 {
 }
 
 func (p *Pair) ratioText() string {
+	if p.Diff != nil {
+		text := fmt.Sprintf("%+.3g", *p.Diff)
+		if p.DiffLow != nil && p.DiffHigh != nil {
+			text += fmt.Sprintf(" [%+.3g, %+.3g]", *p.DiffLow, *p.DiffHigh)
+		}
+		return text
+	}
 	if p.Ratio == nil {
 		return "–"
 	}
