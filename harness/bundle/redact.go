@@ -184,22 +184,35 @@ func (r *redactor) manifest(m *results.Manifest) {
 	r.set(&m.Kernel, kernel)
 }
 
-// address is a URL with a host, or an agent's NODE=HOST:PORT.
-var address = regexp.MustCompile(`(https?://)[^/\s"']+|(=|^)[A-Za-z0-9.-]+(:[0-9]{2,5})($|,)`)
+// webAddress is a URL: scheme, host with user and port, path, query.
+var webAddress = regexp.MustCompile(`(https?://)([^/?#\s"']+)([^?#\s"']*)([?#][^\s"']*)?`)
 
-// noAddress takes hosts out of URLs and addresses; this machine's own loopback
-// gives nobody away.
+// agentAddress is HOST:PORT, alone or as NODE=HOST:PORT, maybe several.
+var agentAddress = regexp.MustCompile(`(^|[=,])([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0-9]{2,5})($|,)`)
+
+// loopback is this machine as it calls itself, which gives nobody away.
+var loopback = regexp.MustCompile(`^(localhost|127\.[0-9]+\.[0-9]+\.[0-9]+|\[::1\])(:[0-9]+)?$`)
+
+// noAddress takes hosts, users and queries, which may hold keys, out of URLs and
+// addresses.
 func noAddress(s string) string {
-	return address.ReplaceAllStringFunc(s, func(m string) string {
-		if strings.Contains(m, "localhost") || strings.Contains(m, "127.0.0.1") {
-			return m
+	s = webAddress.ReplaceAllStringFunc(s, func(m string) string {
+		parts := webAddress.FindStringSubmatch(m)
+		if loopback.MatchString(parts[2]) {
+			return parts[1] + parts[2] + parts[3]
 		}
-		parts := address.FindStringSubmatch(m)
-		if parts[1] != "" {
-			return parts[1] + noHost
-		}
-		return parts[2] + noHost + parts[3] + parts[4]
+		return parts[1] + noHost + parts[3]
 	})
+	for range 2 { // neighbours share a comma
+		s = agentAddress.ReplaceAllStringFunc(s, func(m string) string {
+			parts := agentAddress.FindStringSubmatch(m)
+			if loopback.MatchString(parts[2]) {
+				return m
+			}
+			return parts[1] + noHost + parts[3] + parts[4]
+		})
+	}
+	return s
 }
 
 // stays refuses what would give someone away where nothing can be rewritten

@@ -222,6 +222,25 @@ func TestNamesThatSayNothingStay(t *testing.T) {
 	require.Empty(t, p.found("1/2 tokens/s and/or https in/out"))
 }
 
+func TestAddressesAreTakenOut(t *testing.T) {
+	for in, want := range map[string]string{
+		"http://gpu7.lab:8000/v1":                  "http://HOST/v1",
+		"https://u:secret@gpu7/v1?key=k#f":         "https://HOST/v1",
+		"http://127.0.0.1:8000/v1?key=k":           "http://127.0.0.1:8000/v1",
+		"http://u:secret@localhost/v1":             "http://HOST/v1",
+		"http://localhost.evil.example/v1":         "http://HOST/v1",
+		"--endpoint=http://[fe80::1]:9/v1":         "--endpoint=http://HOST/v1",
+		"edge=pi5.lab:9000,cloud=big:9000,x=y:900": "edge=HOST:9000,cloud=HOST:9000,x=HOST:900",
+		"edge=localhost:9000":                      "edge=localhost:9000",
+		"10.0.0.7:9000":                            "HOST:9000",
+		"rate=1,2,4":                               "rate=1,2,4",
+		"llama-3.2-1b:q4_0":                        "llama-3.2-1b:q4_0",
+		"--out":                                    "--out",
+	} {
+		require.Equal(t, want, noAddress(in))
+	}
+}
+
 // What stands in tables cannot be taken out without a lie.
 func TestPrivateTablesAreRefused(t *testing.T) {
 	dir := t.TempDir()
