@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"iter"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,10 +12,11 @@ import (
 	"meibench/harness/record"
 	"meibench/harness/results"
 	"meibench/harness/stats"
+	"meibench/internal/radix"
 )
 
 // Data is what a report is made of: runs and, per cell, the columns that tables
-// and figures need, up to 96 bytes a request.
+// and figures need: 32 bytes a request, and 8 more for a score.
 type Data struct {
 	Runs   []Run
 	Groups []*Group
@@ -52,15 +52,16 @@ type Group struct {
 	Raw, Derived float64 // bytes that left the device: user data, and what was computed from it
 	Tokens       int     // of all answers
 	Counts       [record.NumCounters]int64
-	Answers      []Answer // of all requests, repeat by repeat
+	answers      []answers // of all requests, repeat by repeat
 	Energy       [record.NumParts]PartEnergy
 	Quality      Score
 	Errors       []tally // a few kinds
 
-	ended   []ending                                   // requests of the first repeat that ended well, by ID
+	ended   []ending                                   // the first requests of the first repeat that ended well, by ID
 	fetch   func(id int, each func(record.Span)) error // streams the spans of one of them
 	sampled *Sample                                    // what fetch gave
 
+	next    int  // requests that the next repeat is expected to have
 	dark    bool // energy of some request is unknown
 	repeats [][numFigures]float64
 }
@@ -107,6 +108,66 @@ type Answer struct {
 	Depth   float64 // share of the layers that ran; NaN if the pipeline does not count them
 }
 
+// answers are those of one repeat by column. What all requests of a repeat lack
+// takes no room, and neither do IDs that count from 0.
+type answers struct {
+	seed                uint64
+	e2e, quality, depth []float64
+	ids                 []int
+}
+
+func (a *answers) add(r *record.Request) {
+	n := len(a.e2e)
+	a.e2e = append(a.e2e, took(r))
+	a.quality = column(a.quality, n, r.Quality)
+	a.depth = column(a.depth, n, float64(r.Counts[record.LayersRun])/float64(r.Counts[record.LayersFull]))
+	if a.ids == nil && r.ID != n {
+		for i := range n {
+			a.ids = append(a.ids, i)
+		}
+	}
+	if a.ids != nil || r.ID != n {
+		a.ids = append(a.ids, r.ID)
+	}
+}
+
+// column appends the value of row n; a column of NaN alone is nil.
+func column(list []float64, n int, v float64) []float64 {
+	if list == nil {
+		if math.IsNaN(v) {
+			return nil
+		}
+		for range n {
+			list = append(list, math.NaN())
+		}
+	}
+	return append(list, v)
+}
+
+// Answers are those of all requests of the group, repeat by repeat.
+func (g *Group) Answers() iter.Seq[Answer] {
+	return func(yield func(Answer) bool) {
+		for k := range g.answers {
+			a := &g.answers[k]
+			for i, e2e := range a.e2e {
+				out := Answer{a.seed, i, e2e, math.NaN(), math.NaN()}
+				if a.ids != nil {
+					out.ID = a.ids[i]
+				}
+				if a.quality != nil {
+					out.Quality = a.quality[i]
+				}
+				if a.depth != nil {
+					out.Depth = a.depth[i]
+				}
+				if !yield(out) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // PartEnergy is what one part of the system spent on all requests of a group.
 type PartEnergy struct {
 	Joules  float64
@@ -131,6 +192,7 @@ type Sample struct {
 }
 
 const (
+	mostEnded  = 1 << 14 // requests of a group among which one is looked for to be drawn
 	mostSpans  = 1 << 17 // of a sample
 	mostErrors = 3       // kinds of errors that warnings quote
 	mostKinds  = 16      // kinds of errors kept per group
@@ -154,6 +216,8 @@ func (d *Data) Add(run int, c record.Cell, rows iter.Seq2[*record.Request, error
 	g := d.group(run, cleanCell(c))
 	g.Cells = append(g.Cells, cleanCell(c))
 	g.Offered += c.Horizon
+	g.answers = append(g.answers, answers{seed: c.Seed, e2e: make([]float64, 0, g.next)})
+	g.next = 0
 	before := mark{len(g.TTFT), len(g.TPOT), len(g.E2E), g.N, g.Good}
 	for r, err := range rows {
 		if err != nil {
@@ -200,12 +264,20 @@ const (
 func (g *Group) closeRepeat(before mark) {
 	parts := [...][]float64{g.TTFT[before.ttft:], g.TPOT[before.tpot:], g.E2E[before.e2e:]}
 	for _, part := range parts {
-		if len(part) >= leastForTau {
-			if tau := stats.Tau(part[:min(len(part), mostForTau)], 0.95); tau > clearTau {
-				g.Tau = max(g.Tau, tau)
-			}
+		if len(part) < leastForTau {
+			slices.Sort(part)
+			continue
 		}
-		slices.Sort(part)
+		inOrder, scratch := slices.Clone(part), make([]float64, len(part))
+		radix.Sort(part, scratch)
+		sorted := part
+		if len(part) > mostForTau {
+			inOrder, sorted = inOrder[:mostForTau], slices.Clone(inOrder[:mostForTau])
+			radix.Sort(sorted, scratch)
+		}
+		if tau := stats.TauOf(inOrder, sorted, 0.95); tau > clearTau {
+			g.Tau = max(g.Tau, tau)
+		}
 	}
 	var rep [numFigures]float64
 	for i, of := range [...]int{0, 0, 1, 2, 2, 2} {
@@ -223,6 +295,7 @@ func (g *Group) expect(n int) {
 	for _, list := range []*[]float64{&g.TTFT, &g.TPOT, &g.E2E} {
 		*list = slices.Grow(*list, n)
 	}
+	g.next = n
 }
 
 // group finds the group of a clean cell or makes it.
@@ -248,7 +321,7 @@ func (g *Group) add(c *record.Cell, r *record.Request) {
 	for i, n := range r.Counts {
 		g.Counts[i] += n
 	}
-	g.Answers = append(g.Answers, Answer{c.Seed, r.ID, took(r), r.Quality, float64(r.Counts[record.LayersRun]) / float64(r.Counts[record.LayersFull])})
+	g.answers[len(g.answers)-1].add(r)
 	g.Tokens += r.OutputTokens
 	g.addEnergy(r)
 	if !math.IsNaN(r.Quality) {
@@ -267,7 +340,7 @@ func (g *Group) add(c *record.Cell, r *record.Request) {
 			g.TPOT = append(g.TPOT, v)
 		}
 	}
-	if len(g.Cells) == 1 && r.Outcome == record.OK && r.Done > r.Intended {
+	if len(g.Cells) == 1 && len(g.ended) < mostEnded && r.Outcome == record.OK && r.Done > r.Intended {
 		b := ending{r.ID, r.Intended, record.Unset, r.Done - r.Intended}
 		if r.FirstToken != record.Unset {
 			b.first = r.FirstToken - r.Intended
@@ -349,7 +422,7 @@ func (d *Data) seal() {
 			continue
 		}
 		for _, list := range [][]float64{g.TTFT, g.TPOT, g.E2E} {
-			slices.Sort(list)
+			radix.Sort(list, make([]float64, len(list)))
 		}
 	}
 	slices.SortStableFunc(d.Groups, func(a, b *Group) int {
@@ -400,55 +473,5 @@ func (g *Group) invalid() (why []string) {
 func (g *Group) overloaded() bool {
 	return slices.ContainsFunc(g.Cells, func(c record.Cell) bool {
 		return slices.ContainsFunc(c.Warnings, func(w string) bool { return strings.HasPrefix(w, "overloaded:") })
-	})
-}
-
-// tally counts texts that are the same but for their numbers.
-type tally struct {
-	first  string
-	n      int
-	differ bool // in their numbers
-}
-
-var numbersIn = regexp.MustCompile(`\b[0-9]+(?:[.][0-9]+)*`)
-
-// merge counts a text with those of its kind.
-func merge(list []tally, t tally) []tally {
-	key := numbersIn.ReplaceAllString(t.first, "…")
-	for i := range list {
-		if list[i].first == t.first || numbersIn.ReplaceAllString(list[i].first, "…") == key {
-			list[i].n += t.n
-			list[i].differ = list[i].differ || t.differ || list[i].first != t.first
-			return list
-		}
-	}
-	return append(list, t)
-}
-
-// text is the text that all have in common.
-func (t *tally) text() string {
-	if t.differ {
-		return numbersIn.ReplaceAllString(t.first, "…")
-	}
-	return t.first
-}
-
-var durations = regexp.MustCompile(`\b(?:[0-9]+h)?(?:[0-9]+m)?[0-9]+(?:[.][0-9]+)?(?:ns|µs|ms|s)\b`)
-
-// roundTimes gives durations inside a text three digits and a space before the
-// unit: "19.602148ms" becomes "19.6 ms".
-func roundTimes(text string) string {
-	return durations.ReplaceAllStringFunc(text, func(s string) string {
-		d, err := time.ParseDuration(s)
-		if err != nil {
-			return s
-		}
-		sc := choose(timeScales(), []float64{d.Seconds()})
-		v := d.Seconds() / sc.by
-		if d == 0 {
-			return "0 s"
-		}
-		unit := math.Pow10(int(math.Floor(math.Log10(v))) - 2)
-		return strconv.FormatFloat(math.Round(v/unit)*unit, 'g', 6, 64) + " " + sc.unit
 	})
 }

@@ -9,9 +9,11 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -51,7 +53,9 @@ func Load(dirs ...string) (_ *Data, err error) {
 	return d, nil
 }
 
-// load leaves the folder open for the groups to fetch spans from.
+// load leaves the folder open for the groups to fetch spans from. Groups are read
+// side by side, each by one reader from its first repeat to its last, so that what
+// comes out does not depend on how many there are.
 func (d *Data) load(label, dir string) (*results.Set, error) {
 	set, err := results.Read(dir)
 	if err != nil {
@@ -61,18 +65,52 @@ func (d *Data) load(label, dir string) (*results.Set, error) {
 	if _, err := os.Stat(filepath.Join(dir, plan.File)); err == nil {
 		d.Runs[run].Plan = true
 	}
-	for i, r := range set.Runs() {
-		d.group(run, cleanCell(r.Cell)).expect(r.Rows)
-		if err := d.Add(run, r.Cell, set.Rows(i)); err != nil {
-			return set, err
+	var order []*Group
+	runs := map[*Group][]int{}
+	all := set.Runs()
+	for i := range all {
+		g := d.group(run, cleanCell(all[i].Cell))
+		if runs[g] == nil {
+			order = append(order, g)
 		}
-		g := d.group(run, cleanCell(r.Cell))
-		g.Values = append(g.Values, r.Values)
-		if len(g.Cells) == 1 {
-			g.fetch = func(id int, each func(record.Span)) error { return spansIn(set.Spans(i), id, each) }
+		runs[g] = append(runs[g], i)
+	}
+	jobs := make(chan *Group, len(order))
+	for _, g := range order {
+		jobs <- g
+	}
+	close(jobs)
+	errs := make([]error, min(runtime.GOMAXPROCS(0), max(len(order), 1)))
+	var wait sync.WaitGroup
+	for k := range errs {
+		wait.Go(func() { errs[k] = d.read(run, dir, jobs, runs) })
+	}
+	wait.Wait()
+	for _, g := range order {
+		first := runs[g][0]
+		g.fetch = func(id int, each func(record.Span)) error { return spansIn(set.Spans(first), id, each) }
+	}
+	return set, errors.Join(errs...)
+}
+
+// read reads groups until there are no more.
+func (d *Data) read(run int, dir string, jobs <-chan *Group, runs map[*Group][]int) (err error) {
+	set, err := results.Read(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, set.Close()) }()
+	all := set.Runs()
+	for g := range jobs {
+		for _, i := range runs[g] {
+			g.expect(all[i].Rows)
+			if err := d.Add(run, all[i].Cell, set.Rows(i)); err != nil {
+				return err
+			}
+			g.Values = append(g.Values, all[i].Values)
 		}
 	}
-	return set, nil
+	return nil
 }
 
 // spansIn hands out the spans of one request from the table of spans, which is

@@ -3,8 +3,12 @@ package reports
 import (
 	"fmt"
 	"io"
+	"math"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -240,4 +244,54 @@ func (g *grid) line(b *strings.Builder, at func(int) Value) {
 		line.WriteString(strings.Repeat(" ", gapAfter(c, mark, detail)))
 	}
 	b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+}
+
+// tally counts texts that are the same but for their numbers.
+type tally struct {
+	first  string
+	n      int
+	differ bool // in their numbers
+}
+
+var numbersIn = regexp.MustCompile(`\b[0-9]+(?:[.][0-9]+)*`)
+
+// merge counts a text with those of its kind.
+func merge(list []tally, t tally) []tally {
+	key := numbersIn.ReplaceAllString(t.first, "…")
+	for i := range list {
+		if list[i].first == t.first || numbersIn.ReplaceAllString(list[i].first, "…") == key {
+			list[i].n += t.n
+			list[i].differ = list[i].differ || t.differ || list[i].first != t.first
+			return list
+		}
+	}
+	return append(list, t)
+}
+
+// text is the text that all have in common.
+func (t *tally) text() string {
+	if t.differ {
+		return numbersIn.ReplaceAllString(t.first, "…")
+	}
+	return t.first
+}
+
+var durations = regexp.MustCompile(`\b(?:[0-9]+h)?(?:[0-9]+m)?[0-9]+(?:[.][0-9]+)?(?:ns|µs|ms|s)\b`)
+
+// roundTimes gives durations inside a text three digits and a space before the
+// unit: "19.602148ms" becomes "19.6 ms".
+func roundTimes(text string) string {
+	return durations.ReplaceAllStringFunc(text, func(s string) string {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			return s
+		}
+		sc := choose(timeScales(), []float64{d.Seconds()})
+		v := d.Seconds() / sc.by
+		if d == 0 {
+			return "0 s"
+		}
+		unit := math.Pow10(int(math.Floor(math.Log10(v))) - 2)
+		return strconv.FormatFloat(math.Round(v/unit)*unit, 'g', 6, 64) + " " + sc.unit
+	})
 }

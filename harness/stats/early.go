@@ -112,11 +112,17 @@ const (
 // marks: the run's own p50, p90 and p. The target alone would be steadier only
 // by luck: its few exceedances come in too few clusters.
 func Tau(xs []float64, p float64) float64 {
+	sorted := slices.Clone(xs)
+	slices.Sort(sorted)
+	return TauOf(xs, sorted, p)
+}
+
+// TauOf is Tau for who has the values in ascending order too.
+func TauOf(xs, sorted []float64, p float64) float64 {
 	length := len(xs) / blocks
 	if length < 2 {
 		return max(1, float64(len(xs))) // nothing can be told: all one
 	}
-	sorted := slices.Sorted(slices.Values(xs))
 	tau := 1.0
 	for _, mark := range []float64{0.5, 0.9, p} {
 		tau = max(tau, tauAt(xs[:length*blocks], length, sorted[rank(len(sorted), mark)]))

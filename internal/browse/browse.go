@@ -37,7 +37,7 @@ import (
 // Variable is the environment variable that names the browser's program.
 const Variable = "MEIBENCH_BROWSER"
 
-const patience = 60 * time.Second // for a whole test; one step takes milliseconds
+const patience = 120 * time.Second // for a whole test; one step takes milliseconds
 
 // Page is a page in a browser of its own. Whatever fails ends the test.
 type Page struct {

@@ -166,7 +166,7 @@ func seedsOf(g *reports.Group) (out []uint64) {
 // medianOf is the median E2E of the requests of one seed that ended well.
 func medianOf(g *reports.Group, seed uint64) float64 {
 	var vs []float64
-	for _, a := range g.Answers {
+	for a := range g.Answers() {
 		if a.Seed == seed && !math.IsNaN(a.E2E) {
 			vs = append(vs, a.E2E)
 		}

@@ -55,7 +55,7 @@ func depth(g *reports.Group) float64 {
 
 // histogram counts requests by the share of their layers that ran.
 func histogram(g *reports.Group) (n [depthBins]int) {
-	for _, a := range g.Answers {
+	for a := range g.Answers() {
 		if !math.IsNaN(a.Depth) {
 			n[min(max(int(math.Ceil(a.Depth*depthBins))-1, 0), depthBins-1)]++
 		}

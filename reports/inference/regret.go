@@ -31,7 +31,7 @@ func regretOf(chooser *reports.Group, statics []*reports.Group) (l loss) {
 	times := make([]map[asked]float64, len(statics))
 	for i, g := range statics {
 		times[i] = map[asked]float64{}
-		for _, a := range g.Answers {
+		for a := range g.Answers() {
 			if !math.IsNaN(a.E2E) {
 				times[i][asked{a.Seed, a.ID}] = a.E2E
 			}
@@ -39,7 +39,7 @@ func regretOf(chooser *reports.Group, statics []*reports.Group) (l loss) {
 	}
 	sums := make([]float64, len(statics))
 	whole := make([]int, len(statics))
-	for _, a := range chooser.Answers {
+	for a := range chooser.Answers() {
 		best := math.Inf(1)
 		for _, t := range times {
 			if v, ok := t[asked{a.Seed, a.ID}]; ok {
