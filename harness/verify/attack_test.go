@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"os"
@@ -452,4 +453,43 @@ func TestLogsShowOtherAttempts(t *testing.T) {
 	shopped := run(t, modelledSuite) // with the seed of its choice, and a receipt beside it
 	require.NoError(t, os.WriteFile(filepath.Join(shopped, plan.ReceiptFile), honest, 0o644))
 	refused(t, verdict(t, shopped, Options{Rerun: None}), "V022")
+}
+
+// little is a number as a table has it.
+func little(x uint64) string { return string(binary.LittleEndian.AppendUint64(nil, x)) }
+
+// Numbers changed in the tables themselves, below any writer: a metric, and an
+// event whose spans then no longer add up.
+func TestAttacksOnBytesOfTables(t *testing.T) {
+	dir := run(t, modelledSuite)
+	set, err := results.Read(dir)
+	require.NoError(t, err)
+	defer set.Close()
+	metric := math.NaN()
+	for _, v := range set.Runs()[0].Values {
+		if v.Metric.Name == "makespan" {
+			metric = v.V
+		}
+	}
+	done := rowsOf(t, set, 0)[5].Done
+	v := verdict(t, dir, Options{Rerun: None})
+	require.Empty(t, errorsOf(v))
+	require.True(t, slices.ContainsFunc(v.Findings, func(f bundle.Finding) bool {
+		return f.Rule == "V031" && f.Severity == bundle.Flag && strings.Contains(f.Text, "p99 of 12 requests; 459 are needed")
+	}), "percentiles of a few are marked")
+
+	spoiled := filepath.Join(t.TempDir(), "metric")
+	require.NoError(t, os.CopyFS(spoiled, os.DirFS(dir)))
+	patch(t, spoiled, results.CellsFile, [2]string{little(math.Float64bits(metric)), little(math.Float64bits(metric * 0.99))})
+	v = verdict(t, spoiled, Options{Rerun: None})
+	refused(t, v, "V030")
+	require.Contains(t, errorsOf(v)[0].Text, "makespan is")
+
+	spoiled = filepath.Join(t.TempDir(), "event")
+	require.NoError(t, os.CopyFS(spoiled, os.DirFS(dir)))
+	patch(t, spoiled, results.RequestsFile, [2]string{little(uint64(done)), little(uint64(done - 1))})
+	v = verdict(t, spoiled, Options{Rerun: None})
+	refused(t, v, "V034")
+	require.Contains(t, errorsOf(v)[0].Row, "seed 1 repeat 0")
+	require.Contains(t, errorsOf(v)[0].Text, "request 5")
 }
