@@ -476,7 +476,7 @@ func TestAttacksOnBytesOfTables(t *testing.T) {
 	require.Empty(t, errorsOf(v))
 	require.True(t, slices.ContainsFunc(v.Findings, func(f bundle.Finding) bool {
 		return f.Rule == "V031" && f.Severity == bundle.Flag && strings.Contains(f.Text, "p99 of 12 requests; 459 are needed")
-	}), "percentiles of a few are marked")
+	}), "percentiles of a few are marked: %v", v.Findings)
 
 	spoiled := filepath.Join(t.TempDir(), "metric")
 	require.NoError(t, os.CopyFS(spoiled, os.DirFS(dir)))

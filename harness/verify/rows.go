@@ -201,7 +201,7 @@ func (k *check) values(f *folder, run *results.CellRun, values []record.Value) {
 	}
 	for _, q := range floors {
 		if run.Rows < q.least {
-			k.rep.say("V031", at, "%s", fmt.Sprintf("%s of %d requests; %d are needed to claim it with 99 %% confidence", q.metric, run.Rows, q.least))
+			k.rep.say("V031", at, q.metric+" of %d requests; %d are needed to claim it with 99 %% confidence", run.Rows, q.least)
 		}
 	}
 }
