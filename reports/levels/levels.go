@@ -208,5 +208,5 @@ func Sections(d *reports.Data) []reports.Section {
 	if err != nil {
 		panic("levels: " + err.Error()) // the profiles are part of the program
 	}
-	return []reports.Section{{Name: "levels", Title: "Latency levels and steadiness", Tables: []reports.Table{Levels(d), Steadiness(d), budget}, Folded: true}}
+	return []reports.Section{{Name: "levels", Title: "Latency levels, steadiness and cost", Tables: []reports.Table{Levels(d), Steadiness(d), Cost(d), budget}, Folded: true}}
 }

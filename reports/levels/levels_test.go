@@ -102,3 +102,30 @@ func TestBudgetTable(t *testing.T) {
 	_, err = Budget(10*ms, []string{"gpt-9"})
 	require.Error(t, err)
 }
+
+// TestX9Cost: two runs of a cell, ten requests in all; nodes of one name are summed.
+func TestX9Cost(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	run, err := results.Create(dir, results.Manifest{Command: []string{"test"}, Expected: 2})
+	require.NoError(t, err)
+	for rep := range 2 {
+		c := record.Cell{Suite: "s", Name: "app=robot", App: "robot", Pipeline: "split", Mode: "modelled", Repeat: rep, Seed: uint64(rep), Horizon: time.Second,
+			Nodes: []record.NodeUse{{Name: "phone", Slots: 1, Busy: 100 * ms}, {Name: "edge", Slots: 4, Busy: 3 * time.Second}, {Name: "phone", Slots: 1, Busy: 150 * ms}, {Name: "cloud", Slots: 1}}}
+		w, err := run.Begin(c)
+		require.NoError(t, err)
+		for id := range 5 {
+			r := new(record.Request)
+			r.Reset(id, time.Duration(id)*ms)
+			r.UpBytes, r.DownBytes, r.Quality = 2000, 10, float64(id%2)
+			r.Spend(record.DevicePart, 0.5, 1)
+			r.Finish(r.Intended+ms, nil)
+			require.NoError(t, w.Row(r))
+		}
+		require.NoError(t, w.End(c))
+	}
+	require.NoError(t, run.Finish())
+	data, err := reports.Load(dir)
+	require.NoError(t, err)
+	// 6 s and 0.5 s of ten requests; 4 of 10 correct, 500 J and 400 answers.
+	require.Equal(t, []string{"split", "modelled", "edge 600 s, phone 50.0 s", "650 s", "2.00 MB", "10.0 kB", "500 J", "400", "1.25 J"}, texts(Cost(data).Groups[0].Rows[0]))
+}
