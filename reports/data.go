@@ -298,9 +298,18 @@ func (g *Group) expect(n int) {
 	g.next = n
 }
 
+// Holds reports whether a cell as its run folder has it is one of the group's.
+func (g *Group) Holds(c *record.Cell) bool {
+	return keyOf(g.Run, cleanCell(*c)) == keyOf(g.Run, g.Cell)
+}
+
+func keyOf(run int, c record.Cell) string {
+	return strings.Join([]string{strconv.Itoa(run), c.Suite, c.Name, c.App, c.Pipeline, c.Site, c.Model, c.Mode, paramText(c.Params)}, "\x00")
+}
+
 // group finds the group of a clean cell or makes it.
 func (d *Data) group(run int, c record.Cell) *Group {
-	key := strings.Join([]string{strconv.Itoa(run), c.Suite, c.Name, c.App, c.Pipeline, c.Site, c.Model, c.Mode, paramText(c.Params)}, "\x00")
+	key := keyOf(run, c)
 	g := d.at[key]
 	if g == nil {
 		g = &Group{Run: run, Cell: c, Tau: 1}

@@ -393,6 +393,9 @@ func (g *Group) Overloaded() bool { return g.overloaded() }
 // Share estimates a share of n that sums to sum, with Wilson's interval.
 func Share(sum float64, n int) Stat { return share(sum, n, 1) }
 
+// Quantile is a quantile of independent values in ascending order, with its interval.
+func Quantile(sorted []float64, p float64) Stat { return quantile(sorted, p, 1) }
+
 // Median is the median of one value per repeat, with its interval; NaNs are left out.
 func Median(values []float64) Stat { return overRepeats(values) }
 

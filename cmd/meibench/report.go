@@ -10,10 +10,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"meibench/reports"
+	"meibench/reports/definitions"
 )
 
 const reportLong = `Write report.md and a self-contained report.html from one or more run folders, and print the table.
 The same run gives the same bytes.
+
+--definitions all shows the same requests as every tool would report them.
 
 --figures names the formats of figures (svg, png, pdf). With --only a figure is written
 again without the rest of the report, in another width if --width is given: 8.8cm is a
@@ -22,6 +25,7 @@ column of a paper, 18cm two. A pattern such as 'cdf-*' names several.`
 // reportFlags are those of meibench report.
 type reportFlags struct {
 	out, only, width string
+	definitions      string
 	figures          []string
 }
 
@@ -29,7 +33,7 @@ func newReport(a *app) *cobra.Command {
 	f := &reportFlags{}
 	c := &cobra.Command{
 		Use: "report RUN...", Short: "tables and figures from run folders", Long: reportLong,
-		Example: "  meibench report runs/quickstart-20261122-120000\n  meibench report runs/a runs/b --out both --figures svg,png,pdf\n  meibench report runs/a --only cdf-ar --width 8.8cm --figures pdf",
+		Example: "  meibench report runs/quickstart-20261122-120000\n  meibench report runs/a runs/b --out both --figures svg,png,pdf\n  meibench report runs/a --only cdf-ar --width 8.8cm --figures pdf\n  meibench report runs/a --definitions all",
 		Args:    cobra.MinimumNArgs(1),
 		RunE:    func(_ *cobra.Command, args []string) error { return f.report(a, args) },
 	}
@@ -37,6 +41,7 @@ func newReport(a *app) *cobra.Command {
 	c.Flags().StringSliceVar(&f.figures, "figures", []string{"svg", "png"}, "formats of figures: svg, png, pdf")
 	c.Flags().StringVar(&f.only, "only", "", "write the figures of this name (or pattern) and nothing else")
 	c.Flags().StringVar(&f.width, "width", "", "width of the figures of --only, such as 8.8cm (default 18cm)")
+	c.Flags().StringVar(&f.definitions, "definitions", "", "also show the same requests under this tool's definitions of TTFT, TPOT, ITL and goodput: all, or names with commas")
 	return c
 }
 
@@ -49,7 +54,19 @@ func (f *reportFlags) report(a *app, args []string) error {
 	if err != nil {
 		return withCode(exitUsage, err)
 	}
-	rep := buildReport(data)
+	var more []reports.Section
+	if f.definitions != "" {
+		views, err := definitions.Named(f.definitions)
+		if err != nil {
+			return withCode(exitUsage, fmt.Errorf("--definitions: %w", err))
+		}
+		s, err := definitions.Section(data, views)
+		if err != nil {
+			return withCode(exitIncomplete, err)
+		}
+		more = append(more, s)
+	}
+	rep := buildReport(data, more...)
 	rep.Formats = f.figures
 	dir := f.out
 	if dir == "" {
@@ -72,6 +89,11 @@ func (f *reportFlags) report(a *app, args []string) error {
 	}
 	if err := rep.Text(a.out, terminalWidth()); err != nil {
 		return err
+	}
+	for _, s := range more {
+		if err := definitions.Text(a.out, s); err != nil {
+			return err
+		}
 	}
 	_, err = fmt.Fprintln(a.out, "report:", paths.HTML)
 	return err

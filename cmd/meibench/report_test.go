@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"meibench/harness/plan"
 )
 
 // The suite of maps gives a heat map and a load curve, and a figure can be had again
@@ -32,10 +34,14 @@ func TestMapsAndFiguresOfOneKind(t *testing.T) {
 		first = b
 	}
 	require.NoFileExists(t, filepath.Join(out, "paper", "report.html"))
+	code, text, errOut := do(t, "report", out, "--definitions", "vllm,ours", "--out", filepath.Join(t.TempDir(), "by"))
+	require.Equal(t, 0, code, errOut)
+	require.Contains(t, text, "vllm: from behind the concurrency gate")
 	for _, tc := range []struct {
 		args []string
 		want string
 	}{
+		{[]string{"--definitions", "vlm"}, `no definition is called "vlm"`},
 		{[]string{"--figures", "gif"}, "want some of svg, png, pdf"},
 		{[]string{"--figures", "pdf"}, "must be svg or png"},
 		{[]string{"--width", "8.8cm"}, "for figures of --only"},
@@ -55,7 +61,9 @@ func oneCellAgain(t *testing.T, dir string) {
 	page, err := os.ReadFile(filepath.Join(dir, "report.html"))
 	require.NoError(t, err)
 	commands := regexp.MustCompile("<code>meibench (run --plan [^<]*)</code>").FindAllStringSubmatch(string(page), -1)
-	require.Len(t, commands, 2*3*6*5+3*8, "every cell has one")
+	p, err := plan.Read(dir)
+	require.NoError(t, err)
+	require.Len(t, commands, len(p.Suites[0].Cells), "every cell has one")
 	line := func(dir, name string) string {
 		text, err := os.ReadFile(filepath.Join(dir, "summary.csv"))
 		require.NoError(t, err)

@@ -190,8 +190,8 @@ func resumeCommand(f *runFlags) []string {
 func commandLine() []string { return append([]string{"meibench"}, os.Args[1:]...) }
 
 // buildReport is the report with the tables that applications ask for.
-func buildReport(data *reports.Data) *reports.Report {
-	return reports.Build(data, slices.Concat(maps.Sections(data), inference.Sections(data), levels.Sections(data))...)
+func buildReport(data *reports.Data, more ...reports.Section) *reports.Report {
+	return reports.Build(data, slices.Concat(more, maps.Sections(data), inference.Sections(data), levels.Sections(data))...)
 }
 
 // afterRun prints the table, writes the report and says where it is, last.
