@@ -43,7 +43,7 @@ func (p *planned) load(flags *pflag.FlagSet, args []string) ([]*suites.Suite, er
 			return nil, errors.New("--log belongs to --plan: attempts are those of a plan")
 		}
 		if len(p.cells) > 0 {
-			return nil, errors.New("--cell belongs to --plan: it names cells of a plan, such as plan.json of a run folder; without one, use --app, --pipeline, --part ...")
+			return nil, errors.New("--cell belongs to --plan: it names cells of a plan, such as plan.json of a run folder; without one, use --app, --pipeline or --part")
 		}
 		return nil, nil
 	}

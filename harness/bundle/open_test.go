@@ -198,6 +198,7 @@ func forge(t testing.TB, dir string, change func(h *zip.FileHeader, content []by
 	w := zip.NewWriter(&out)
 	for _, n := range names {
 		content := []byte(read(t, dir, n))
+		//lint:ignore SA1019 the date that bundles have
 		h := &zip.FileHeader{Name: n, Method: zip.Store, ModifiedDate: zipDate}
 		h.SetMode(0o644)
 		if change != nil {

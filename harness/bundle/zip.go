@@ -77,6 +77,7 @@ func store(w *zip.Writer, dir, name string) error {
 	if n >= math.MaxUint32 {
 		return fmt.Errorf("%s is 4 GiB or more, which no plain zip holds: hand in the folder (--dir)", name)
 	}
+	//lint:ignore SA1019 CreateRaw writes the header as it is, and of the dates only this one
 	h := &zip.FileHeader{Name: name, Method: zip.Store, CRC32: sum.Sum32(), CompressedSize64: uint64(n), UncompressedSize64: uint64(n), ModifiedDate: zipDate}
 	h.SetMode(0o644)
 	to, err := w.CreateRaw(h)

@@ -57,7 +57,6 @@ func (k *check) schedule(a *arm, most int) []when {
 type follower struct {
 	k       *check
 	arm     *arm
-	file    string
 	served  bool // the server counts tokens
 	sought  bool // the rate was searched for: times are not those of the plan
 	plan    []when

@@ -89,8 +89,7 @@ type row struct {
 	tier   bundle.Tier
 	twin   *twinError
 	by     []string // whose entries reproduce it
-	marks  []string
-	number int // of its table's rows, for a stable order
+	number int      // of its table's rows, for a stable order
 }
 
 // category is application × site class × mode.
