@@ -9,7 +9,7 @@ OUT ?= runs
 PICTURE ?= docs/report.png
 PAGE ?= $(OUT)/demo/report.html
 
-.PHONY: help build test race clients fuzz lint staticcheck bench golden generate demo suites report picture arm64 killtest models ci
+.PHONY: help build test race clients fuzz lint staticcheck bench compare golden generate demo suites report picture arm64 killtest models ci
 
 help: ## print the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -43,6 +43,9 @@ golden: ## rewrite the golden files, then read the diff
 
 generate: ## rewrite what programs write
 	go generate ./...
+
+compare: ## BASE=rev: two commits benchmarked in turns, and what changed; COUNT, BENCH, PKG, HEAD, SUITE, OUT
+	go run ./scripts/compare -base "$(BASE)" -head "$(or $(HEAD),HEAD)" -count $(if $(filter file,$(origin COUNT)),10,$(COUNT)) -bench "$(or $(BENCH),.)" -pkg "$(or $(PKG),./...)" -suite "$(SUITE)" -out "$(if $(filter file,$(origin OUT)),$(OUT)/compare,$(OUT))"
 
 demo: ## the quickstart suite on this machine
 	$(MEIBENCH) run --out $(OUT)/demo
