@@ -9,7 +9,7 @@ OUT ?= runs
 PICTURE ?= docs/report.png
 PAGE ?= $(OUT)/demo/report.html
 
-.PHONY: help build test race clients fuzz lint staticcheck bench compare golden generate demo suites report picture arm64 killtest models ci
+.PHONY: help build test race clients fuzz lint staticcheck bench compare golden generate demo suites report scale picture arm64 killtest models ci
 
 help: ## print the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -55,6 +55,10 @@ suites: ## all modelled cells of all suites
 
 report: ## pages and figures of the run folders under OUT
 	$(MEIBENCH) report $(wildcard $(OUT)/*)
+
+scale: ## ten million requests written to a run folder, then reported: time and memory; needs GNU time
+	go run ./scripts/manyrows -rows 10000000 -out $(OUT)/many
+	go build -o meibench ./cmd/meibench && /usr/bin/time -v ./meibench report $(OUT)/many --out $(OUT)/many-report
 
 picture: ## the picture of a PAGE that README shows, into PICTURE (docs/report.png); needs Chromium
 	MEIBENCH_PICTURE=$(abspath $(PICTURE)) MEIBENCH_PAGE=$(abspath $(PAGE)) go test -count 1 -run 'TestPicture$$' ./reports

@@ -473,6 +473,6 @@ func (b *builder) comparable(x, y *Group) bool {
 		return false
 	}
 	return !slices.ContainsFunc(results.Diff(*cx, *cy), func(d results.Difference) bool {
-		return d.Field != "workload.spec.users" && d.Field != "workload.spec.requests"
+		return d.Field != "workload.spec.users" && d.Field != "workload.spec.requests" && (d.Field != "workload.spec.rate" || x.Axis("rate") == "" || y.Axis("rate") == "")
 	})
 }

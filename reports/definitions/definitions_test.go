@@ -2,6 +2,7 @@ package definitions
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +32,7 @@ func worked(id int) *record.Request {
 	return r
 }
 
-// A run of the worked example alone: limits of TTFT 250 and TPOT 46 ms, which the
+// A run of the worked example and of a request that failed: limits of TTFT 250 and TPOT 46 ms, which the
 // tools that start their clock at the send keep, and those that count from the
 // schedule miss.
 func TestWorkedExampleUnderEveryDefinition(t *testing.T) {
@@ -42,6 +43,14 @@ func TestWorkedExampleUnderEveryDefinition(t *testing.T) {
 	w, err := run.Begin(c)
 	require.NoError(t, err)
 	require.NoError(t, w.Row(worked(0)))
+	lost := new(record.Request) // quicker, but it failed: in no median, and good for nobody
+	lost.Reset(1, 0)
+	lost.AskedTokens, lost.Released, lost.Sent = 11, 0, 100*ms
+	lost.Spent(record.Compute, "n", 0, 120*ms)
+	lost.Token(110*ms, 1)
+	lost.Token(112*ms, 1)
+	lost.Finish(120*ms, errors.New("lost"))
+	require.NoError(t, w.Row(lost))
 	require.NoError(t, w.End(c))
 	require.NoError(t, run.Finish())
 	data, err := reports.Load(dir)
@@ -51,13 +60,13 @@ func TestWorkedExampleUnderEveryDefinition(t *testing.T) {
 	s, err := Section(data, views)
 	require.NoError(t, err)
 	want := map[string][5]string{ // TTFT, TPOT, ITL, good, goodput: see the test of record's views
-		"aiperf":         {"200 ms", "–", "30.0 ms", "100 %", "0.50"},
-		"guidellm":       {"200 ms", "45.5 ms", "30.0 ms", "100 %", "0.50"},
-		"inference-perf": {"200 ms", "30.0 ms", "100.0 ms", "100 %", "0.50"},
+		"aiperf":         {"200 ms", "–", "30.0 ms", "50 %", "0.50"},
+		"guidellm":       {"200 ms", "45.5 ms", "30.0 ms", "50 %", "0.50"},
+		"inference-perf": {"200 ms", "30.0 ms", "100.0 ms", "50 %", "0.50"},
 		"llmperf":        {"200 ms", "–", "45.5 ms", "–", "–"},
 		"loadgen/v6":     {"300 ms", "30.0 ms", "–", "–", "–"},
 		"ours":           {"300 ms", "30.0 ms", "100.0 ms", "0 %", "0"},
-		"vllm":           {"50.0 ms", "45.0 ms", "112 ms", "100 %", "0.50"},
+		"vllm":           {"50.0 ms", "45.0 ms", "112 ms", "50 %", "0.50"},
 	}
 	rows := s.Tables[0].Groups[0].Rows
 	require.Len(t, rows, len(want))

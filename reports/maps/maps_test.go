@@ -1,6 +1,7 @@
 package maps
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"strings"
@@ -149,4 +150,31 @@ func TestFrontier(t *testing.T) {
 	require.Len(t, s, 1)
 	require.Equal(t, []string{"Frontier, robot, hall, modelled: local is not beaten in latency, energy and quality at once."}, s[0].Lead)
 	require.Empty(t, Sections(data()))
+}
+
+// Names of placements, sites and models come from strangers.
+func TestHostileNames(t *testing.T) {
+	const hostile = `"><script>alert(1)</script></td>`
+	d := data()
+	for i := range 3 {
+		for k := range 3 {
+			toy(t, d, fmt.Sprintf("pipeline=%s/mbps=%d/rtt=%d", hostile, i+1, k+1), true, 20*ms)
+			toy(t, d, fmt.Sprintf("pipeline=local/mbps=%d/rtt=%d/x=%s", i+1, k+1, hostile), true, 20*ms)
+			toy(t, d, fmt.Sprintf("part=%s/pipeline=local/rate=%d", hostile, i+1), true, 20*ms)
+		}
+	}
+	var page, markdown bytes.Buffer
+	s := Sections(d)
+	require.GreaterOrEqual(t, len(s), 2)
+	r := reports.Build(d, s...)
+	require.NoError(t, r.HTML(&page))
+	require.NoError(t, r.Markdown(&markdown))
+	require.Equal(t, 1, strings.Count(page.String(), "<script"), "only our own")
+	require.NotContains(t, markdown.String(), "<script")
+	for _, s := range s {
+		for _, f := range s.Figures {
+			require.Regexp(t, "^[a-z0-9-]+$", f.Name)
+			require.NotContains(t, string(f.Picture.SVG()), "<script")
+		}
+	}
 }
