@@ -224,7 +224,10 @@ func (k *check) armsOf(f *folder) error {
 				base.Seed = seed
 			}
 			one := harness.Arm{Suite: s.Name, Index: index, Cell: harness.Shorten(base, f.plan.Quick), Quick: f.plan.Quick}
-			terms, why := k.termsOf(f, one)
+			terms, why := k.termsOf(f, one, c.Contract)
+			if terms != nil && terms.Header.Contract != c.Contract {
+				k.rep.say("V026", f.in(plan.File, s.Name+"/"+c.Name), "contract %.16s…, its names lead to %.16s…", c.Contract, terms.Header.Contract)
+			}
 			for r := range c.Repeats {
 				one.Repeat, one.Seed = r, harness.RepeatSeed(base.Seed, r)
 				a := &arm{Arm: one, why: why, models: f.set.Manifest.Models}
@@ -240,7 +243,7 @@ func (k *check) armsOf(f *folder) error {
 }
 
 // terms resolves a cell, or says why it cannot be.
-func (k *check) termsOf(f *folder, a harness.Arm) (*harness.Terms, string) {
+func (k *check) termsOf(f *folder, a harness.Arm, contract string) (*harness.Terms, string) {
 	for _, name := range []string{a.Cell.App, a.Cell.Site, a.Cell.Trace} {
 		if isFile(name) {
 			return nil, "applications, sites and traces that are files are not in a bundle"
@@ -256,15 +259,36 @@ func (k *check) termsOf(f *folder, a harness.Arm) (*harness.Terms, string) {
 		}
 		*name = file
 	}
+	if t := k.served(f, a, contract); t != nil {
+		return t, ""
+	}
 	t, err := k.known(a)
 	if err != nil {
-		if a.Cell.Pipeline == "endpoint" {
-			return nil, "answers of a real server"
-		}
 		k.rep.sayAs("V012", k.looser(), f.in(plan.File, a.Suite+"/"+a.Cell.Name), "%s", plain(err, f.dir))
 		return nil, "names that this program does not know"
 	}
 	return t, ""
+}
+
+// served resolves a cell that asked a real server, which is in no profile: what
+// run.json says of it takes the place of the site. Nobody is asked. Nil if there
+// is no such server.
+func (k *check) served(f *folder, a harness.Arm, contract string) (t *harness.Terms) {
+	i := slices.IndexFunc(f.set.Manifest.Endpoints, func(e results.Endpoint) bool { return e.Site == a.Cell.Site })
+	if i < 0 || a.Cell.Pipeline != "endpoint" || slices.Contains(profiles.Sites(), a.Cell.Site) {
+		return nil
+	}
+	e := f.set.Manifest.Endpoints[i]
+	defer func() { k.lab.Sites = nil }()
+	for _, api := range []string{e.API, ""} { // run.json has the default by its name, the contract as it was asked for
+		site := harness.EndpointSite(e.Site, profiles.Served{URL: e.URL, Model: e.Model, API: api, Extra: e.Extra})
+		k.lab.Sites = map[string]*profiles.SiteSheet{e.Site: site}
+		var err error
+		if t, err = k.lab.Terms(a); err == nil && t.Header.Contract == contract {
+			return t
+		}
+	}
+	return t
 }
 
 // known keeps terms between bundles: of one suite they differ in seeds alone.
@@ -444,7 +468,11 @@ func (k *check) header(f *folder, a *arm, c *record.Cell) {
 	if c.TTFTLimit != h.TTFTLimit || c.TPOTLimit != h.TPOTLimit || c.E2ELimit != h.E2ELimit {
 		k.rep.say("V026", f.in(results.CellsFile, key), "limits %v, %v, %v; the application's are %v, %v, %v", c.TTFTLimit, c.TPOTLimit, c.E2ELimit, h.TTFTLimit, h.TPOTLimit, h.E2ELimit)
 	}
-	if c.Model != a.Cell.Model || !equalJSON(c.Params, h.Params) {
-		k.rep.say("V026", f.in(results.CellsFile, key), "model %q, parameters %v; the plan leads to %q, %v", c.Model, c.Params, a.Cell.Model, h.Params)
+	model := a.Cell.Model
+	if c.Pipeline == "endpoint" {
+		model = h.Model // as the server calls it
+	}
+	if c.Model != model || !equalJSON(c.Params, h.Params) {
+		k.rep.say("V026", f.in(results.CellsFile, key), "model %q, parameters %v; the plan leads to %q, %v", c.Model, c.Params, model, h.Params)
 	}
 }

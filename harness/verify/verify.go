@@ -173,10 +173,24 @@ func (k *check) end() bundle.Verdict {
 		v.Tier = bundle.Refused
 	case !k.short && v.Replay.Rows > 0:
 		v.Tier = bundle.Replayed
+	case k.underived():
+		v.Tier = bundle.Reported
 	default:
 		v.Tier = bundle.Consistent
 	}
 	return v
+}
+
+// underived reports whether some run's schedule and contract could not be derived.
+func (k *check) underived() bool {
+	for _, f := range k.runs {
+		for _, a := range f.arms {
+			if a.terms == nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // leave notes that runs of cells were not made again.
