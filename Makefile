@@ -23,8 +23,8 @@ test: ## all tests; fast, no network
 race: ## the concurrent packages under the race detector
 	go test -race ./hardware/... ./harness/...
 
-clients: ## our server driven by the official npm client; needs node, npm and a registry
-	MEIBENCH_NPM=1 go test -run OfficialClient -v ./harness/serve
+clients: ## our server driven by the official npm client, our tables read by DuckDB; needs node, npm and a registry
+	MEIBENCH_NPM=1 go test -run 'OfficialClient|DuckDB' -v ./harness/serve ./harness/results
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	go run ./scripts/fuzz -time $(FUZZTIME)
