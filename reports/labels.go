@@ -402,3 +402,28 @@ func (g *Group) Metric(name string) float64 {
 	slices.Sort(all)
 	return record.Quantile(all, 0.5)
 }
+
+// Sets puts groups that have the same key together, in the order in which keys are
+// first met.
+func Sets(gs []*Group, key func(*Group) string) (out [][]*Group) {
+	at := map[string]int{}
+	for _, g := range gs {
+		k := key(g)
+		if _, ok := at[k]; !ok {
+			at[k] = len(out)
+			out = append(out, nil)
+		}
+		out[at[k]] = append(out[at[k]], g)
+	}
+	return out
+}
+
+// Where picks groups.
+func Where(gs []*Group, keep func(*Group) bool) (out []*Group) {
+	for _, g := range gs {
+		if keep(g) {
+			out = append(out, g)
+		}
+	}
+	return out
+}

@@ -38,7 +38,7 @@ func breakEven(all []*reports.Group) *reports.Section {
 		Caption: "Where the curve of the median E2E crosses that of local, found on straight lines between the logarithms of neighbouring values; in brackets the 95 % interval over the seeds of the suite. A placement pays where it is quicker than the device alone.",
 		Columns: columns([]string{"placement", "axis", "pays"}, "break-even", "seeds that cross")}
 	for _, axis := range []string{"rtt", "mbps"} {
-		for _, set := range sets(where(all, func(g *reports.Group) bool { return num(g, axis) > 0 && g.Axis(axis) != "" }), func(g *reports.Group) string {
+		for _, set := range reports.Sets(reports.Where(all, func(g *reports.Group) bool { return num(g, axis) > 0 && g.Axis(axis) != "" }), func(g *reports.Group) string {
 			return place(g, false) + "\x00" + g.Cell.Model + "\x00" + g.Axis("part")
 		}) {
 			sweeps := sweepsOf(axis, set, all)
@@ -71,13 +71,13 @@ func axisName(axis string) string {
 // sweepsOf splits a set into its placements and joins each with local at the same
 // values; where the set has no local of its own, any of the same place and model.
 func sweepsOf(axis string, set, all []*reports.Group) (out []sweep) {
-	locals := where(set, pipeline("local"))
+	locals := reports.Where(set, pipeline("local"))
 	if len(locals) == 0 {
-		locals = where(all, func(g *reports.Group) bool {
+		locals = reports.Where(all, func(g *reports.Group) bool {
 			return g.Cell.Pipeline == "local" && g.Cell.Model == set[0].Cell.Model && place(g, false) == place(set[0], false)
 		})
 	}
-	for _, gs := range sets(where(set, func(g *reports.Group) bool { return g.Cell.Pipeline != "local" }), func(g *reports.Group) string { return without(label(g), axis) }) {
+	for _, gs := range reports.Sets(reports.Where(set, func(g *reports.Group) bool { return g.Cell.Pipeline != "local" }), func(g *reports.Group) string { return without(label(g), axis) }) {
 		w := sweep{axis: axis, name: without(label(gs[0]), axis)}
 		slices.SortStableFunc(gs, func(a, b *reports.Group) int { return cmp.Compare(num(a, axis), num(b, axis)) })
 		for _, g := range gs {

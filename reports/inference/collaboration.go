@@ -32,7 +32,7 @@ func collaboration(all []*reports.Group) *reports.Section {
 	front := reports.Table{Name: "frontier", Title: "The frontier", Caption: "Settings that no other beats in both quality and median latency, the fastest first.",
 		Columns: columns([]string{"setting"}, "E2E p50", "quality", "sent to the large", "up", "energy")}
 	two := []string{"cascade", "consult", "route"}
-	for _, set := range sets(where(all, func(g *reports.Group) bool { return g.Quality.N > 0 && g.Valid() && exactText(g) }), func(g *reports.Group) string { return place(g, true) }) {
+	for _, set := range reports.Sets(reports.Where(all, func(g *reports.Group) bool { return g.Quality.N > 0 && g.Valid() && exactText(g) }), func(g *reports.Group) string { return place(g, true) }) {
 		mixes := mixesOf(set)
 		hasTwo := first(set, func(g *reports.Group) bool { return slices.Contains(two, g.Cell.Pipeline) }) != nil
 		if !hasTwo || len(mixes) == 0 {
@@ -63,7 +63,7 @@ func exactText(g *reports.Group) bool { return g.Axis("cut") == "" && g.Axis("ga
 
 // mixesOf finds the ways of two models that have settings to draw a line through.
 func mixesOf(set []*reports.Group) (out []mix) {
-	byName := sets(where(set, func(g *reports.Group) bool {
+	byName := reports.Sets(reports.Where(set, func(g *reports.Group) bool {
 		return slices.Contains([]string{"cascade", "consult", "route"}, g.Cell.Pipeline)
 	}), func(g *reports.Group) string {
 		return strings.Join([]string{g.Cell.Pipeline, text(g, "router"), text(g, "score"), g.Cell.Model, text(g, "small"), g.Axis("part")}, " ")
@@ -152,7 +152,7 @@ func (m *mix) judge(place string) (reports.Row, string) {
 // pareto are the cells that no other beats in both quality and latency, the fastest
 // first.
 func pareto(set []*reports.Group) (out []*reports.Group) {
-	known := where(set, func(g *reports.Group) bool { return !math.IsNaN(g.E2E50().V) })
+	known := reports.Where(set, func(g *reports.Group) bool { return !math.IsNaN(g.E2E50().V) })
 	slices.SortStableFunc(known, func(a, b *reports.Group) int {
 		return cmp.Or(cmp.Compare(a.E2E50().V, b.E2E50().V), cmp.Compare(b.Score().V, a.Score().V))
 	})
@@ -193,7 +193,7 @@ func frontFigure(name string, set, best []*reports.Group, mixes []mix) reports.F
 	cloud := chart.Plot{XAxis: "E2E p50 (ms)", YAxis: "quality", LogX: true, Close: true}
 	shares := chart.Plot{XAxis: "share sent to the large model", YAxis: "quality", Close: true}
 	var names []string
-	for _, gs := range sets(set, func(g *reports.Group) string { return g.Cell.Pipeline }) {
+	for _, gs := range reports.Sets(set, func(g *reports.Group) string { return g.Cell.Pipeline }) {
 		i := len(names)
 		names = append(names, gs[0].Cell.Pipeline)
 		c := chart.Curve{Colour: i, Glyph: i, Loose: true}

@@ -18,8 +18,8 @@ func cuts(all []*reports.Group) *reports.Section {
 	t := reports.Table{Name: "cuts", Title: "Split points",
 		Caption: "One row per cut and codec: layers on the device, medians over the requests that ended well, bytes up per request, and the share of the prompt's tokens that an attack reads from what travels.",
 		Columns: columns([]string{"codec"}, "cut", "E2E p50", "TTFT p50", "TPOT p50", "up", "derived out", "energy", "quality", "recovered")}
-	for _, set := range sets(where(all, pipeline("split")), func(g *reports.Group) string { return place(g, true) + "\x00" + g.Cell.Model }) {
-		set = where(set, func(g *reports.Group) bool { return g.Axis("cut") != "" && num(g, "cut") >= 1 && num(g, "tail") == 0 })
+	for _, set := range reports.Sets(reports.Where(all, pipeline("split")), func(g *reports.Group) string { return place(g, true) + "\x00" + g.Cell.Model }) {
+		set = reports.Where(set, func(g *reports.Group) bool { return g.Axis("cut") != "" && num(g, "cut") >= 1 && num(g, "tail") == 0 })
 		if distinct(set, "cut") < 2 {
 			continue
 		}
@@ -74,7 +74,7 @@ func hasMode(all []*reports.Group, g *reports.Group, mode string) bool {
 
 // cutLead says which cut was fastest and which sent least.
 func cutLead(set []*reports.Group) string {
-	good := where(set, func(g *reports.Group) bool { return g.Valid() && !math.IsNaN(g.E2E50().V) })
+	good := reports.Where(set, func(g *reports.Group) bool { return g.Valid() && !math.IsNaN(g.E2E50().V) })
 	if len(good) == 0 {
 		return ""
 	}
@@ -92,7 +92,7 @@ func cutLead(set []*reports.Group) string {
 		out += fmt.Sprintf("; slowest %s, %s", name(slow), reports.Time(slow.E2E50()))
 	}
 	out += fmt.Sprintf(". Bytes up per request: %s (%s) to %s (%s).", reports.Bytes(least.PerRequest(least.Up)), text(least, "wire"), reports.Bytes(most.PerRequest(most.Up)), text(most, "wire"))
-	known := where(good, func(g *reports.Group) bool { return !math.IsNaN(recovered(g).V) })
+	known := reports.Where(good, func(g *reports.Group) bool { return !math.IsNaN(recovered(g).V) })
 	if len(known) > 0 {
 		byLeak := func(a, b *reports.Group) int { return cmp.Compare(recovered(a).V, recovered(b).V) }
 		lo, hi := slices.MinFunc(known, byLeak), slices.MaxFunc(known, byLeak)
@@ -109,7 +109,7 @@ func cutFigure(set []*reports.Group) reports.Figure {
 	plots := []chart.Plot{{XAxis: "layers on the device", YAxis: "E2E p50 (ms)"}, {XAxis: "layers on the device", YAxis: "up (kB per request)", LogY: true},
 		{XAxis: "layers on the device", YAxis: "quality", Close: true}, {XAxis: "layers on the device", YAxis: "tokens recovered (%)"}}
 	var names []string
-	for i, curve := range sets(set, func(g *reports.Group) string { return text(g, "wire") }) {
+	for i, curve := range reports.Sets(set, func(g *reports.Group) string { return text(g, "wire") }) {
 		names = append(names, text(curve[0], "wire"))
 		for p, of := range []func(*reports.Group) chart.Range{
 			func(g *reports.Group) chart.Range { return span(g.E2E50(), 1e-3) },

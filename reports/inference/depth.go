@@ -23,7 +23,7 @@ func exits(all []*reports.Group) *reports.Section {
 	t := reports.Table{Name: "exits", Title: "Layers that ran",
 		Caption: "Layers run: over those of a pass without early exit, summed over all tokens. The last columns are a histogram over requests: how many of them ran such a share of their layers.",
 		Columns: columns([]string{"setting"}, "layers run", "TPOT p50", "quality", "went on elsewhere", "≤ 20 %", "≤ 40 %", "≤ 60 %", "≤ 80 %", "≤ 100 %")}
-	for _, set := range sets(where(all, func(g *reports.Group) bool { return g.Counts[record.LayersFull] > 0 }), func(g *reports.Group) string {
+	for _, set := range reports.Sets(reports.Where(all, func(g *reports.Group) bool { return g.Counts[record.LayersFull] > 0 }), func(g *reports.Group) string {
 		return place(g, true) + "\x00" + g.Cell.Model + "\x00" + g.Axis("part")
 	}) {
 		group := reports.RowGroup{Title: title(set[0])}
@@ -70,7 +70,7 @@ func exitLead(set []*reports.Group) string {
 	if math.IsNaN(full.Score().V) {
 		return fmt.Sprintf("Early exit, %s: runs %s to %s of the layers; the cells have no quality.", name, reports.Percent(reports.Bare(leastDepth(set))).Text, reports.Percent(reports.Bare(depth(full))).Text)
 	}
-	same := where(set, func(g *reports.Group) bool { return g.Score().V >= full.Score().V })
+	same := reports.Where(set, func(g *reports.Group) bool { return g.Score().V >= full.Score().V })
 	best := slices.MinFunc(same, func(a, b *reports.Group) int { return cmp.Compare(depth(a), depth(b)) })
 	if best == full {
 		return fmt.Sprintf("Early exit, %s: no threshold saves layers without losing quality (%s at %s of the layers).", name, reports.Number(full.Score()), reports.Percent(reports.Bare(depth(full))).Text)
@@ -89,7 +89,7 @@ func depthFigure(set []*reports.Group) reports.Figure {
 	plots := []chart.Plot{{XAxis: "threshold", YAxis: "layers run (%)"}, {XAxis: "layers run (%)", YAxis: "quality", Close: true}, {XAxis: "layers run (%)", YAxis: "TPOT p50 (ms)"}}
 	none := math.NaN()
 	var names []string
-	for i, gs := range sets(set, func(g *reports.Group) string { return strings.TrimSpace(text(g, "measure") + " " + text(g, "rest")) }) {
+	for i, gs := range reports.Sets(set, func(g *reports.Group) string { return strings.TrimSpace(text(g, "measure") + " " + text(g, "rest")) }) {
 		names = append(names, strings.TrimSpace("exit "+text(gs[0], "measure")+", rest on "+text(gs[0], "rest")))
 		slices.SortStableFunc(gs, func(a, b *reports.Group) int { return cmp.Compare(num(a, "threshold"), num(b, "threshold")) })
 		curves := [3]chart.Curve{}
@@ -117,7 +117,7 @@ func memories(all []*reports.Group) *reports.Section {
 	t := reports.Table{Name: "memories", Title: "Budgets",
 		Caption: "Budget: the share, or the number, of tokens whose keys and values a policy keeps.",
 		Columns: columns([]string{"setting"}, "budget", "quality", "TPOT p50", "E2E p50")}
-	for _, set := range sets(where(all, func(g *reports.Group) bool { return num(g, "budget") > 0 && g.Quality.N > 0 }), func(g *reports.Group) string {
+	for _, set := range reports.Sets(reports.Where(all, func(g *reports.Group) bool { return num(g, "budget") > 0 && g.Quality.N > 0 }), func(g *reports.Group) string {
 		return place(g, true) + "\x00" + g.Cell.Model + "\x00" + g.Axis("part")
 	}) {
 		if distinct(set, "budget") < 2 {
@@ -129,7 +129,7 @@ func memories(all []*reports.Group) *reports.Section {
 		group := reports.RowGroup{Title: title(set[0])}
 		plots := []chart.Plot{{XAxis: "budget (tokens)", YAxis: "quality", LogX: true, Close: true}, {XAxis: "budget (tokens)", YAxis: "TPOT p50 (ms)", LogX: true}}
 		var names, ends []string
-		for i, gs := range sets(set, keeper) {
+		for i, gs := range reports.Sets(set, keeper) {
 			names = append(names, keeper(gs[0]))
 			score, time := chart.Curve{Colour: i, Glyph: i, Dash: i}, chart.Curve{Colour: i, Glyph: i, Dash: i}
 			for _, g := range gs {

@@ -90,30 +90,6 @@ func place(g *reports.Group, link bool) string {
 	return strings.Join(key, "\x00")
 }
 
-// sets groups cells by a key, in the order in which keys are first met.
-func sets(gs []*reports.Group, key func(*reports.Group) string) (out [][]*reports.Group) {
-	at := map[string]int{}
-	for _, g := range gs {
-		k := key(g)
-		if _, ok := at[k]; !ok {
-			at[k] = len(out)
-			out = append(out, nil)
-		}
-		out[at[k]] = append(out[at[k]], g)
-	}
-	return out
-}
-
-// where picks groups.
-func where(gs []*reports.Group, keep func(*reports.Group) bool) (out []*reports.Group) {
-	for _, g := range gs {
-		if keep(g) {
-			out = append(out, g)
-		}
-	}
-	return out
-}
-
 // first is the first group that fits, nil if none does.
 func first(gs []*reports.Group, fits func(*reports.Group) bool) *reports.Group {
 	if i := slices.IndexFunc(gs, fits); i >= 0 {

@@ -25,7 +25,7 @@ func placements(d *reports.Data, all []*reports.Group) *reports.Section {
 		Columns: columns([]string{"placement", "meets limits"}, "within", "E2E p50", "quality", "up", "energy", "raw out", "derived out", "recovered")}
 	met, apps := 0, 0
 	var none, unjudged []string
-	for _, set := range sets(chosen, settingOf) {
+	for _, set := range reports.Sets(chosen, settingOf) {
 		best := set[0]
 		group := reports.RowGroup{Title: title(best) + ": " + verdicts[best].Limits}
 		passes, valid := false, false
@@ -73,9 +73,9 @@ func wideCells(d *reports.Data, all []*reports.Group) (out []*reports.Group) {
 		}
 		wide[part][g.Cell.App] = true
 	}
-	for _, set := range sets(where(all, func(g *reports.Group) bool { return inFirst[g] || len(wide[g.Axis("part")]) > 1 }), settingOf) {
+	for _, set := range reports.Sets(reports.Where(all, func(g *reports.Group) bool { return inFirst[g] || len(wide[g.Axis("part")]) > 1 }), settingOf) {
 		best := slices.MinFunc(set, func(a, b *reports.Group) int { return mode(a) - mode(b) })
-		out = append(out, where(set, func(g *reports.Group) bool { return g.Cell.Mode == best.Cell.Mode })...)
+		out = append(out, reports.Where(set, func(g *reports.Group) bool { return g.Cell.Mode == best.Cell.Mode })...)
 	}
 	return out
 }

@@ -40,10 +40,10 @@ func speculation(all []*reports.Group) *reports.Section {
 	t := reports.Table{Name: "speculation", Title: "Drafting beside its closed form",
 		Caption: "Rate: accepted over drafted tokens, from the counters. α: the probability per position that gives this rate at this γ. Theory: (1 − α^(γ+1))/(1 − α) tokens per pass and the speed-up that follows from the TPOT of both models alone, each with the α of the smallest other γ of the same setting where there is one (else the row's own, which then proves nothing: marked =). Speed-up: TPOT of the model alone on the device over that of drafting.",
 		Columns: columns([]string{"setting"}, "γ", "rate", "α", "tokens/pass", "theory", "speed-up", "theory", "break-even RTT, theory")}
-	drafts := where(all, func(g *reports.Group) bool {
+	drafts := reports.Where(all, func(g *reports.Group) bool {
 		return g.Cell.Pipeline == "speculate" && g.Counts[record.Verified] > 0 && num(g, "gamma") >= 1
 	})
-	for _, set := range sets(drafts, func(g *reports.Group) string {
+	for _, set := range reports.Sets(drafts, func(g *reports.Group) string {
 		return place(g, false) + "\x00" + g.Cell.Model + "\x00" + family(g)
 	}) {
 		group := reports.RowGroup{Title: title(set[0]) + ", draft by " + text(set[0], "small")}

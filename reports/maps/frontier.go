@@ -46,8 +46,8 @@ func frontier(all []*reports.Group, _ map[*reports.Group]reports.Verdict) *repor
 			parts[g.Cell.Suite] = g.Axis("part")
 		}
 	}
-	for _, set := range sets(where(all, func(g *reports.Group) bool { return g.Axis("part") == parts[g.Cell.Suite] }), place) {
-		valid := where(set, func(g *reports.Group) bool {
+	for _, set := range reports.Sets(reports.Where(all, func(g *reports.Group) bool { return g.Axis("part") == parts[g.Cell.Suite] }), place) {
+		valid := reports.Where(set, func(g *reports.Group) bool {
 			return g.Valid() && g.E2E50().V > 0 && g.Joules().V > 0 && !g.Overloaded()
 		})
 		if len(valid) < 2 || len(names(valid)) > chart.Colours || num(valid[0], "rate") > 0 || num(valid[0], "mbps") > 0 || num(valid[0], "rtt") > 0 {

@@ -14,7 +14,7 @@ func links(all []*reports.Group, verdicts map[*reports.Group]reports.Verdict) *r
 	s := &reports.Section{Name: "links", Title: "Which placement wins over which link"}
 	t := reports.Table{Name: "links", Title: "Winners by link", Caption: Rule,
 		Columns: columns([]string{"rate of the link", "round trip", "winner", "meets limits", "cannot be told from"}, "E2E p50", "within", "n")}
-	for _, set := range sets(where(all, func(g *reports.Group) bool { return num(g, "mbps") > 0 && num(g, "rtt") > 0 }), place) {
+	for _, set := range reports.Sets(reports.Where(all, func(g *reports.Group) bool { return num(g, "mbps") > 0 && num(g, "rtt") > 0 }), place) {
 		xs, ys := values(set, "mbps"), values(set, "rtt")
 		if len(xs) < 2 || len(ys) < 2 {
 			continue
@@ -58,7 +58,7 @@ type linkMap struct {
 
 // spot judges one link and adds its row to the table.
 func (m *linkMap) spot(x, y float64) chart.Place {
-	here := where(m.set, func(g *reports.Group) bool { return num(g, "mbps") == x && num(g, "rtt") == y })
+	here := reports.Where(m.set, func(g *reports.Group) bool { return num(g, "mbps") == x && num(g, "rtt") == y })
 	c := Winner(here, m.verdicts)
 	head := []reports.Value{{Text: setting(x) + " Mbit/s", Sort: x}, {Text: milliseconds(y) + " ms", Sort: y}}
 	if c.Best == nil {

@@ -18,11 +18,11 @@ func load(all []*reports.Group, verdicts map[*reports.Group]reports.Verdict) *re
 		Caption: "Knee: the highest offered rate up to which enough requests, at this and every lower rate of the sweep, were inside every limit. Goodput: those requests per second of offered time.",
 		Columns: columns([]string{"placement"}, "offered", "goodput", "within", "E2E p95", "n")}
 	t.Columns = append(t.Columns, reports.Column{Head: "meets limits", Left: true}, reports.Column{Head: "knee", Left: true})
-	for _, set := range sets(where(all, func(g *reports.Group) bool { return num(g, "rate") > 0 }), place) {
+	for _, set := range reports.Sets(reports.Where(all, func(g *reports.Group) bool { return num(g, "rate") > 0 }), place) {
 		if len(values(set, "rate")) < 3 {
 			continue
 		}
-		sweeps := sets(set, func(g *reports.Group) string { return placement(g, "rate") })
+		sweeps := reports.Sets(set, func(g *reports.Group) string { return placement(g, "rate") })
 		group := reports.RowGroup{Title: title(set[0]) + ": " + verdicts[set[0]].Limits}
 		share := chart.Plot{XAxis: "offered (requests/s, log)", YAxis: "inside every limit (%)", LogX: true}
 		good := chart.Plot{XAxis: "offered (requests/s, log)", YAxis: "goodput (requests/s, log)", LogX: true, LogY: true}

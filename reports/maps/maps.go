@@ -139,29 +139,6 @@ func values(gs []*reports.Group, axis string) (out []float64) {
 	return out
 }
 
-// sets groups cells by a key, in the order in which keys are first met.
-func sets(gs []*reports.Group, key func(*reports.Group) string) (out [][]*reports.Group) {
-	at := map[string]int{}
-	for _, g := range gs {
-		k := key(g)
-		if _, ok := at[k]; !ok {
-			at[k] = len(out)
-			out = append(out, nil)
-		}
-		out[at[k]] = append(out[at[k]], g)
-	}
-	return out
-}
-
-func where(gs []*reports.Group, keep func(*reports.Group) bool) (out []*reports.Group) {
-	for _, g := range gs {
-		if keep(g) {
-			out = append(out, g)
-		}
-	}
-	return out
-}
-
 // names are the placements of cells, in order of their first.
 func names(gs []*reports.Group, without ...string) (out []string) {
 	for _, g := range gs {
