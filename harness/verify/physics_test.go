@@ -141,3 +141,57 @@ func TestFoldersTakeTheTimeOfTheirRuns(t *testing.T) {
 	manifest(t, dir, func(m *results.Manifest) { m.Started = m.Finished.Add(time.Minute) })
 	refused(t, verdict(t, dir, Options{Rerun: None}), "V041")
 }
+
+// What is said of one answer, by what the replay has.
+func TestMarks(t *testing.T) {
+	ok := answer{ok: true, tokens: 3, hash: 7, quality: 1}
+	failed := func(err string) answer { return answer{err: err} }
+	with := func(edit func(a *answer)) answer { a := ok; edit(&a); return a }
+	for _, tc := range []struct {
+		name      string
+		got, want answer
+		bits      bool
+		rule      string
+		severity  bundle.Severity
+	}{
+		{"equal", ok, ok, true, "", ""},
+		{"both failed", failed("x"), failed("y"), true, "", ""},
+		{"shorter", with(func(a *answer) { a.tokens-- }), ok, true, "V051", bundle.Error},
+		{"other words", with(func(a *answer) { a.hash++ }), ok, true, "V050", bundle.Error},
+		{"other words by other kernels", with(func(a *answer) { a.hash++; a.tokens++ }), ok, false, "", ""},
+		{"worse", with(func(a *answer) { a.quality = 0 }), ok, false, "V053", bundle.Error},
+		{"ok that cannot be", ok, failed("needs more context"), true, "V054", bundle.Error},
+		{"a dead link in the replay", ok, failed("link up: hardware: link is down"), true, "V062", bundle.Note},
+		{"a machine that failed", failed("reset by peer"), ok, true, "V054", bundle.Warning},
+		{"a whole answer called failed", with(func(a *answer) { a.ok, a.err = false, "x" }), ok, true, "V054", bundle.Error},
+	} {
+		k := New(Options{}).begin(context.Background(), "")
+		k.mark(spot{}, tc.got, tc.want, tc.bits)
+		if tc.rule == "" {
+			require.Empty(t, k.rep.findings, tc.name)
+			continue
+		}
+		require.Len(t, k.rep.findings, 1, tc.name)
+		require.Equal(t, tc.rule, k.rep.findings[0].Rule, tc.name)
+		require.Equal(t, tc.severity, k.rep.findings[0].Severity, tc.name)
+	}
+}
+
+// Answers that depend on time are left.
+func TestTimely(t *testing.T) {
+	for _, tc := range []struct {
+		pipeline string
+		params   map[string]any
+		left     bool
+	}{
+		{"local", map[string]any{"keep": "h2o"}, false}, {"split", map[string]any{"adapt": "no", "wire": "int8"}, false},
+		{"split", map[string]any{"adapt": "bandit", "wire": "int8"}, true}, {"split", map[string]any{"adapt": "bandit", "wire": "f32"}, false},
+		{"chain", map[string]any{"wire": "int4"}, true}, {"chain", map[string]any{"wire": "f32"}, false},
+		{"speculate", map[string]any{"temperature": 1.0}, true}, {"speculate", map[string]any{"temperature": 0.0}, false},
+		{"offload", map[string]any{"reject": "yes"}, true}, {"offload", map[string]any{"reject": "no"}, false}, {"endpoint", nil, true},
+	} {
+		a := &arm{terms: &harness.Terms{Header: record.Cell{Params: tc.params}}}
+		a.Cell.Pipeline = tc.pipeline
+		require.Equal(t, tc.left, timely(a) != "", "%s %v", tc.pipeline, tc.params)
+	}
+}

@@ -112,6 +112,8 @@ func timely(a *arm) string {
 		return "answers that depend on time: the cut follows the link and the codec is lossy"
 	case a.Cell.Pipeline == "chain" && lossy:
 		return "answers that depend on time: layers are placed by measured times and the codec is lossy"
+	case name("reject") == "yes":
+		return "outcomes that depend on time: the server refuses what would be late"
 	case a.Cell.Pipeline == "speculate" && num("temperature") > 0:
 		return "answers that depend on time: what is sampled depends on how many drafts a round trip allows"
 	}
