@@ -250,12 +250,13 @@ func TestErrorsAreCounted(t *testing.T) {
 	require.Equal(t, []string{"36 of 36 requests did not end well and count as misses.", "device a1: needs … MiB: 35×", "link down: 1×"}, Build(d).Warnings)
 }
 
-// An axis of users is what a suite compares; another rate is another contract.
+// An axis of users or of rates is what a suite compares, as in a load curve; another
+// rate that is no axis is another contract.
 func TestContractsOfAxes(t *testing.T) {
 	for _, tc := range []struct {
-		name, key string
-		warns     bool
-	}{{"users", "users", false}, {"requests", "requests", false}, {"rate", "rate", true}} {
+		name, key, axis string
+		warns           bool
+	}{{"users", "users", "users", false}, {"requests", "requests", "requests", false}, {"an axis of rates", "rate", "rate", false}, {"a rate beside another axis", "rate", "x", true}} {
 		t.Run(tc.name, func(t *testing.T) {
 			d := NewData()
 			var contracts []results.Contract
@@ -265,7 +266,7 @@ func TestContractsOfAxes(t *testing.T) {
 			d.AddRun("", "", results.Manifest{Contracts: contracts})
 			for i := range contracts {
 				c := cell(i, "robot", "local", "modelled")
-				c.Name += "/" + tc.key + "=" + strings.Repeat("8", i+1)
+				c.Name += "/" + tc.axis + "=" + strings.Repeat("8", i+1)
 				var err error
 				c.Contract, err = contracts[i].Hash()
 				require.NoError(t, err)
