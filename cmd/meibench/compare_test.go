@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -30,6 +31,11 @@ func TestCompareAndPlanOfRepeats(t *testing.T) {
 	refusedWith(t, 2, "--band 5x", "compare", at("a"), at("b"), "--band", "5x")
 	refusedWith(t, 2, "no such file", "compare", at("a"), at("none"))
 
+	manifest, err := os.ReadFile(filepath.Join(at("b"), "run.json"))
+	require.NoError(t, err)
+	writeFile(t, filepath.Join(at("b"), "run.json"), []byte(strings.Replace(string(manifest), `"finished"`, `"was"`, 1)))
+	refusedWith(t, 4, "meibench run --resume", "compare", at("a"), at("b"))
+	refusedWith(t, 4, "meibench run --resume", "plan", at("b"), "--change", "3%")
 	slow := at("slow.txt")
 	writeFile(t, at("fast.txt"), []byte(strings.Repeat("BenchmarkF 1 100 ns/op\n", 5)+"BenchmarkF 1 101 ns/op\n"))
 	writeFile(t, slow, []byte(strings.Repeat("BenchmarkF 1 150 ns/op\n", 5)+"BenchmarkF 1 151 ns/op\n"))

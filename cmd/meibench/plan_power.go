@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -58,9 +59,9 @@ func (p *powerPlan) answer(a *app, args []string) error {
 	if err := knownMetrics(p.metrics); err != nil {
 		return withCode(exitUsage, err)
 	}
-	side, err := compare.Load(args...)
+	side, err := loadSide(strings.Join(args, ","))
 	if err != nil {
-		return withCode(exitUsage, err)
+		return err
 	}
 	needs := compare.Needs(side, p.metrics, q)
 	if len(needs) == 0 {
