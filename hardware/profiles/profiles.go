@@ -33,6 +33,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"sync"
 
 	"meibench/hardware"
 	"meibench/internal/spell"
@@ -175,7 +176,8 @@ func Formats() []string {
 	return names
 }
 
-func readFormats() ([]Format, error) {
+// readFormats is read once: every model in a format needs it. Nobody changes it.
+var readFormats = sync.OnceValues(func() ([]Format, error) {
 	t := &formatTable{}
 	data, err := builtin.ReadFile("formats.yaml")
 	if err != nil {
@@ -183,7 +185,7 @@ func readFormats() ([]Format, error) {
 	}
 	err = decode("builtin/formats.yaml", data, t)
 	return t.Formats, err
-}
+})
 
 // load reads a user's file, refusing oversized ones before reading them.
 func load(path string, dst profile) error {

@@ -388,15 +388,26 @@ func (k *check) sheets(f *folder) {
 	}
 }
 
-// digest is that of an embedded profile; its name begins with its kind.
-func (k *check) digest(name string) string {
+// digest is that of an embedded profile, "" if there is none; its name begins with
+// its kind. Those that exist are kept: they are few.
+func (c *Checker) digest(name string) string {
+	have, ok := c.sheet[name]
+	if !ok {
+		if have = c.read(name); have != "" {
+			c.sheet[name] = have
+		}
+	}
+	return have
+}
+
+func (c *Checker) read(name string) string {
 	kind, name, _ := strings.Cut(name, " ")
 	if isFile(name) {
 		return ""
 	}
 	switch kind {
 	case "device":
-		if d, err := k.lab.Device(name); err == nil {
+		if d, err := c.lab.Device(name); err == nil {
 			return d.Digest()
 		}
 	case "link":

@@ -32,10 +32,18 @@ const mostKept = 1 << 20
 // bundles that ask the same.
 func (k *check) schedule(a *arm, most int) []when {
 	c := a.terms.Contract
-	key, err := canon.Hash([]any{c.Workload, c.Data, c.Tokenizer, a.Seed, most})
-	if err != nil {
-		panic(err) // it was hashed before, as part of the contract
+	work, ok := k.works[a.terms.Header.Contract]
+	if !ok {
+		var err error
+		if work, err = canon.Hash([]any{c.Workload, c.Data, c.Tokenizer}); err != nil {
+			panic(err) // it was hashed before, as part of the contract
+		}
+		if len(k.works) >= mostTerms {
+			clear(k.works)
+		}
+		k.works[a.terms.Header.Contract] = work
 	}
+	key := fmt.Sprint(work, " ", a.Seed, " ", most)
 	if s, ok := k.plans[key]; ok {
 		return s
 	}

@@ -76,6 +76,8 @@ type Checker struct {
 	terms   map[string]*harness.Terms // by cell
 	files   map[string]string         // SHA-256 -> file of Options.Models
 	plans   map[string][]when         // schedules, by workload and seed
+	works   map[string]string         // what a schedule is of, by contract
+	sheet   map[string]string         // digests of embedded profiles
 	kept    int                       // requests in plans
 	answers map[string]answers        // computed again, by question
 	held    int                       // requests in answers
@@ -87,7 +89,7 @@ func New(o Options) *Checker {
 	if o.Progress == nil {
 		o.Progress = silent{}
 	}
-	c := &Checker{o: o, lab: &harness.Lab{}, files: map[string]string{}, plans: map[string][]when{}, terms: map[string]*harness.Terms{}}
+	c := &Checker{o: o, lab: &harness.Lab{}, files: map[string]string{}, plans: map[string][]when{}, terms: map[string]*harness.Terms{}, works: map[string]string{}, sheet: map[string]string{}}
 	for _, f := range o.Models {
 		d, err := results.DigestFile(f)
 		if err != nil {
