@@ -56,9 +56,7 @@ func TestReportInABrowser(t *testing.T) {
 	require.Equal(t, "descending", attribute(again, "#rows-latency thead th:nth-child(4)", "aria-sort"))
 
 	p.Click("#rows-latency tbody tr:not([hidden]):not(.group) th a")
-	open := false
-	p.Eval("document.querySelector('details.cell:target').open", &open)
-	require.True(t, open, "the link opens the cell")
+	p.Wait("document.querySelector('details.cell:target')?.open") // the link opens the cell
 	require.Contains(t, p.Text("details.cell:target"), "driving")
 	looks(t, p)
 	require.Empty(t, p.Console())

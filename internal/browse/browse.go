@@ -139,10 +139,49 @@ func (p *Page) Go(address string) {
 	p.must(chromedp.Do(p.ctx, chromedp.Navigate(address)))
 }
 
-// Click clicks the first element that a CSS selector names.
+// Click clicks the first element that a CSS selector names, and waits for what
+// follows at once: handlers, a jump inside the page, another page.
 func (p *Page) Click(selector string) {
 	p.t.Helper()
 	p.must(chromedp.Do(p.ctx, chromedp.Click(chromedp.CSS(selector))))
+	p.settle()
+}
+
+// settle waits until no page is on its way and what was queued has run.
+func (p *Page) settle() {
+	p.t.Helper()
+	p.Eval("null", nil)
+	p.Wait("document.readyState === 'complete'")
+	_, err := retried(func() (bool, error) {
+		return chromedp.Run(p.ctx, chromedp.Evaluate[bool]("new Promise(r => setTimeout(() => r(true), 20))", chromedp.EvalAwaitPromise))
+	})
+	p.must(err)
+}
+
+// Wait waits until a JavaScript expression is true; after ten seconds the test fails.
+func (p *Page) Wait(expression string) {
+	p.t.Helper()
+	for range 500 {
+		var ok bool
+		if p.Eval("Boolean("+expression+")", &ok); ok {
+			return
+		}
+		time.Sleep(pause)
+	}
+	p.t.Fatalf("browser: waited in vain for %s", expression)
+}
+
+const pause = 20 * time.Millisecond
+
+// retried tries again what a change of pages has interrupted.
+func retried[T any](f func() (T, error)) (v T, err error) {
+	for range 100 {
+		if v, err = f(); err == nil || !strings.Contains(err.Error(), "navigated") && !strings.Contains(err.Error(), "context with specified id") && !strings.Contains(err.Error(), "context was destroyed") {
+			return v, err
+		}
+		time.Sleep(pause)
+	}
+	return v, err
 }
 
 // Type types into the first element that a CSS selector names, in place of what
@@ -184,7 +223,9 @@ func (p *Page) Texts(selector string) (texts []string) {
 // by way of JSON; nil throws it away.
 func (p *Page) Eval(expression string, into any) {
 	p.t.Helper()
-	text, err := chromedp.Run(p.ctx, chromedp.Evaluate[string]("JSON.stringify(("+expression+") ?? null)"))
+	text, err := retried(func() (string, error) {
+		return chromedp.Run(p.ctx, chromedp.Evaluate[string]("JSON.stringify(("+expression+") ?? null)"))
+	})
 	p.must(err)
 	if into != nil {
 		p.must(json.Unmarshal([]byte(text), into))
