@@ -53,11 +53,11 @@ func TestAReaderInABrowser(t *testing.T) {
 	p.Type("input[type=search]", "i") // of every model's name
 	column := func() []string { return p.Texts("table.sortable tbody tr > :nth-child(3)") }
 	require.Equal(t, "local offload chain0 chain1 chain2 chain3 chain4 chain5 split", strings.Join(column(), " "), "by rank")
-	p.Click("table.sortable thead th:nth-child(5) button")
-	p.Click("table.sortable thead th:nth-child(5) button")
+	p.Click("table.sortable thead th:nth-child(6) button")
+	p.Click("table.sortable thead th:nth-child(6) button")
 	require.Equal(t, "split chain5 chain4 chain3 chain2 chain1 chain0 offload local", strings.Join(column(), " "), "E2E p50, the largest first")
 	var sorted string
-	p.Eval(`document.querySelector("thead th:nth-child(5)").getAttribute("aria-sort")`, &sorted)
+	p.Eval(`document.querySelector("thead th:nth-child(6)").getAttribute("aria-sort")`, &sorted)
 	require.Equal(t, "descending", sorted)
 	p.Click("table.sortable tbody tr:nth-child(9) th a")
 	arrive(t, p, "x")
