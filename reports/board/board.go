@@ -89,6 +89,7 @@ type row struct {
 	tier   bundle.Tier
 	twin   *twinError
 	by     []string // whose entries reproduce it
+	copies []string // entries with the same times to the last digit
 	number int      // of its table's rows, for a stable order
 }
 

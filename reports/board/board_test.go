@@ -126,11 +126,14 @@ func TestAnotherSubmitterReproduces(t *testing.T) {
 		require.Equal(t, []string{"bob"}, same.by)
 	}
 	require.Equal(t, bundle.Reproduced, same.tier)
-	for name, r := range map[string]*row{"oneself": build(50, "ann", "Board 1", 0.8), "another machine": build(50, "bob", "Board 2", 0.8),
-		"too far off": build(53, "bob", "Board 1", 0.8), "other answers": build(50, "bob", "Board 1", 0.7)} {
+	for name, r := range map[string]*row{"oneself": build(51, "ann", "Board 1", 0.8), "another machine": build(51, "bob", "Board 2", 0.8),
+		"too far off": build(53, "bob", "Board 1", 0.8), "other answers": build(51, "bob", "Board 1", 0.7)} {
 		require.Empty(t, r.by, name)
 		require.Equal(t, bundle.Replayed, r.tier, name)
 	}
+	copy := build(50, "bob", "Board 1", 0.8)
+	require.Empty(t, copy.by, "the same numbers are no second measurement")
+	require.Contains(t, strings.Join(copy.badges(), " "), "to the last digit")
 	audited := entryOf("x", "ann", claim("local", 50, 1))
 	audited.Verdict.Signers = append(audited.Verdict.Signers, "the-auditor")
 	s := Build(Input{Entries: []Entry{audited}, Auditors: []string{"the-auditor"}})

@@ -175,13 +175,29 @@ func (s *Site) reproduced() {
 	for _, k := range keys {
 		for _, a := range groups[k] {
 			for _, b := range groups[k] {
-				if a.entry.Submitter != b.entry.Submitter && confirms(a.claim, b.claim) && !slices.Contains(a.by, b.entry.Submitter) {
+				switch {
+				case a.entry == b.entry:
+				case copied(a.claim, b.claim):
+					a.copies = append(a.copies, b.entry.Name+" by "+b.entry.Submitter)
+				case a.entry.Submitter != b.entry.Submitter && confirms(a.claim, b.claim) && !slices.Contains(a.by, b.entry.Submitter):
 					a.by = append(a.by, b.entry.Submitter)
 					a.tier = max(a.tier, bundle.Reproduced)
 				}
 			}
 		}
 	}
+}
+
+// copied reports whether two measured cells have the same times to the last digit,
+// which no two runs have.
+func copied(a, b *bundle.Claim) bool {
+	for _, name := range []string{latency, "e2e_p95", "ttft_p50"} {
+		x, y := a.Metrics[name], b.Metrics[name]
+		if x.N > 0 && y.N > 0 && x.Value != y.Value {
+			return false
+		}
+	}
+	return a.Metrics[latency].N > 0 && b.Metrics[latency].N > 0
 }
 
 func confirms(a, b *bundle.Claim) bool {

@@ -119,6 +119,9 @@ func (r *row) badges() (out []string) {
 	if len(r.by) > 0 {
 		out = append(out, "reproduced by "+strings.Join(r.by, ", "))
 	}
+	if len(r.copies) > 0 {
+		out = append(out, "the same times, to the last digit, as "+strings.Join(r.copies, ", "))
+	}
 	if r.entry.audited {
 		out = append(out, "audited")
 	}
