@@ -247,7 +247,7 @@ func TestErrorsAreCounted(t *testing.T) {
 		rs = append(rs, r)
 	}
 	require.NoError(t, d.Add(run, cell(0, "robot", "local", "measured"), seq(rs...)))
-	require.Equal(t, []string{"36 of 36 requests did not end well and count as misses.", "device a1: needs … MiB: 35×", "link down: 1×"}, Build(d).Warnings)
+	require.Equal(t, []string{"36 of 36 requests did not end well and count as misses.", "device a1: needs 9 MiB (the first; numbers of others differ): 35×", "link down: 1×"}, Build(d).Warnings)
 }
 
 // An axis of users or of rates is what a suite compares, as in a load curve; another

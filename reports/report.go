@@ -116,9 +116,9 @@ func Build(d *Data, sections ...Section) *Report {
 // application, by the most trusted mode, and whether the run can tell.
 func (b *builder) short() *Table {
 	t := Table{Name: "short", Title: "In short",
-		Caption: "Which placement to use, by the most trusted mode that has valid cells: first what keeps most requests inside every limit, then the lowest E2E p50. In brackets the 95 % interval.",
+		Caption: "Which placement to use, by the most trusted mode that has valid cells: first what keeps most requests inside every limit, then the lowest E2E p50. In brackets the 95 % interval. Surely better: than the next best, as far as the intervals tell.",
 		Columns: []Column{{Head: "application", Left: true}, {Head: "use", Left: true}, {Head: "mode", Left: true}, {Head: "limits", Left: true}, {Head: "meets them", Left: true},
-			{Head: "inside limits"}, {Head: "E2E p50"}, {Head: "n"}, {Head: "next best", Left: true}, {Head: "its E2E p50"}, {Head: "can the run tell?", Left: true}}}
+			{Head: "inside limits"}, {Head: "E2E p50"}, {Head: "n"}, {Head: "next best", Left: true}, {Head: "its E2E p50"}, {Head: "surely better?", Left: true}}}
 	group := RowGroup{}
 	for _, app := range b.apps {
 		valid := slices.DeleteFunc(slices.Clone(b.of[app]), func(g *Group) bool { return b.flags[g] != "" || g.N == 0 })
@@ -149,11 +149,11 @@ func (b *builder) shortRow(app string, gs []*Group) Row {
 	case !limited(gs):
 		met = "no limits"
 	case best.Good == 0:
-		use, met = "none meets the limits; quickest is "+use, "no"
+		use, met = "none; quickest is "+use, "no"
 	case !b.passes(best):
-		met = "no: " + missText(s.within.V, need) + " of " + percent(need)
+		use, met = "none; closest is "+use, "no: "+missText(s.within.V, need)+" of "+percent(need)
 	case s.within.Lo < need:
-		met = "yes so far; n is too small to show " + percent(need)
+		met = "yes so far; n is too small to be sure of " + percent(need)
 	}
 	next, nextTime := "none", word(dash)
 	if len(gs) > 1 {

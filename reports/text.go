@@ -268,10 +268,10 @@ func merge(list []tally, t tally) []tally {
 	return append(list, t)
 }
 
-// text is the text that all have in common.
+// text is the first of the texts, and says if others have other numbers.
 func (t *tally) text() string {
 	if t.differ {
-		return numbersIn.ReplaceAllString(t.first, "…")
+		return t.first + " (the first; numbers of others differ)"
 	}
 	return t.first
 }

@@ -56,6 +56,7 @@ func newBoardInit(a *app) *cobra.Command {
 
 func newBoardAdd(a *app) *cobra.Command {
 	var rerun string
+	var unsigned bool
 	c := &cobra.Command{
 		Use: "add DIR BUNDLE...", Short: "verify bundles and accept those that hold", Args: cobra.MinimumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -69,22 +70,29 @@ func newBoardAdd(a *app) *cobra.Command {
 			}
 			var refused []error
 			for _, path := range args[1:] {
-				if err := a.addBundle(c.Context(), b, path, how); err != nil {
+				if err := a.addBundle(c.Context(), b, path, addHow{how, unsigned}); err != nil {
 					refused = append(refused, fmt.Errorf("%s: %w", path, err))
 				}
 			}
 			return withCode(exitGate, errors.Join(refused...))
 		},
 	}
+	c.Flags().BoolVar(&unsigned, "unsigned", false, "accept bundles that no key of the folder keys signed; they are marked")
 	c.Flags().StringVar(&rerun, "rerun", "", "what to run again: none, sample, modelled or all (default modelled, and a sample of kernel cells)")
 	return c
 }
 
+// addHow says how bundles are taken in.
+type addHow struct {
+	rerun    verify.Rerun
+	unsigned bool // also without a known signature
+}
+
 // addBundle verifies a bundle and takes it in.
-func (a *app) addBundle(ctx context.Context, b *boardDir, path string, how verify.Rerun) (err error) {
+func (a *app) addBundle(ctx context.Context, b *boardDir, path string, how addHow) (err error) {
 	o := b.options()
 	p := newProgress(a.err, a.quiet)
-	o.Rerun, o.Progress = how, p
+	o.Rerun, o.Progress = how.rerun, p
 	opened, err := bundle.Open(path)
 	if err != nil {
 		return err
@@ -100,6 +108,9 @@ func (a *app) addBundle(ctx context.Context, b *boardDir, path string, how verif
 	}
 	if v.Tier == bundle.Refused {
 		return errors.New("refused")
+	}
+	if len(v.Signers) == 0 && !how.unsigned {
+		return fmt.Errorf("no key in %s signed it: put the submitter's public key there if you know whose it is, or accept it as it is with --unsigned", filepath.Join(b.dir, "keys"))
 	}
 	at, err := b.accept(opened, &v)
 	if err != nil {

@@ -232,13 +232,14 @@ func (b *boardDir) input(ctx context.Context, p *progress) (board.Input, error) 
 func (b *boardDir) entry(ctx context.Context, c *verify.Checker, line int64) (e board.Entry, terms map[string]results.Contract, err error) {
 	h1 := b.log.Entries()[line].Digest
 	e.Bundle, e.File = h1, fileOf(h1)+".meibench.zip"
-	n, err := bundle.Open(filepath.Join(b.dir, "bundles", e.File))
+	path := filepath.Join(b.dir, "bundles", e.File)
+	n, err := bundle.Open(path)
 	if err != nil {
-		return e, nil, err
+		return e, nil, fmt.Errorf("%s, line %d of the log: %w (put back the file that was accepted)", path, line, err)
 	}
 	defer func() { err = errors.Join(err, n.Close()) }()
 	if n.H1 != h1 {
-		return e, nil, fmt.Errorf("%s: it is %s now, the log has %s: the file was changed", n.Path, n.H1, h1)
+		return e, nil, fmt.Errorf("%s: it is %s now, the log has %s: the file was changed; put back the one that was accepted", n.Path, n.H1, h1)
 	}
 	then, err := b.verdict(h1)
 	if err != nil {

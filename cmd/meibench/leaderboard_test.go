@@ -23,6 +23,7 @@ func TestALeaderboardFromPlanToSite(t *testing.T) {
 	ran(t, "run", "-q", "--no-report", "--plan", at("p.json"), "--log", filepath.Join(board, "log"), "--out", at("mine"))
 	ran(t, "bundle", "keygen", "ann", "--out", dir)
 	ran(t, "bundle", at("mine"), "--key", at("ann.key"), "--out", at("mine.zip"))
+	refusedWith(t, 1, "put the submitter's public key there", "leaderboard", "add", board, at("mine.zip"), "-q", "--rerun", "none")
 	key, err := os.ReadFile(at("ann.pub"))
 	require.NoError(t, err)
 	writeFile(t, filepath.Join(board, "keys", "ann.pub"), key)

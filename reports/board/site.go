@@ -177,6 +177,9 @@ func (s *Site) index() any {
 					o.Ranked++
 				}
 			}
+			if o.Ranked == 0 {
+				o.First = "none is ranked: " + t.rows[0].why
+			}
 			if o.Ranked > 0 {
 				first := t.rows[0]
 				o.First, o.By = strings.TrimSpace(first.claim.Pipeline+" "+first.telling), first.entry.Name

@@ -229,6 +229,7 @@ func (c *Comparison) notes() (out []string) {
 	for i, v := range order {
 		order[i] = fmt.Sprintf("%d %s", count[v], v)
 	}
+	out = append(out, "figures are medians over runs, each run counting once; a report pools the requests of all runs")
 	out = append(out, "verdicts: "+strings.Join(order, ", "))
 	if c.Family > 0 {
 		out = append(out, fmt.Sprintf("p: two-sided, corrected for %d tests (Holm); a difference needs p <= %g and a ratio beyond ±%g %%", c.Family, c.Alpha, 100*c.Band))
