@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -92,7 +93,7 @@ type addHow struct {
 func (a *app) addBundle(ctx context.Context, b *boardDir, path string, how addHow) (err error) {
 	o := b.options()
 	p := newProgress(a.err, a.quiet)
-	o.Rerun, o.Progress = how.rerun, p
+	o.Rerun, o.Progress, o.Draw = how.rerun, p, rand.Text()
 	opened, err := bundle.Open(path)
 	if err != nil {
 		return err

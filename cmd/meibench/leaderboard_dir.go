@@ -88,6 +88,9 @@ func openBoard(dir string) (*boardDir, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f, err)
 		}
+		if len(list) != 1 || list[0].Name()+".pub" != filepath.Base(f) {
+			return nil, fmt.Errorf("%s: want one key, whose name is that of the file: names are what the leaderboard knows submitters and auditors by", f)
+		}
 		b.keys = append(b.keys, list...)
 	}
 	b.log, err = ledger.Open(filepath.Join(dir, "log"))
@@ -95,7 +98,7 @@ func openBoard(dir string) (*boardDir, error) {
 }
 
 func (b *boardDir) options() verify.Options {
-	return verify.Options{Keys: b.keys, Logs: []note.Verifier{b.log.Verifier()}}
+	return verify.Options{Keys: b.keys, Ledgers: []*ledger.Log{b.log}}
 }
 
 // places are the lines of accepted bundles by h1.

@@ -70,6 +70,13 @@ func TestALeaderboardFromPlanToSite(t *testing.T) {
 	index = readText(t, build("third"), "index.html")
 	require.Contains(t, index, "retracted: the fan was broken")
 
+	ran(t, "run", "-q", "--no-report", "--plan", at("p.json"), "--log", filepath.Join(board, "log"), "--out", at("second"))
+	ran(t, "bundle", at("second"), "--key", at("ann.key"), "--out", at("second.zip"))
+	require.Contains(t, ran(t, "leaderboard", "add", board, at("second.zip"), "-q", "--rerun", "none"), "V007", "the board's own log shows other attempts")
+	writeFile(t, filepath.Join(board, "keys", "the-auditor.pub"), key)
+	refusedWith(t, 2, "whose name is that of the file", "leaderboard", "build", board, "-q")
+	require.NoError(t, os.Remove(filepath.Join(board, "keys", "the-auditor.pub")))
+
 	files, err := filepath.Glob(filepath.Join(board, "verdicts", "*.json"))
 	require.NoError(t, err)
 	text := readText(t, files[0], "")

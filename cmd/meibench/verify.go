@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -147,7 +148,7 @@ func (f *verifyFlags) options() (o verify.Options, err error) {
 	if o.Rerun, err = verify.ParseRerun(f.rerun); err != nil {
 		return o, fmt.Errorf("--rerun: %w", err)
 	}
-	o.Strict, o.Models = f.strict, f.models
+	o.Strict, o.Models, o.Draw = f.strict, f.models, rand.Text()
 	for _, path := range f.keys {
 		list, err := publicKeys(path)
 		if err != nil {

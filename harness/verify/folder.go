@@ -181,7 +181,7 @@ func (k *check) receipt(f *folder) {
 		k.rep.say("V004", at, "%s", err)
 		return
 	}
-	f.committed = true
+	f.committed = r.Attempt != nil // else it may be the best of many
 	head, err := r.Plan.Check(known)
 	tables, err2 := canon.Hash(f.set.Manifest.Files)
 	if err = errors.Join(err, err2); err != nil {

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"slices"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -45,7 +46,7 @@ func (k *check) logged(f *folder, head ledger.Head, digest, tables string) {
 
 // verifiers are the keys of all logs that are known.
 func (o *Options) verifiers() note.Verifiers {
-	list := o.Logs
+	list := slices.Clone(o.Logs)
 	for _, l := range o.Ledgers {
 		list = append(list, l.Verifier())
 	}

@@ -124,7 +124,7 @@ func timely(a *arm) string {
 // leaves the others. What asks the same counts once.
 func (k *check) sample(f *folder, arms []*arm) []*arm {
 	arms = slices.Clone(arms)
-	seed := cmp.Or(k.seed, f.set.Manifest.Files[results.RequestsFile].SHA256)
+	seed := cmp.Or(k.o.Draw, k.seed, f.set.Manifest.Files[results.RequestsFile].SHA256)
 	r := rng.Stream(0, "verify sample", seed, f.at)
 	r.Shuffle(len(arms), func(i, j int) { arms[i], arms[j] = arms[j], arms[i] })
 	asked, requests := map[string]bool{}, 0

@@ -65,6 +65,7 @@ type Options struct {
 	Proof    *ledger.Receipt  // that the bundle is in one of the logs; nil = nothing is asked
 	Ledgers  []*ledger.Log    // whole logs: their keys count as known, and other attempts at a plan show
 	Rerun    Rerun            // what is run again
+	Draw     string           // seed of the sample, which who hands in must not know; "" = the bundle's h1, which he could grind
 	Models   []string         // GGUF files for models that are not shipped, found by digest
 	Progress harness.Progress // hears of runs that are made again; nil = nobody
 }

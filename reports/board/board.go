@@ -102,6 +102,7 @@ type category struct {
 // table is the rows of a category under one contract.
 type table struct {
 	Contract string
+	Division string
 	terms    *results.Contract // nil if no bundle spells it out
 	need     float64           // share of requests that have to meet the limits; 0 = there are none
 	rows     []*row
@@ -113,7 +114,7 @@ func Build(in Input) *Site {
 	for i := range in.Entries {
 		e := &entry{Entry: &in.Entries[i]}
 		e.id = pageID(e.Bundle)
-		e.audited = slices.ContainsFunc(e.Verdict.Signers, func(k string) bool { return slices.Contains(in.Auditors, k) })
+		e.audited = slices.ContainsFunc(e.Verdict.Signers, func(k string) bool { return k != e.Submitter && slices.Contains(in.Auditors, k) })
 		s.entries = append(s.entries, e)
 	}
 	slices.SortFunc(s.entries, func(a, b *entry) int {
@@ -121,7 +122,7 @@ func Build(in Input) *Site {
 	})
 	s.history()
 	s.attempts()
-	byKey := map[[4]string]*table{}
+	byKey := map[[5]string]*table{}
 	categories := map[[3]string]*category{}
 	for _, e := range s.entries {
 		for i := range e.Summary.Claims {
@@ -131,7 +132,9 @@ func Build(in Input) *Site {
 	s.reproduced()
 	for _, k := range slices.SortedFunc(maps.Keys(categories), func(a, b [3]string) int { return slices.Compare(a[:], b[:]) }) {
 		c := categories[k]
-		slices.SortFunc(c.tables, func(a, b *table) int { return cmp.Compare(a.Contract, b.Contract) })
+		slices.SortFunc(c.tables, func(a, b *table) int {
+			return cmp.Or(cmp.Compare(a.Division, b.Division), cmp.Compare(a.Contract, b.Contract))
+		})
 		for _, t := range c.tables {
 			t.tell()
 			t.order()
@@ -150,7 +153,7 @@ func (e *entry) place() int64 {
 }
 
 // enter puts a claim into its table.
-func (s *Site) enter(e *entry, c *bundle.Claim, categories map[[3]string]*category, tables map[[4]string]*table) {
+func (s *Site) enter(e *entry, c *bundle.Claim, categories map[[3]string]*category, tables map[[5]string]*table) {
 	run := slices.IndexFunc(e.Runs, func(r bundle.RunInfo) bool { return r.Path == bundle.RunsFolder+"/"+c.Run || r.Path == c.Run })
 	r := &row{entry: e, claim: c, run: &bundle.RunInfo{}, tier: e.Verdict.Tier}
 	if run >= 0 {
@@ -166,10 +169,10 @@ func (s *Site) enter(e *entry, c *bundle.Claim, categories map[[3]string]*catego
 		cat = &category{App: key[0], Class: key[1], Mode: key[2]}
 		categories[key] = cat
 	}
-	full := [4]string{key[0], key[1], key[2], c.Contract}
+	full := [5]string{key[0], key[1], key[2], c.Contract, e.Division}
 	t := tables[full]
 	if t == nil {
-		t = &table{Contract: c.Contract}
+		t = &table{Contract: c.Contract, Division: e.Division}
 		if terms, ok := s.in.Contracts[c.Contract]; ok {
 			t.terms = &terms
 		}
@@ -212,11 +215,14 @@ func SiteClass(site string) string {
 	return d.Class
 }
 
-// history joins entries of one name and submitter: a later one takes the place
-// of the ones before, which stay readable.
+// history joins entries of one name and submitter, as known keys show them: a
+// later one takes the place of the ones before, which stay readable.
 func (s *Site) history() {
 	last := map[string]*entry{}
 	for _, e := range s.entries {
+		if e.Retracted != "" || !slices.Contains(e.Verdict.Signers, e.Submitter) {
+			continue // it takes nobody's place
+		}
 		key := e.Submitter + "\x00" + e.Name
 		if was := last[key]; was != nil {
 			was.next = e

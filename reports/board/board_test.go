@@ -140,6 +140,82 @@ func TestAnotherSubmitterReproduces(t *testing.T) {
 	require.Equal(t, bundle.Audited, s.entries[0].rows[0].tier)
 }
 
+// whyOf builds a board of one entry after a change and says why its row of a
+// pipeline has no rank.
+func whyOf(t *testing.T, pipeline string, e Entry, more ...Entry) string {
+	for _, c := range Build(Input{Contracts: contracts(), Entries: append(more, e)}).categories {
+		for _, tb := range c.tables {
+			for _, r := range tb.rows {
+				if r.claim.Pipeline == pipeline && r.entry.Name == e.Name {
+					return r.why
+				}
+			}
+		}
+	}
+	t.Fatal("no such row")
+	return ""
+}
+
+func TestOnlyWhatWasCheckedIsRanked(t *testing.T) {
+	modelled := func(c *bundle.Claim) { c.Mode, c.Contract = "modelled", "c2" }
+	pair := func(v float64, change ...func(*bundle.Claim)) Entry {
+		return entryOf("x", "ann", claim("local", 50, 1, func(c *bundle.Claim) { c.Pipeline, c.Cell = "m", "m" }), claim("m", v, 1, append(change, modelled)...))
+	}
+	row := func(e Entry) string {
+		for _, c := range Build(Input{Contracts: contracts(), Entries: []Entry{e}}).categories {
+			if c.Mode == "modelled" {
+				return c.tables[0].rows[0].why
+			}
+		}
+		return "none"
+	}
+	require.Empty(t, row(pair(60)))
+	require.Contains(t, row(pair(80)), "off by 60.0 %", "an error that is stated and too large")
+	require.Contains(t, row(pair(60, func(c *bundle.Claim) { c.Run = "another" })), "its run holds no measured twin", "a twin of another machine's profile says nothing")
+	e := pair(60)
+	e.Verdict.Tier = bundle.Consistent
+	require.Equal(t, "it was not run again", row(e))
+
+	e = entryOf("x", "ann", claim("local", 50, 1))
+	e.Verdict.Tier = bundle.Reported
+	require.Equal(t, "verify could not derive it again", whyOf(t, "local", e))
+	best := entryOf("best", "bob", claim("local", 51, 1, func(c *bundle.Claim) { c.Metrics["quality_mean"] = metric(1, 0) }))
+	require.Contains(t, whyOf(t, "local", entryOf("x", "ann", claim("local", 50, 1)), best), "quality 0.8")
+	best.Retracted = "a slip"
+	require.Empty(t, whyOf(t, "local", entryOf("x", "ann", claim("local", 50, 1)), best), "what has no rank takes none from others")
+}
+
+func TestNamesAreTakenByKnownKeysOnly(t *testing.T) {
+	first, second := entryOf("x", "ann", claim("local", 50, 1)), entryOf("x", "ann", claim("local", 40, 1))
+	first.Receipt, second.Receipt = receipt(3), receipt(7)
+	old := func() *entry { return Build(Input{Entries: []Entry{first, second}}).entries[0] }
+	require.NotNil(t, old().next)
+	second.Verdict.Signers = nil
+	require.Nil(t, old().next, "anyone may call himself ann")
+	second.Verdict.Signers, second.Retracted = []string{"ann"}, "a slip"
+	require.Nil(t, old().next, "what was taken back takes no place")
+	self := entryOf("x", "ann", claim("local", 50, 1))
+	require.Equal(t, bundle.Replayed, Build(Input{Entries: []Entry{self}, Auditors: []string{"ann"}}).entries[0].rows[0].tier, "nobody audits himself")
+}
+
+func TestDivisionsAreApart(t *testing.T) {
+	open := entryOf("y", "bob", claim("local", 40, 1))
+	open.Division = "open"
+	s := Build(Input{Contracts: contracts(), Entries: []Entry{entryOf("x", "ann", claim("local", 50, 1)), open}})
+	require.Len(t, s.categories[0].tables, 2)
+	for _, tb := range s.categories[0].tables {
+		require.Len(t, tb.rows, 1)
+		require.Equal(t, 1, tb.rows[0].rank)
+	}
+}
+
+func TestNamesOfFilesAndCells(t *testing.T) {
+	require.NotEqual(t, fileName("-a"), fileName("\u02da"))
+	require.LessOrEqual(t, len(fileName(strings.Repeat("ä", 300))), mostName)
+	require.NotEqual(t, fileName(strings.Repeat("ä", 300)), fileName(strings.Repeat("ä", 301)))
+	require.Equal(t, []string{"'=1+2", "-0.5", "'@x", "a=b", "", "'-x"}, plainCells([]string{"=1+2", "-0.5", "@x", "a=b", "", "-x"}))
+}
+
 func receipt(i int64) *ledger.Receipt { return &ledger.Receipt{Index: i} }
 
 func TestHistoryStays(t *testing.T) {
@@ -166,6 +242,10 @@ func TestTheLogTellsOfAttempts(t *testing.T) {
 	s := Build(Input{Name: "B", Contracts: contracts(), Log: log, Checkpoint: "cp", LogKey: "key", Entries: []Entry{entryOf("x", "ann", claim("local", 50, 1))}})
 	require.Equal(t, []planUse{{plan, 1, 2, 2, 2}}, s.entries[0].plans)
 	require.Contains(t, strings.Join(s.entries[0].rows[0].badges(), " "), "complete 2 times", "best of two shows")
+	once := Build(Input{Contracts: contracts(), Log: log[:3], Entries: []Entry{entryOf("x", "ann", claim("local", 50, 1))}})
+	require.NotContains(t, strings.Join(once.entries[0].rows[0].badges(), " "), "committed once")
+	unlogged := Build(Input{Contracts: contracts(), Log: log[:1], Entries: []Entry{entryOf("x", "ann", claim("local", 50, 1))}})
+	require.Contains(t, strings.Join(unlogged.entries[0].rows[0].badges(), " "), "attempted never")
 	dir := t.TempDir()
 	require.NoError(t, s.Write(dir))
 	page := read(t, dir, "log.html")

@@ -15,16 +15,17 @@ import (
 const (
 	leastRuns   = 6    // of a cell, for a finite interval of the median at 95 %
 	qualityGate = 0.97 // of the best quality of the table
+	mostError   = 0.5  // of a modelled E2E p50 against the measured one
 	sameLatency = 0.05 // ratio up to which another's measurement confirms one
 )
 
 // Rule is the rule of ranks, for readers.
 func Rule() []string {
 	return []string{
-		"A table holds cells under one contract: the same workload, data, model, tokenizer, limits, definitions and mode. Measured and modelled cells never share a table.",
+		"A table holds cells of one division under one contract: the same workload, data, model, tokenizer, limits, definitions and mode. Measured and modelled cells never share a table, nor closed and open ones.",
 		"First come the cells whose requests met all limits in the share that the application needs, by the median over runs; then the others. Within each, the lower median E2E p50 comes first.",
 		"Cells whose 95 % intervals overlap that of the first of their group share its rank.",
-		fmt.Sprintf("Not ranked, but listed with the reason: INVALID cells, fewer than %d runs, quality below %d %% of the best of the table with intervals apart, modelled cells without a stated error, superseded and retracted entries.", leastRuns, int(100*qualityGate)),
+		fmt.Sprintf("Not ranked, but listed with the reason: INVALID cells, fewer than %d runs, quality below %d %% of the best of the table with intervals apart, modelled cells that were not run again, whose run holds no measured twin, or that are off by more than %d %% from it, what verify could not derive again, superseded and retracted entries.", leastRuns, int(100*qualityGate), int(100*mostError)),
 	}
 }
 
@@ -45,7 +46,7 @@ func (t *table) order() {
 	for _, r := range t.rows {
 		r.twin = r.findTwin()
 		r.meets = t.judge(r)
-		if q, ok := r.claim.Metrics["quality_mean"]; ok && r.claim.Valid && !(q.Value <= best) {
+		if q, ok := r.claim.Metrics["quality_mean"]; ok && r.unranked(math.NaN()) == "" && !(q.Value <= best) {
 			best = q.Value
 		}
 	}
@@ -111,6 +112,8 @@ func (r *row) unranked(best float64) string {
 		return "retracted: " + r.entry.Retracted
 	case r.entry.next != nil:
 		return "superseded by a later entry"
+	case r.tier < bundle.Consistent:
+		return "verify could not derive it again"
 	case !r.claim.Valid:
 		return "INVALID: " + strings.Join(r.claim.Invalid, "; ")
 	case !ok:
@@ -120,13 +123,17 @@ func (r *row) unranked(best float64) string {
 	case scored && q.Value < qualityGate*best && (q.High == nil || *q.High < qualityGate*best):
 		return fmt.Sprintf("quality %.3g is below %d %% of the best, %.3g", q.Value, int(100*qualityGate), best)
 	case r.claim.Mode == "modelled" && r.twin == nil:
-		return "its error is not stated: the bundle holds no measured twin"
+		return "its error is not stated: its run holds no measured twin"
+	case r.claim.Mode == "modelled" && r.entry.Verdict.Tier < bundle.Replayed:
+		return "it was not run again"
+	case r.claim.Mode == "modelled" && !(r.twin.E2E <= mostError):
+		return fmt.Sprintf("its E2E p50 is off by %s from the measured one, more than %d %%", percentText(r.twin.E2E), int(100*mostError))
 	}
 	return ""
 }
 
 // twinError is how far a modelled or emulated cell is from the measured cell of
-// the same bundle that differs in the mode only.
+// the same run that differs in the mode only.
 type twinError struct{ TTFT, TPOT, E2E float64 } // relative; NaN where one of them has none
 
 func (r *row) findTwin() *twinError {
@@ -135,7 +142,7 @@ func (r *row) findTwin() *twinError {
 	}
 	for _, o := range r.entry.rows {
 		a, b := r.claim, o.claim
-		if b.Mode != "measured" || !b.Valid || a.App != b.App || a.Pipeline != b.Pipeline || a.Site != b.Site || a.Model != b.Model || r.label() != o.label() {
+		if b.Mode != "measured" || !b.Valid || b.Run != a.Run || b.Runs < leastRuns || a.App != b.App || a.Pipeline != b.Pipeline || a.Site != b.Site || a.Model != b.Model || r.label() != o.label() {
 			continue
 		}
 		e := func(name string) float64 {
@@ -158,7 +165,7 @@ func (s *Site) reproduced() {
 	groups := map[same][]*row{}
 	var keys []same
 	for _, e := range s.entries {
-		if e.Retracted != "" || len(e.Verdict.Signers) == 0 {
+		if e.Retracted != "" || e.next != nil || len(e.Verdict.Signers) == 0 || e.Verdict.Tier < bundle.Consistent {
 			continue
 		}
 		for _, r := range e.rows {

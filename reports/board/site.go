@@ -2,8 +2,10 @@ package board
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"embed"
 	"encoding/csv"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"html/template"
@@ -138,6 +140,8 @@ func (c *category) page() string {
 	return "categories/" + strings.Join([]string{fileName(c.App), fileName(c.Class), fileName(c.Mode)}, "-") + ".html"
 }
 
+const mostName = 60 // bytes of a part of a file's name
+
 // fileName keeps letters and digits; whatever else a name has becomes its code.
 func fileName(s string) string {
 	var b strings.Builder
@@ -145,10 +149,14 @@ func fileName(s string) string {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' {
 			b.WriteRune(r)
 		} else {
-			fmt.Fprintf(&b, "~%x", r)
+			fmt.Fprintf(&b, "~%x.", r)
 		}
 	}
-	return b.String()
+	if name := b.String(); len(name) <= mostName {
+		return name
+	}
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:16])
 }
 
 type overviewRow struct {
@@ -171,7 +179,7 @@ func (s *Site) index() any {
 	}{head: s.head(s.in.Name, "", page.Script())}
 	for _, c := range s.categories {
 		for _, t := range c.tables {
-			o := overviewRow{Page: c.page() + "#" + t.name() + "-s", App: c.App, Class: words(c.Class), Mode: c.Mode, Limits: t.limits(), Cells: len(t.rows), First: "–"}
+			o := overviewRow{Page: c.page() + "#" + t.name() + "-s", App: c.App, Class: words(c.Class), Mode: c.Mode, Limits: t.limits() + "; " + t.Division, Cells: len(t.rows), First: "–"}
 			for _, r := range t.rows {
 				if r.rank > 0 {
 					o.Ranked++
@@ -225,7 +233,9 @@ func (e *entry) state() string {
 	return "current"
 }
 
-func (t *table) name() string { return "t-" + fileName(t.Contract[:min(len(t.Contract), 16)]) }
+func (t *table) name() string {
+	return "t-" + fileName(t.Division) + "-" + fileName(t.Contract[:min(len(t.Contract), 16)])
+}
 
 type tableView struct {
 	Name, Root, Limits, Contract, Terms string
@@ -239,7 +249,7 @@ func (s *Site) category(c *category) any {
 		Tables []tableView
 	}{head: s.head(fmt.Sprintf("%s: %s, %s, %s", s.in.Name, c.App, words(c.Class), c.Mode), "../", page.Script())}
 	for _, t := range c.tables {
-		tv := tableView{Name: t.name(), Root: "../", Limits: t.limits(), Contract: t.Contract, Terms: t.words(), Columns: heads()}
+		tv := tableView{Name: t.name(), Root: "../", Limits: t.limits() + ", " + t.Division + " division", Contract: t.Contract, Terms: t.words(), Columns: heads()}
 		for _, r := range t.rows {
 			tv.Rows = append(tv.Rows, r.view())
 		}
@@ -300,12 +310,22 @@ func (r *row) csv(w *csv.Writer, c *category) error {
 			continue
 		}
 		st := statOf(m, ok)
-		if err := w.Write([]string{r.entry.Bundle, r.entry.Name, r.entry.Submitter, c.App, c.Class, c.Mode, cl.Site, cl.Model, r.label(), cl.Contract, rank, r.why, r.tier.String(),
-			strconv.FormatBool(cl.Valid), strconv.Itoa(cl.Runs), strconv.Itoa(cl.Requests), col.Metric, m.Unit, real(st.V), real(st.Lo), real(st.Hi), strconv.Itoa(m.N)}); err != nil {
+		if err := w.Write(plainCells([]string{r.entry.Bundle, r.entry.Name, r.entry.Submitter, c.App, c.Class, c.Mode, cl.Site, cl.Model, r.label(), cl.Contract, rank, r.why, r.tier.String(),
+			strconv.FormatBool(cl.Valid), strconv.Itoa(cl.Runs), strconv.Itoa(cl.Requests), col.Metric, m.Unit, real(st.V), real(st.Lo), real(st.Hi), strconv.Itoa(m.N)})); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// plainCells keeps a spreadsheet from taking a name for a formula.
+func plainCells(cells []string) []string {
+	for i, c := range cells {
+		if _, err := strconv.ParseFloat(c, 64); err != nil && c != "" && strings.ContainsRune("=+-@\t\r", rune(c[0])) {
+			cells[i] = "'" + c
+		}
+	}
+	return cells
 }
 
 func real(v float64) string {

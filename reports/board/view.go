@@ -138,7 +138,7 @@ func (r *row) badges() (out []string) {
 		out = append(out, "plan not committed")
 	}
 	for _, u := range r.entry.plans {
-		if u.Digest == r.run.Plan && (u.Whole > 1 || u.Commits > 1) {
+		if u.Digest == r.run.Plan && u.Commits > 0 && (u.Commits != 1 || u.Begun != 1 || u.Whole != 1) {
 			out = append(out, u.text())
 		}
 	}
