@@ -70,6 +70,12 @@ func TestALeaderboardFromPlanToSite(t *testing.T) {
 	index = readText(t, build("third"), "index.html")
 	require.Contains(t, index, "retracted: the fan was broken")
 
+	spoiled(t, board, key, at)
+}
+
+// spoiled shows that a second attempt is seen, and what does not stay unnoticed in
+// the folder of a board.
+func spoiled(t *testing.T, board string, key []byte, at func(string) string) {
 	ran(t, "run", "-q", "--no-report", "--plan", at("p.json"), "--log", filepath.Join(board, "log"), "--out", at("second"))
 	ran(t, "bundle", at("second"), "--key", at("ann.key"), "--out", at("second.zip"))
 	require.Contains(t, ran(t, "leaderboard", "add", board, at("second.zip"), "-q", "--rerun", "none"), "V007", "the board's own log shows other attempts")
