@@ -173,6 +173,9 @@ func TestOnlyWhatWasCheckedIsRanked(t *testing.T) {
 	require.Contains(t, row(pair(80)), "off by 60.0 %", "an error that is stated and too large")
 	require.Contains(t, row(pair(60, func(c *bundle.Claim) { c.Run = "another" })), "its run holds no measured twin", "a twin of another machine's profile says nothing")
 	e := pair(60)
+	e.Summary.Claims[0].Runs = leastRuns - 1
+	require.Contains(t, row(e), "its run holds no measured twin", "one measured run says little")
+	e = pair(60)
 	e.Verdict.Tier = bundle.Consistent
 	require.Equal(t, "it was not run again", row(e))
 
