@@ -250,7 +250,7 @@ func (b *boardDir) entry(ctx context.Context, c *verify.Checker, line int64) (e 
 	}
 	now := c.Check(ctx, n)
 	if now.Tier == bundle.Refused {
-		return e, nil, fmt.Errorf("%s: it does not hold any more: %s", n.Path, verify.Line(h1, &now))
+		return e, nil, fmt.Errorf("%s: it was accepted and does not hold any more: %s %s", n.Path, now.Findings[0].Rule, now.Findings[0].Text) // errors come first
 	}
 	e.Verdict = then
 	e.Verdict.Signers = now.Signers // keys may have become known since
