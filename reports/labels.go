@@ -418,6 +418,17 @@ func Sets(gs []*Group, key func(*Group) string) (out [][]*Group) {
 	return out
 }
 
+// Columns are columns of words, then of numbers.
+func Columns(left []string, right ...string) (out []Column) {
+	for _, h := range left {
+		out = append(out, Column{Head: h, Left: true})
+	}
+	for _, h := range right {
+		out = append(out, Column{Head: h})
+	}
+	return out
+}
+
 // Where picks groups.
 func Where(gs []*Group, keep func(*Group) bool) (out []*Group) {
 	for _, g := range gs {

@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -126,19 +124,10 @@ func (b *boardDir) fits(n *bundle.Bundle) error {
 	return nil
 }
 
-// fileOf is the name of a bundle's file, and of its verdict, by its h1.
-func fileOf(h1 string) string {
-	sum, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(h1, "h1:"))
-	if err != nil {
-		sum = []byte(h1)
-	}
-	return hex.EncodeToString(sum)
-}
-
 // accept keeps a bundle and its verdict, and then enters both into the log: what
 // a crash leaves without a line does not count.
 func (b *boardDir) accept(n *bundle.Bundle, v *bundle.Verdict) (int64, error) {
-	file := filepath.Join(b.dir, "bundles", fileOf(n.H1)+".meibench.zip")
+	file := filepath.Join(b.dir, "bundles", board.FileID(n.H1)+".meibench.zip")
 	if info, err := os.Stat(n.Path); err != nil {
 		return 0, err
 	} else if info.IsDir() {
@@ -152,7 +141,7 @@ func (b *boardDir) accept(n *bundle.Bundle, v *bundle.Verdict) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := os.WriteFile(filepath.Join(b.dir, "verdicts", fileOf(n.H1)+".json"), append(text, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(b.dir, "verdicts", board.FileID(n.H1)+".json"), append(text, '\n'), 0o644); err != nil {
 		return 0, fmt.Errorf("keep the verdict: %w", err)
 	}
 	digest, err := verdictDigest(v)
@@ -234,7 +223,7 @@ func (b *boardDir) input(ctx context.Context, p *progress) (board.Input, error) 
 // entry checks the bundle of a line of the log.
 func (b *boardDir) entry(ctx context.Context, c *verify.Checker, line int64) (e board.Entry, terms map[string]results.Contract, err error) {
 	h1 := b.log.Entries()[line].Digest
-	e.Bundle, e.File = h1, fileOf(h1)+".meibench.zip"
+	e.Bundle, e.File = h1, board.FileID(h1)+".meibench.zip"
 	path := filepath.Join(b.dir, "bundles", e.File)
 	n, err := bundle.Open(path)
 	if err != nil {
@@ -283,7 +272,7 @@ func (b *boardDir) entry(ctx context.Context, c *verify.Checker, line int64) (e 
 
 // verdict is what verify said when the bundle was added. The log has its digest.
 func (b *boardDir) verdict(h1 string) (v bundle.Verdict, err error) {
-	path := filepath.Join(b.dir, "verdicts", fileOf(h1)+".json")
+	path := filepath.Join(b.dir, "verdicts", board.FileID(h1)+".json")
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return v, fmt.Errorf("verdict: %w", err)

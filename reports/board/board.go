@@ -113,7 +113,7 @@ func Build(in Input) *Site {
 	s := &Site{in: in, classes: map[string]string{}}
 	for i := range in.Entries {
 		e := &entry{Entry: &in.Entries[i]}
-		e.id = pageID(e.Bundle)
+		e.id = FileID(e.Bundle)
 		e.audited = slices.ContainsFunc(e.Verdict.Signers, func(k string) bool { return k != e.Submitter && slices.Contains(in.Auditors, k) })
 		s.entries = append(s.entries, e)
 	}

@@ -36,7 +36,7 @@ func claim(pipeline string, v, half float64, change ...func(*bundle.Claim)) bund
 
 func entryOf(name, submitter string, claims ...bundle.Claim) Entry {
 	sum := sha256.Sum256([]byte(name + submitter + fmt.Sprint(len(claims), claims[0].ID)))
-	return Entry{Bundle: "h1:" + base64.StdEncoding.EncodeToString(sum[:]), Verdict: bundle.Verdict{Tier: bundle.Replayed, Signers: []string{submitter}},
+	return Entry{Bundle: "h1:" + base64.StdEncoding.EncodeToString(sum[:]), Verdict: bundle.Verdict{Tier: bundle.Replayed, Committed: true, Signers: []string{submitter}},
 		Manifest: bundle.Manifest{Name: name, Submitter: submitter, Created: "2026-11-23T01:02:03Z", Division: "closed", Licence: "CC-BY-4.0",
 			Runs: []bundle.RunInfo{{Path: "runs/r", System: "Board 1", Plan: strings.Repeat("a", 64), Committed: true, Command: []string{"meibench", "run"}}}},
 		Summary: bundle.Summary{Claims: claims}}
@@ -247,6 +247,10 @@ func TestTheLogTellsOfAttempts(t *testing.T) {
 	require.Contains(t, strings.Join(s.entries[0].rows[0].badges(), " "), "complete 2 times", "best of two shows")
 	once := Build(Input{Contracts: contracts(), Log: log[:3], Entries: []Entry{entryOf("x", "ann", claim("local", 50, 1))}})
 	require.NotContains(t, strings.Join(once.entries[0].rows[0].badges(), " "), "committed once")
+	claimed := entryOf("x", "ann", claim("local", 50, 1))
+	require.NotContains(t, strings.Join(Build(Input{Entries: []Entry{claimed}}).entries[0].rows[0].badges(), " "), "plan not committed")
+	claimed.Verdict.Committed = false
+	require.Contains(t, strings.Join(Build(Input{Entries: []Entry{claimed}}).entries[0].rows[0].badges(), " "), "plan not committed", "a manifest that says so is not enough")
 	unlogged := Build(Input{Contracts: contracts(), Log: log[:1], Entries: []Entry{entryOf("x", "ann", claim("local", 50, 1))}})
 	require.Contains(t, strings.Join(unlogged.entries[0].rows[0].badges(), " "), "attempted never")
 	dir := t.TempDir()

@@ -47,7 +47,7 @@ func (s *Site) entry(e *entry) any {
 		Runs          []runView
 		Findings      []string
 		Check, BibTeX string
-	}{head: s.head(cmpTitle(e), "../", page.Script()), Columns: heads(), Facts: e.facts(s), Check: e.check(), BibTeX: e.bibTeX(s.in.Name)}
+	}{head: s.head(heading(e), "../", page.Script()), Columns: heads(), Facts: e.facts(s), Check: e.check(), BibTeX: e.bibTeX(s.in.Name)}
 	if e.Retracted != "" || e.next != nil {
 		v.State = e.state()
 	}
@@ -76,7 +76,7 @@ func findingText(f bundle.Finding) string {
 	return fmt.Sprintf("%s %s: %s%s", f.Rule, f.Severity, f.Text, at)
 }
 
-func cmpTitle(e *entry) string {
+func heading(e *entry) string {
 	if e.Title != "" {
 		return e.Name + ": " + e.Title
 	}
@@ -165,7 +165,7 @@ func (e *entry) runView(i int) runView {
 	for _, u := range e.plans {
 		if u.Digest == r.Plan {
 			text := "not committed: the seed was the submitter's choice"
-			if r.Committed {
+			if r.Committed && e.Verdict.Committed {
 				text = "committed before the run; the seed is the log's"
 			}
 			if u.Commits > 0 {
@@ -200,7 +200,7 @@ func (e *entry) bibTeX(board string) string {
 		year = e.Created[:4]
 	}
 	return fmt.Sprintf("@misc{meibench-%s,\n  author = {{%s}},\n  title  = {{%s}},\n  year   = {%s},\n  note   = {meibench bundle %s, leaderboard %s},\n}\n",
-		e.id, plain(e.Submitter), plain(cmpTitle(e)), plain(year), plain(e.Bundle), plain(board))
+		e.id[:min(len(e.id), 16)], plain(e.Submitter), plain(heading(e)), plain(year), plain(e.Bundle), plain(board))
 }
 
 func (s *Site) log() any {

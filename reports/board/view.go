@@ -15,14 +15,13 @@ import (
 	"meibench/reports"
 )
 
-// pageID is a name for a file of a bundle's page: the first half of the digest
-// in its h1, in hex.
-func pageID(h1 string) string {
+// FileID is what files about a bundle are called: the digest in its h1, in hex.
+func FileID(h1 string) string {
 	b, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(h1, "h1:"))
-	if err != nil || len(b) < 8 {
-		return hex.EncodeToString([]byte(h1))
+	if err != nil {
+		b = []byte(h1)
 	}
-	return hex.EncodeToString(b[:8])
+	return hex.EncodeToString(b)
 }
 
 // column is a metric as tables show it.
@@ -134,7 +133,7 @@ func (r *row) badges() (out []string) {
 	if len(r.entry.Verdict.Signers) == 0 {
 		out = append(out, "not signed by a known key")
 	}
-	if !r.run.Committed {
+	if !r.run.Committed || !r.entry.Verdict.Committed { // what the manifest says, verify must have found
 		out = append(out, "plan not committed")
 	}
 	for _, u := range r.entry.plans {

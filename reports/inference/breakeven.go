@@ -36,7 +36,7 @@ func breakEven(all []*reports.Group) *reports.Section {
 	s := &reports.Section{Name: "break-even", Title: "From which link on offloading pays"}
 	t := reports.Table{Name: "break-even", Title: "Break-even",
 		Caption: "Where the curve of the median E2E crosses that of local, found on straight lines between the logarithms of neighbouring values; in brackets the 95 % interval over the seeds of the suite. A placement pays where it is quicker than the device alone.",
-		Columns: columns([]string{"placement", "axis", "pays"}, "break-even", "seeds that cross")}
+		Columns: reports.Columns([]string{"placement", "axis", "pays"}, "break-even", "seeds that cross")}
 	for _, axis := range []string{"rtt", "mbps"} {
 		for _, set := range reports.Sets(reports.Where(all, func(g *reports.Group) bool { return num(g, axis) > 0 && g.Axis(axis) != "" }), func(g *reports.Group) string {
 			return place(g, false) + "\x00" + g.Cell.Model + "\x00" + g.Axis("part")

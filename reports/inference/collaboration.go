@@ -28,9 +28,9 @@ func collaboration(all []*reports.Group) *reports.Section {
 	s := &reports.Section{Name: "collaboration", Title: "Quality against latency, and two models together"}
 	curves := reports.Table{Name: "mixes", Title: "Two models together",
 		Caption: "PGR: the share of the gap in quality between the small model alone and the large one that is recovered, averaged over all shares sent to the large model (APGR; a random router has 0.5). CPT(y): the least share sent at which PGR reaches y. Shares of cascades and routers count requests, of consultation tokens.",
-		Columns: columns([]string{"way"}, "settings", "small alone", "large alone", "APGR", "CPT(50 %)", "CPT(80 %)")}
+		Columns: reports.Columns([]string{"way"}, "settings", "small alone", "large alone", "APGR", "CPT(50 %)", "CPT(80 %)")}
 	front := reports.Table{Name: "frontier", Title: "The frontier", Caption: "Settings that no other beats in both quality and median latency, the fastest first.",
-		Columns: columns([]string{"setting"}, "E2E p50", "quality", "sent to the large", "up", "energy")}
+		Columns: reports.Columns([]string{"setting"}, "E2E p50", "quality", "sent to the large", "up", "energy")}
 	two := []string{"cascade", "consult", "route"}
 	for _, set := range reports.Sets(reports.Where(all, func(g *reports.Group) bool { return g.Quality.N > 0 && g.Valid() && exactText(g) }), func(g *reports.Group) string { return place(g, true) }) {
 		mixes := mixesOf(set)

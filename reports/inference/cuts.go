@@ -17,7 +17,7 @@ func cuts(all []*reports.Group) *reports.Section {
 	s := &reports.Section{Name: "cuts", Title: "Where to cut the model"}
 	t := reports.Table{Name: "cuts", Title: "Split points",
 		Caption: "One row per cut and codec: layers on the device, medians over the requests that ended well, bytes up per request, and the share of the prompt's tokens that an attack reads from what travels.",
-		Columns: columns([]string{"codec"}, "cut", "E2E p50", "TTFT p50", "TPOT p50", "up", "derived out", "energy", "quality", "recovered")}
+		Columns: reports.Columns([]string{"codec"}, "cut", "E2E p50", "TTFT p50", "TPOT p50", "up", "derived out", "energy", "quality", "recovered")}
 	for _, set := range reports.Sets(reports.Where(all, pipeline("split")), func(g *reports.Group) string { return place(g, true) + "\x00" + g.Cell.Model }) {
 		set = reports.Where(set, func(g *reports.Group) bool { return g.Axis("cut") != "" && num(g, "cut") >= 1 && num(g, "tail") == 0 })
 		if distinct(set, "cut") < 2 {

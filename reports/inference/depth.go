@@ -22,7 +22,7 @@ func exits(all []*reports.Group) *reports.Section {
 	s := &reports.Section{Name: "exits", Title: "Early exit"}
 	t := reports.Table{Name: "exits", Title: "Layers that ran",
 		Caption: "Layers run: over those of a pass without early exit, summed over all tokens. The last columns are a histogram over requests: how many of them ran such a share of their layers.",
-		Columns: columns([]string{"setting"}, "layers run", "TPOT p50", "quality", "went on elsewhere", "≤ 20 %", "≤ 40 %", "≤ 60 %", "≤ 80 %", "≤ 100 %")}
+		Columns: reports.Columns([]string{"setting"}, "layers run", "TPOT p50", "quality", "went on elsewhere", "≤ 20 %", "≤ 40 %", "≤ 60 %", "≤ 80 %", "≤ 100 %")}
 	for _, set := range reports.Sets(reports.Where(all, func(g *reports.Group) bool { return g.Counts[record.LayersFull] > 0 }), func(g *reports.Group) string {
 		return place(g, true) + "\x00" + g.Cell.Model + "\x00" + g.Axis("part")
 	}) {
@@ -116,7 +116,7 @@ func memories(all []*reports.Group) *reports.Section {
 	s := &reports.Section{Name: "memories", Title: "Bounded KV memory"}
 	t := reports.Table{Name: "memories", Title: "Budgets",
 		Caption: "Budget: the share, or the number, of tokens whose keys and values a policy keeps.",
-		Columns: columns([]string{"setting"}, "budget", "quality", "TPOT p50", "E2E p50")}
+		Columns: reports.Columns([]string{"setting"}, "budget", "quality", "TPOT p50", "E2E p50")}
 	for _, set := range reports.Sets(reports.Where(all, func(g *reports.Group) bool { return num(g, "budget") > 0 && g.Quality.N > 0 }), func(g *reports.Group) string {
 		return place(g, true) + "\x00" + g.Cell.Model + "\x00" + g.Axis("part")
 	}) {

@@ -194,14 +194,3 @@ func keys(names []string) (out []chart.Key) {
 	}
 	return out
 }
-
-// left makes columns of words, right of numbers.
-func columns(left []string, right ...string) (out []reports.Column) {
-	for _, h := range left {
-		out = append(out, reports.Column{Head: h, Left: true})
-	}
-	for _, h := range right {
-		out = append(out, reports.Column{Head: h})
-	}
-	return out
-}

@@ -28,7 +28,7 @@ func levels(d *reports.Data, chosen []*reports.Group) *reports.Section {
 	}
 	t := reports.Table{Name: "levels", Title: "Requests inside each latency level",
 		Caption: "Share of all requests that ended well within so long of their intended start, from end to end; failures are outside every level. By the most trusted mode of each setting.",
-		Columns: columns([]string{"placement"}, heads...)}
+		Columns: reports.Columns([]string{"placement"}, heads...)}
 	for _, set := range reports.Sets(chosen, settingOf) {
 		group := reports.RowGroup{Title: title(set[0])}
 		for _, g := range set {

@@ -16,8 +16,8 @@ func literature() reports.Section { return compared(published.All()) }
 func compared(list []published.Target) reports.Section {
 	t := reports.Table{Name: "published", Title: "Published against ours",
 		Caption: "Computed by formulae and models of this project, not from this run. Evidence says how surely the published value is known; one that is recalled was not checked and is not claimed to be what the source prints. A miss is shown like a hit.",
-		Columns: columns([]string{"figure", "quantity"}, "published", "ours", "difference", "tolerance")}
-	t.Columns = append(t.Columns, columns([]string{"verdict", "evidence", "source", "note"})...)
+		Columns: reports.Columns([]string{"figure", "quantity"}, "published", "ours", "difference", "tolerance")}
+	t.Columns = append(t.Columns, reports.Columns([]string{"verdict", "evidence", "source", "note"})...)
 	group := reports.RowGroup{Title: "by line of the project's list of algorithms"}
 	var missed []string
 	met := 0

@@ -22,7 +22,7 @@ func placements(d *reports.Data, all []*reports.Group) *reports.Section {
 	s := &reports.Section{Name: "placements", Title: "Which way to serve meets the limits, and what it costs"}
 	t := reports.Table{Name: "placements", Title: "Placements",
 		Caption: "By the most trusted mode of each application. Raw: bytes of the user's own data that leave the device, per request; derived: data computed from it, such as activations and drafts. Quality of a modelled cell is that of its measured or emulated twin. Recovered: share of the prompt's tokens that an attack reads from the activations.",
-		Columns: columns([]string{"placement", "meets limits"}, "within", "E2E p50", "quality", "up", "energy", "raw out", "derived out", "recovered")}
+		Columns: reports.Columns([]string{"placement", "meets limits"}, "within", "E2E p50", "quality", "up", "energy", "raw out", "derived out", "recovered")}
 	met, apps := 0, 0
 	var none, unjudged []string
 	for _, set := range reports.Sets(chosen, settingOf) {

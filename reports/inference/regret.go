@@ -94,7 +94,7 @@ func regrets(all []*reports.Group) *reports.Section {
 	s := &reports.Section{Name: "regret", Title: "Adaptive cuts against the oracle"}
 	t := reports.Table{Name: "regret", Title: "Regret",
 		Caption: "Mean E2E over the same requests, joined by seed and number. Oracle: for every request the static cut that was quickest for it. Regret: how much longer the chooser took than the oracle. A chooser may beat the best single cut. It may beat the oracle too, with a cut that the suite does not hold fixed or by leaving the edge to others: a negative regret says so.",
-		Columns: columns([]string{"chooser"}, "requests", "mean E2E", "oracle", "best single cut", "it is", "regret")}
+		Columns: reports.Columns([]string{"chooser"}, "requests", "mean E2E", "oracle", "best single cut", "it is", "regret")}
 	for _, set := range reports.Sets(reports.Where(all, func(g *reports.Group) bool { return chooser(g) != "" && g.N > 0 }), func(g *reports.Group) string { return place(g, true) + "\x00" + g.Cell.Model }) {
 		statics := reports.Where(all, func(g *reports.Group) bool {
 			cut := g.Cell.Pipeline == "local" || g.Cell.Pipeline == "split" && chooser(g) == "" && g.Axis("cut") != "" && text(g, "wire") == text(set[0], "wire")
@@ -126,7 +126,7 @@ func regrets(all []*reports.Group) *reports.Section {
 func capacities(all []*reports.Group) *reports.Section {
 	s := &reports.Section{Name: "capacity", Title: "Capacity under limits"}
 	t := reports.Table{Name: "capacity", Title: "Capacity", Caption: "The largest rate of requests at which enough of them meet all limits, with the lowest that passed and the highest that failed for any seed. Dips are lower rates that failed all the same, as where a radio falls asleep between requests.",
-		Columns: columns([]string{"placement"}, "capacity (req/s)", "rates tried", "dips")}
+		Columns: reports.Columns([]string{"placement"}, "capacity (req/s)", "rates tried", "dips")}
 	for _, set := range reports.Sets(reports.Where(all, func(g *reports.Group) bool { _, ok := g.Cell.Figures["capacity_rps"]; return ok }), func(g *reports.Group) string { return title(g) }) {
 		group := reports.RowGroup{Title: title(set[0])}
 		most, best := math.Inf(-1), ""

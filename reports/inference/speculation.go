@@ -39,7 +39,7 @@ func speculation(all []*reports.Group) *reports.Section {
 	s := &reports.Section{Name: "speculation", Title: "What speculative decoding gains"}
 	t := reports.Table{Name: "speculation", Title: "Drafting beside its closed form",
 		Caption: "Rate: accepted over drafted tokens, from the counters. α: the probability per position that gives this rate at this γ. Theory: (1 − α^(γ+1))/(1 − α) tokens per pass and the speed-up that follows from the TPOT of both models alone, each with the α of the smallest other γ of the same setting where there is one (else the row's own, which then proves nothing: marked =). Speed-up: TPOT of the model alone on the device over that of drafting.",
-		Columns: columns([]string{"setting"}, "γ", "rate", "α", "tokens/pass", "theory", "speed-up", "theory", "break-even RTT, theory")}
+		Columns: reports.Columns([]string{"setting"}, "γ", "rate", "α", "tokens/pass", "theory", "speed-up", "theory", "break-even RTT, theory")}
 	drafts := reports.Where(all, func(g *reports.Group) bool {
 		return g.Cell.Pipeline == "speculate" && g.Counts[record.Verified] > 0 && num(g, "gamma") >= 1
 	})

@@ -34,7 +34,7 @@ func frontier(all []*reports.Group, _ map[*reports.Group]reports.Verdict) *repor
 	s := &reports.Section{Name: "frontier", Title: "Latency, energy and quality at once"}
 	t := reports.Table{Name: "frontier", Title: "Frontier",
 		Caption: "On the frontier: no other valid placement of the same application, site and mode is at least as good in E2E p50, energy per request and quality, and better in one. Quality of a modelled cell is that of its measured or emulated twin; “–” where nobody knows it: it then does not count.",
-		Columns: columns([]string{"placement", "on the frontier"}, "E2E p50", "energy", "quality", "n")}
+		Columns: reports.Columns([]string{"placement", "on the frontier"}, "E2E p50", "energy", "quality", "n")}
 	var plots []chart.Plot
 	var shown []*reports.Group
 	trusted := trustedModes(all)
@@ -72,7 +72,7 @@ func frontier(all []*reports.Group, _ map[*reports.Group]reports.Verdict) *repor
 				label += " q " + q2(q.V)
 			}
 			p.Curves = append(p.Curves, chart.Curve{Colour: i, Glyph: i, Loose: true, Dots: []chart.Dot{{X: g.Joules().V, Y: span(g.E2E50(), 1), Label: label, Ring: best}}})
-			group.Rows = append(group.Rows, reports.Row{Group: g, Values: []reports.Value{word(name), word(map[bool]string{true: "yes", false: "no"}[best]), reports.Time(g.E2E50()),
+			group.Rows = append(group.Rows, reports.Row{Group: g, Values: []reports.Value{reports.Word(name), reports.Word(map[bool]string{true: "yes", false: "no"}[best]), reports.Time(g.E2E50()),
 				reports.Energy(g.Joules()), reports.Number(q), {Text: fmt.Sprint(g.N), Sort: float64(g.N)}}})
 		}
 		t.Groups = append(t.Groups, group)

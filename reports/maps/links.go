@@ -13,7 +13,7 @@ import (
 func links(all []*reports.Group, verdicts map[*reports.Group]reports.Verdict) *reports.Section {
 	s := &reports.Section{Name: "links", Title: "Which placement wins over which link"}
 	t := reports.Table{Name: "links", Title: "Winners by link", Caption: Rule,
-		Columns: columns([]string{"rate of the link", "round trip", "winner", "meets limits", "cannot be told from"}, "E2E p50", "within", "n")}
+		Columns: reports.Columns([]string{"rate of the link", "round trip", "winner", "meets limits", "cannot be told from"}, "E2E p50", "within", "n")}
 	for _, set := range reports.Sets(reports.Where(all, func(g *reports.Group) bool { return num(g, "mbps") > 0 && num(g, "rtt") > 0 }), place) {
 		xs, ys := values(set, "mbps"), values(set, "rtt")
 		if len(xs) < 2 || len(ys) < 2 {
@@ -63,7 +63,7 @@ func (m *linkMap) spot(x, y float64) chart.Place {
 	head := []reports.Value{{Text: setting(x) + " Mbit/s", Sort: x}, {Text: milliseconds(y) + " ms", Sort: y}}
 	if c.Best == nil {
 		m.none++
-		m.rows = append(m.rows, reports.Row{Values: append(head, word("none: no valid cell"), word("–"), word(""), word("–"), word("–"), word("–"))})
+		m.rows = append(m.rows, reports.Row{Values: append(head, reports.Word("none: no valid cell"), reports.Word("–"), reports.Word(""), reports.Word("–"), reports.Word("–"), reports.Word("–"))})
 		return chart.Place{Label: "no valid cell", Colour: chart.Grey}
 	}
 	name := placement(c.Best, "mbps", "rtt")
@@ -86,7 +86,7 @@ func (m *linkMap) spot(x, y float64) chart.Place {
 	default:
 		m.won[name]++
 	}
-	m.rows = append(m.rows, reports.Row{Group: c.Best, Values: append(head, word(said), word(met), word(strings.Join(rivals, ", ")),
+	m.rows = append(m.rows, reports.Row{Group: c.Best, Values: append(head, reports.Word(said), reports.Word(met), reports.Word(strings.Join(rivals, ", ")),
 		reports.Time(c.Best.E2E50()), reports.Percent(c.Best.Within()), reports.Value{Text: fmt.Sprint(c.Best.N), Sort: float64(c.Best.N)})})
 	return out
 }

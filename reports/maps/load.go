@@ -16,7 +16,7 @@ func load(all []*reports.Group, verdicts map[*reports.Group]reports.Verdict) *re
 	s := &reports.Section{Name: "load", Title: "How much load each placement takes"}
 	t := reports.Table{Name: "load", Title: "Load and goodput",
 		Caption: "Knee: the highest offered rate up to which enough requests, at this and every lower rate of the sweep, were inside every limit. Goodput: those requests per second of offered time.",
-		Columns: columns([]string{"placement"}, "offered", "goodput", "within", "E2E p95", "n")}
+		Columns: reports.Columns([]string{"placement"}, "offered", "goodput", "within", "E2E p95", "n")}
 	t.Columns = append(t.Columns, reports.Column{Head: "meets limits", Left: true}, reports.Column{Head: "knee", Left: true})
 	for _, set := range reports.Sets(reports.Where(all, func(g *reports.Group) bool { return num(g, "rate") > 0 }), place) {
 		if len(values(set, "rate")) < 3 {
@@ -37,7 +37,7 @@ func load(all []*reports.Group, verdicts map[*reports.Group]reports.Verdict) *re
 				row := loadRow(g, verdicts[g])
 				label := ""
 				if k == knee {
-					row.Values[7] = word("knee")
+					row.Values[7] = reports.Word("knee")
 					label = name + ": knee at " + setting(num(g, "rate")) + "/s"
 				}
 				group.Rows = append(group.Rows, row)
@@ -100,7 +100,7 @@ func loadRow(g *reports.Group, v reports.Verdict) reports.Row {
 		r.Flag, met = "see the warnings", "not judged"
 	}
 	rate := num(g, "rate")
-	r.Values = []reports.Value{word(placement(g, "rate")), {Text: setting(rate) + " /s", Sort: rate}, reports.Number(g.Goodput()), reports.Percent(g.Within()),
-		reports.Time(g.E2E95()), {Text: fmt.Sprint(g.N), Sort: float64(g.N)}, word(met), word("")}
+	r.Values = []reports.Value{reports.Word(placement(g, "rate")), {Text: setting(rate) + " /s", Sort: rate}, reports.Number(g.Goodput()), reports.Percent(g.Within()),
+		reports.Time(g.E2E95()), {Text: fmt.Sprint(g.N), Sort: float64(g.N)}, reports.Word(met), reports.Word("")}
 	return r
 }

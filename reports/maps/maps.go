@@ -180,15 +180,3 @@ func numbered(name string, i int) string {
 	}
 	return fmt.Sprintf("%s-%d", name, i+1)
 }
-
-func columns(left []string, right ...string) (out []reports.Column) {
-	for _, h := range left {
-		out = append(out, reports.Column{Head: h, Left: true})
-	}
-	for _, h := range right {
-		out = append(out, reports.Column{Head: h})
-	}
-	return out
-}
-
-func word(s string) reports.Value { return reports.Value{Text: s, Sort: math.NaN()} }
