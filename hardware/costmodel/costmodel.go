@@ -23,7 +23,7 @@
 // A part of the layers costs its share, so splitting a model never gains time.
 //
 // Where a profile carries a Fit for the model, measured coefficients replace the
-// formula; FitOps makes them from timings. Law.Tier says which of the two spoke.
+// formula; package hardware/fitting makes them from timings. Law.Tier says which of the two spoke.
 //
 // # What it does not do
 //

@@ -151,7 +151,7 @@ func (d *Device) Run(op *hardware.Op) (hardware.Result, error) {
 	if !d.spec.Ops.Has(op.Kind) || op.Kind == 0 {
 		return hardware.Result{}, fmt.Errorf("device %q: %s: %w", d.spec.Name, op.Kind, hardware.ErrUnsupported)
 	}
-	if err := checkOp(op); err != nil {
+	if err := Check(op); err != nil {
 		return hardware.Result{}, fmt.Errorf("device %q: %w", d.spec.Name, err)
 	}
 	if op.Kind == hardware.Drop {
@@ -246,8 +246,8 @@ func (d *Device) drop(op *hardware.Op) {
 	d.mem.drop(op)
 }
 
-// checkOp says what is wrong with the shape of an operation.
-func checkOp(op *hardware.Op) error {
+// Check says what is wrong with the shape of an operation; nil if a device can cost it.
+func Check(op *hardware.Op) error {
 	switch op.Kind {
 	case hardware.Drop, hardware.Aggregate:
 		return nil
@@ -427,7 +427,7 @@ func onWire(op *hardware.Op, n int) units.Bytes {
 		return op.Model.HiddenBytes(n, hiddenElem)
 	}
 	c, err := codec.Find(op.Wire)
-	if err != nil { // checkOp has refused it
+	if err != nil { // Check has refused it
 		panic(err)
 	}
 	return units.Bytes(c.Bytes(n, op.Model.Dim))

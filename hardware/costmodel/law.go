@@ -95,21 +95,58 @@ func (l *Law) fit(m *hardware.Model) *profiles.Fit {
 	return nil
 }
 
-// work is what a pass has to do, summed over its sequences.
-type work struct {
-	seqs, tokens int
-	adapters     int     // distinct
-	pairs        float64 // (query, key) pairs of attention
-	cached       int     // tokens read from or written to the KV cache
-	flop         float64
-	moved        units.Bytes // weights
-	kv           units.Bytes
+// Work is what a pass has to do, summed over its sequences.
+type Work struct {
+	Seqs, Tokens int
+	FLOP         float64
+	Moved        units.Bytes // weights
+	KV           units.Bytes // keys and values, read and written
+
+	adapters int     // distinct
+	pairs    float64 // (query, key) pairs of attention
+	cached   int     // tokens read from or written to the KV cache
 }
 
-// workOf adds up a pass. Every new token goes through the head in Verify and
+// Row holds what the coefficients of a fitted law multiply, in the order of the
+// fields of profiles.Coefficients.
+type Row [6]float64
+
+// RowOf is the row of a well formed operation; see Check.
+func RowOf(op *hardware.Op) Row {
+	w := WorkOf(op)
+	return w.row(op)
+}
+
+func (w *Work) row(op *hardware.Op) Row {
+	layers := float64(op.Layers.Len())
+	r := Row{1, layers, layers * float64(w.Tokens), layers * w.pairs, 0, 0}
+	if op.Layers.Hi == op.Model.Layers {
+		r[4], r[5] = 1, float64(w.Seqs)
+		if op.Kind == hardware.Verify {
+			r[5] = float64(w.Tokens)
+		}
+	}
+	return r
+}
+
+// Dot is the sum of the products of two rows, each product rounded.
+func (r *Row) Dot(c *Row) float64 {
+	s := 0.0
+	for j := range r {
+		s += float64(r[j] * c[j])
+	}
+	return s
+}
+
+// Coefficients are the row as those of a profile.
+func (r *Row) Coefficients() profiles.Coefficients {
+	return profiles.Coefficients{Pass: r[0], Layer: r[1], Token: r[2], Pair: r[3], Head: r[4], HeadToken: r[5]}
+}
+
+// WorkOf adds up a pass. Every new token goes through the head in Verify and
 // TrainStep, one of each sequence otherwise.
-func workOf(op *hardware.Op) work {
-	w := work{seqs: len(op.Seqs)}
+func WorkOf(op *hardware.Op) Work {
+	w := Work{Seqs: len(op.Seqs)}
 	m, span := op.Model, op.Layers
 	for i := range op.Seqs {
 		s := op.Seqs[i]
@@ -118,18 +155,18 @@ func workOf(op *hardware.Op) work {
 		if op.Kind == hardware.Verify || op.Kind == hardware.TrainStep {
 			heads = s.New
 		}
-		w.tokens += s.New
+		w.Tokens += s.New
 		w.cached += s.Context + s.New
 		n := float64(s.New)
 		w.pairs += float64(n*float64(s.Context)) + float64(n*(n+1)/2)
-		w.flop += float64(m.FLOP(span, s.Context, s.New, heads))
+		w.FLOP += float64(m.FLOP(span, s.Context, s.New, heads))
 		if s.Adapter != "" {
-			w.flop += float64(float64(m.AdapterFLOP(span)) * n)
+			w.FLOP += float64(float64(m.AdapterFLOP(span)) * n)
 			w.adapters += distinct(op.Seqs[:i], s.Adapter)
 		}
 	}
-	w.moved = m.ReadBytes(span, w.tokens) + units.Bytes(w.adapters)*m.AdapterBytes(span)
-	w.kv = units.Bytes(float64(units.Bytes(w.cached)*m.KVBytesPerToken(span)) * shrunk(op))
+	w.Moved = m.ReadBytes(span, w.Tokens) + units.Bytes(w.adapters)*m.AdapterBytes(span)
+	w.KV = units.Bytes(float64(units.Bytes(w.cached)*m.KVBytesPerToken(span)) * shrunk(op))
 	return w
 }
 
@@ -200,13 +237,13 @@ func (l *Law) overhead(m *hardware.Model, s hardware.Span) float64 {
 }
 
 func (l *Law) passCost(op *hardware.Op) Cost {
-	w := workOf(op)
+	w := WorkOf(op)
 	sec, ok := l.fitted(op, &w)
 	if !ok {
-		memory := float64(w.moved)/l.weightRate + float64(w.kv)/l.kvRate
-		sec = l.overhead(op.Model, op.Layers) + max(memory, w.flop/l.flopRate)
+		memory := float64(w.Moved)/l.weightRate + float64(w.KV)/l.kvRate
+		sec = l.overhead(op.Model, op.Layers) + max(memory, w.FLOP/l.flopRate)
 	}
-	return l.priced(sec, units.FLOP(w.flop), w.moved+w.kv)
+	return l.priced(sec, units.FLOP(w.FLOP), w.Moved+w.KV)
 }
 
 // exitCost is the cost of a decode step whose sequences leave after so many
@@ -258,7 +295,7 @@ func (l *Law) exitCost(op *hardware.Op, depths []int) Cost {
 
 // fitted is the time by measured coefficients, if there are any for this model
 // and this kind of pass.
-func (l *Law) fitted(op *hardware.Op, w *work) (float64, bool) {
+func (l *Law) fitted(op *hardware.Op, w *Work) (float64, bool) {
 	if len(l.fits) == 0 {
 		return 0, false
 	}
@@ -273,8 +310,8 @@ func (l *Law) fitted(op *hardware.Op, w *work) (float64, bool) {
 	if *c == (profiles.Coefficients{}) {
 		return 0, false
 	}
-	row := features(op, w)
-	return dot(&row, &[terms]float64{c.Pass, c.Layer, c.Token, c.Pair, c.Head, c.HeadToken}), true
+	row := w.row(op)
+	return row.Dot(&Row{c.Pass, c.Layer, c.Token, c.Pair, c.Head, c.HeadToken}), true
 }
 
 // Wake is what op takes more on a device that was idle before it.
@@ -293,11 +330,11 @@ func (l *Law) Wake(op *hardware.Op, idle time.Duration) time.Duration {
 // through weights: 6 FLOP per weight and token) that each read the weights, and
 // op.Bytes of gradients and optimiser state read and written once.
 func (l *Law) trainCost(op *hardware.Op) Cost {
-	w := workOf(op)
-	w.flop *= 3
-	w.moved = 3*w.moved + 2*op.Bytes
-	sec := float64(3*l.overhead(op.Model, op.Layers)) + max(float64(w.moved)/l.weightRate, w.flop/l.flopRate)
-	return l.priced(sec, units.FLOP(w.flop), w.moved)
+	w := WorkOf(op)
+	w.FLOP *= 3
+	w.Moved = 3*w.Moved + 2*op.Bytes
+	sec := float64(3*l.overhead(op.Model, op.Layers)) + max(float64(w.Moved)/l.weightRate, w.FLOP/l.flopRate)
+	return l.priced(sec, units.FLOP(w.FLOP), w.Moved)
 }
 
 func (l *Law) streamCost(overhead, bytes, flop float64) Cost {

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"meibench/hardware"
-	"meibench/hardware/costmodel"
+	"meibench/hardware/fitting"
 	"meibench/hardware/kernel"
 	"meibench/hardware/profiles"
 	"meibench/hardware/world"
@@ -305,14 +305,14 @@ func (t *timer) feed(s *hardware.Seq, span hardware.Span) {
 }
 
 // timings sums up the rounds, in a fixed order. used are those to fit.
-func (t *timer) timings() (list []Timing, samples []costmodel.Sample, used []int) {
+func (t *timer) timings() (list []Timing, samples []fitting.Sample, used []int) {
 	keys := slices.SortedFunc(maps.Keys(t.times), func(a, b key) int {
 		return cmp.Or(int(a.kind)-int(b.kind), a.compare(b.scenario))
 	})
 	for _, k := range keys {
 		x := Timing{Kind: k.kind.String(), Lo: k.span.Lo, Hi: k.span.Hi, Sequences: k.batch, Slept: k.slept(), N: len(t.times[k])}
 		x.Time, x.Clean = undisturbed(t.times[k])
-		s := costmodel.Sample{Op: k.op(t.model), Time: x.Time}
+		s := fitting.Sample{Op: k.op(t.model), Time: x.Time}
 		x.New, x.Context = s.Op.Seqs[0].New, s.Op.Seqs[0].Context
 		if k.usual() && x.Clean > 0 {
 			used = append(used, len(samples))
@@ -392,17 +392,17 @@ func (t *timer) fit() (profiles.Fit, *Evidence, error) {
 // the sleeps it was measured with, longer than the gaps between steps of a batch.
 const wakeAfter = time.Millisecond
 
-func fitOnly(samples []costmodel.Sample, used []int) (profiles.Fit, error) {
-	chosen := make([]costmodel.Sample, 0, len(used))
+func fitOnly(samples []fitting.Sample, used []int) (profiles.Fit, error) {
+	chosen := make([]fitting.Sample, 0, len(used))
 	for _, i := range used {
 		chosen = append(chosen, samples[i])
 	}
-	fit, _, err := costmodel.FitOps(chosen)
+	fit, _, err := fitting.FitOps(chosen)
 	return fit, err
 }
 
 // holdOut predicts every operation by a fit that has not seen it.
-func (ev *Evidence) holdOut(samples []costmodel.Sample, used []int) error {
+func (ev *Evidence) holdOut(samples []fitting.Sample, used []int) error {
 	const folds = 5
 	var errs []float64
 	for f := range folds {

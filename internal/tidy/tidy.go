@@ -73,6 +73,7 @@ var Rooms = []Room{
 	{"harness/serving", 3, nil},
 	{"hardware/floor", 3, nil},
 	{"hardware/costmodel", 2, nil},
+	{"hardware/fitting", 2, nil},
 	{"hardware/kernel", 2, nil},
 	{"hardware/agent/...", 2, []string{"google.golang.org/grpc", "google.golang.org/protobuf"}},
 	{"hardware/endpoint/...", 2, nil},

@@ -1,4 +1,4 @@
-package costmodel
+package fitting
 
 import (
 	"errors"
@@ -6,6 +6,7 @@ import (
 	"sort"
 
 	"meibench/hardware"
+	"meibench/hardware/costmodel"
 	"meibench/hardware/profiles"
 )
 
@@ -19,7 +20,7 @@ import (
 // median error of decode fell from 19 % to 14 % with one run and to 12 % with two.
 // Prefill timings give the MFU, by their median.
 func Calibrate(p *profiles.DeviceSheet, samples []Sample, source string) (*profiles.DeviceSheet, error) {
-	out, law := *p, NewLaw(p)
+	out, law := *p, priorOf(p)
 	var decodes []Sample
 	var mfus []float64
 	for i := range samples {
@@ -32,7 +33,7 @@ func Calibrate(p *profiles.DeviceSheet, samples []Sample, source string) (*profi
 		}
 		if s.Op.Kind == hardware.Decode {
 			decodes = append(decodes, *s)
-		} else if m := law.mfuOf(s, p.Law.MFU.Value); m > 0 {
+		} else if m := law.mfuOf(s); m > 0 {
 			mfus = append(mfus, m)
 		}
 	}
@@ -43,7 +44,7 @@ func Calibrate(p *profiles.DeviceSheet, samples []Sample, source string) (*profi
 		*q = &profiles.Quantity{Value: v, Unit: unit, Source: source, Kind: profiles.Measured}
 	}
 	if len(decodes) > 0 {
-		overhead, efficiency := law.memoryLaw(decodes, p)
+		overhead, efficiency := law.memoryLaw(decodes)
 		set(&out.Law.PassOverhead, overhead, "s")
 		set(&out.Law.Efficiency, efficiency, "1")
 	}
@@ -55,36 +56,62 @@ func Calibrate(p *profiles.DeviceSheet, samples []Sample, source string) (*profi
 	return &out, nil
 }
 
+// prior is a profile's law in the form that calibration needs.
+type prior struct {
+	law            profiles.Law
+	bandwidth      float64 // B/s
+	weights, cache float64 // B/s: what the law gets of it
+	flops          float64 // FLOP/s
+}
+
+func priorOf(p *profiles.DeviceSheet) prior {
+	peak := p.PeakFP16.Value
+	if p.Law.MFUPeak == "int8" {
+		peak = p.PeakInt8.Value
+	}
+	return prior{
+		law: p.Law, bandwidth: p.Bandwidth.Value, flops: p.Law.MFU.Value * peak,
+		weights: p.Law.Efficiency.Value * p.Bandwidth.Value, cache: p.Law.KVEfficiency.Value * p.Bandwidth.Value,
+	}
+}
+
+// launch is what a span pays for being launched: what grows with the overhead of a
+// pass, and what does not.
+func (p *prior) launch(op *hardware.Op) (share, layers float64) {
+	n, fixed := float64(op.Layers.Len()), p.law.FixedShare.Value
+	return fixed + float64((1-fixed)*n)/float64(op.Model.Layers), float64(p.law.LayerOverhead.Value * n)
+}
+
 // mfuOf is the MFU that explains a prefill timing, or 0 if its time is not
 // that of arithmetic.
-func (l *Law) mfuOf(s *Sample, prior float64) float64 {
-	w := workOf(&s.Op)
-	left := s.Time.Seconds() - l.overhead(s.Op.Model, s.Op.Layers)
-	memory := float64(w.moved)/l.weightRate + float64(w.kv)/l.kvRate
+func (p *prior) mfuOf(s *Sample) float64 {
+	w := costmodel.WorkOf(&s.Op)
+	share, layers := p.launch(&s.Op)
+	left := s.Time.Seconds() - float64(p.law.PassOverhead.Value*share) - layers
+	memory := float64(w.Moved)/p.weights + float64(w.KV)/p.cache
 	if left <= 2*memory {
 		return 0
 	}
-	return prior * (w.flop / left) / l.flopRate
+	return p.law.MFU.Value * (w.FLOP / left) / p.flops
 }
 
 // memoryLaw finds pass overhead and efficiency from decode timings.
-func (l *Law) memoryLaw(samples []Sample, p *profiles.DeviceSheet) (overhead, efficiency float64) {
-	overhead, efficiency = p.Law.PassOverhead.Value, p.Law.Efficiency.Value
-	unit := Law{pass: 1, fixed: l.fixed}
-	rows := make([][terms]float64, 0, len(samples))
+func (p *prior) memoryLaw(samples []Sample) (overhead, efficiency float64) {
+	overhead, efficiency = p.law.PassOverhead.Value, p.law.Efficiency.Value
+	rows := make([]costmodel.Row, 0, len(samples))
 	var secs, ratios []float64
 	low, high := 0.0, 0.0
 	for i := range samples {
-		op := &samples[i].Op
-		w := workOf(op)
-		sec := samples[i].Time.Seconds() - float64(w.kv)/l.kvRate - float64(l.layer*float64(op.Layers.Len()))
+		w := costmodel.WorkOf(&samples[i].Op)
+		share, layers := p.launch(&samples[i].Op)
+		sec := samples[i].Time.Seconds() - float64(w.KV)/p.cache - layers
 		if sec <= 0 {
 			continue // the cache alone should take longer: not a timing of weights
 		}
-		bytes := float64(w.moved)
-		rows = append(rows, [terms]float64{unit.overhead(op.Model, op.Layers), bytes / p.Bandwidth.Value})
+		bytes := float64(w.Moved)
+		rows = append(rows, costmodel.Row{share, bytes / p.bandwidth})
 		secs = append(secs, sec)
-		ratios = append(ratios, sec/(l.overhead(op.Model, op.Layers)-float64(l.layer*float64(op.Layers.Len()))+bytes/l.weightRate))
+		ratios = append(ratios, sec/(float64(overhead*share)+bytes/p.weights))
 		if low == 0 || bytes < low {
 			low = bytes
 		}

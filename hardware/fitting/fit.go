@@ -1,4 +1,4 @@
-package costmodel
+package fitting
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"meibench/hardware"
+	"meibench/hardware/costmodel"
 	"meibench/hardware/profiles"
 )
 
@@ -22,22 +23,6 @@ type Sample struct {
 type Residual struct {
 	Predicted time.Duration
 	Relative  float64 // (predicted - measured) / measured
-}
-
-// terms is the number of coefficients of profiles.Coefficients.
-const terms = 6
-
-// features are what the coefficients multiply, in the order of their fields.
-func features(op *hardware.Op, w *work) [terms]float64 {
-	layers := float64(op.Layers.Len())
-	f := [terms]float64{1, layers, layers * float64(w.tokens), layers * w.pairs, 0, 0}
-	if op.Layers.Hi == op.Model.Layers {
-		f[4], f[5] = 1, float64(w.seqs)
-		if op.Kind == hardware.Verify {
-			f[5] = float64(w.tokens)
-		}
-	}
-	return f
 }
 
 // FitOps fits the affine cost law of one model from timings. Prefill and Verify
@@ -78,7 +63,7 @@ func FitOps(samples []Sample) (profiles.Fit, []Residual, error) {
 			continue
 		}
 		c := fitGroup(samples, groups[g], residuals)
-		*out = profiles.Coefficients{Pass: c[0], Layer: c[1], Token: c[2], Pair: c[3], Head: c[4], HeadToken: c[5]}
+		*out = c.Coefficients()
 	}
 	errs := make([]float64, len(residuals))
 	for i, r := range residuals {
@@ -98,27 +83,26 @@ func (s *Sample) check(m *hardware.Model) error {
 	case s.Time <= 0:
 		return fmt.Errorf("time must be positive, got %v", s.Time)
 	}
-	return checkOp(&s.Op)
+	return costmodel.Check(&s.Op)
 }
 
 // fitGroup fits the samples of one group and writes their residuals.
-func fitGroup(samples []Sample, group []int, residuals []Residual) [terms]float64 {
-	rows := make([][terms]float64, len(group))
+func fitGroup(samples []Sample, group []int, residuals []Residual) costmodel.Row {
+	rows := make([]costmodel.Row, len(group))
 	secs := make([]float64, len(group))
 	for k, i := range group {
-		w := workOf(&samples[i].Op)
-		rows[k], secs[k] = features(&samples[i].Op, &w), samples[i].Time.Seconds()
+		rows[k], secs[k] = costmodel.RowOf(&samples[i].Op), samples[i].Time.Seconds()
 	}
 	c := robust(rows, secs)
 	for k, i := range group {
-		p := dot(&rows[k], &c)
+		p := rows[k].Dot(&c)
 		residuals[i] = Residual{Predicted: time.Duration(math.Round(p * 1e9)), Relative: p/secs[k] - 1}
 	}
 	return c
 }
 
 // robust repeats least squares with weights that fall with the misfit.
-func robust(rows [][terms]float64, secs []float64) (c [terms]float64) {
+func robust(rows []costmodel.Row, secs []float64) (c costmodel.Row) {
 	weights := make([]float64, len(rows))
 	for k := range weights {
 		weights[k] = 1
@@ -126,19 +110,13 @@ func robust(rows [][terms]float64, secs []float64) (c [terms]float64) {
 	for range 20 {
 		c = leastSquares(rows, secs, weights)
 		for k := range rows {
-			weights[k] = 1 / math.Sqrt(max(math.Abs(dot(&rows[k], &c)/secs[k]-1), 0.02))
+			weights[k] = 1 / math.Sqrt(max(math.Abs(rows[k].Dot(&c)/secs[k]-1), 0.02))
 		}
 	}
 	return c
 }
 
-func dot(row, c *[terms]float64) float64 {
-	s := 0.0
-	for j := range row {
-		s += float64(row[j] * c[j])
-	}
-	return s
-}
+const terms = len(costmodel.Row{})
 
 // leastSquares minimises Σ weight × (row·c/sec - 1)² over c >= 0, exactly: with
 // six coefficients all 63 sets of positive ones can be tried. Among sets that
@@ -146,9 +124,9 @@ func dot(row, c *[terms]float64) float64 {
 //
 // Note: coordinate descent was tried and needs thousands of rounds when, say,
 // all samples have the whole depth and Pass and Layer cannot be told apart.
-func leastSquares(rows [][terms]float64, secs, weights []float64) [terms]float64 {
-	var gram [terms][terms]float64
-	var rhs, scale [terms]float64
+func leastSquares(rows []costmodel.Row, secs, weights []float64) costmodel.Row {
+	var gram [terms]costmodel.Row
+	var rhs, scale costmodel.Row
 	total := 0.0
 	for k := range rows {
 		for j := range terms {
@@ -156,7 +134,7 @@ func leastSquares(rows [][terms]float64, secs, weights []float64) [terms]float64
 		}
 	}
 	for k := range rows {
-		var x [terms]float64
+		var x costmodel.Row
 		for j := range terms {
 			if scale[j] > 0 {
 				x[j] = rows[k][j] / secs[k] / scale[j]
@@ -170,7 +148,7 @@ func leastSquares(rows [][terms]float64, secs, weights []float64) [terms]float64
 		}
 		total += weights[k]
 	}
-	var best [terms]float64
+	var best costmodel.Row
 	bestCost := total // of c = 0
 	for size := 1; size <= terms; size++ {
 		for set := 1; set < 1<<terms; set++ {
@@ -198,7 +176,7 @@ func leastSquares(rows [][terms]float64, secs, weights []float64) [terms]float64
 // solve finds the unconstrained optimum over the coefficients in set by Gauss
 // elimination; ok is false if set has another size, is singular, or has a
 // coefficient that is not positive.
-func solve(gram *[terms][terms]float64, rhs *[terms]float64, set, size int) (c [terms]float64, ok bool) {
+func solve(gram *[terms]costmodel.Row, rhs *costmodel.Row, set, size int) (c costmodel.Row, ok bool) {
 	var idx [terms]int
 	n := 0
 	for j := range terms {
@@ -234,7 +212,7 @@ func solve(gram *[terms][terms]float64, rhs *[terms]float64, set, size int) (c [
 			x -= a[i][j] * c[idx[j]]
 		}
 		if x /= a[i][i]; x <= 0 {
-			return [terms]float64{}, false
+			return costmodel.Row{}, false
 		}
 		c[idx[i]] = x
 	}

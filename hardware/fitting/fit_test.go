@@ -1,4 +1,4 @@
-package costmodel
+package fitting
 
 import (
 	"math"
@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meibench/hardware"
+	"meibench/hardware/costmodel"
 	"meibench/hardware/profiles"
 	"meibench/internal/rng"
 )
@@ -29,9 +30,8 @@ func timings(kind hardware.Kind, noise func(i int) float64) (samples []Sample) {
 					for id := range batch {
 						op.Seqs = append(op.Seqs, hardware.Seq{ID: int64(id), Context: context, New: n})
 					}
-					w := workOf(&op)
-					row := features(&op, &w)
-					sec := dot(&row, &[terms]float64{truth.Pass, truth.Layer, truth.Token, truth.Pair, truth.Head, truth.HeadToken})
+					row := costmodel.RowOf(&op)
+					sec := row.Dot(&costmodel.Row{truth.Pass, truth.Layer, truth.Token, truth.Pair, truth.Head, truth.HeadToken})
 					samples = append(samples, Sample{Op: op, Time: time.Duration(sec * noise(len(samples)) * 1e9)})
 				}
 			}
@@ -102,7 +102,7 @@ func TestFitWithoutContrast(t *testing.T) {
 	p := sheet()
 	fit.Digest = ""
 	p.Fitted = []profiles.Fit{fit}
-	law := NewLaw(p)
+	law := costmodel.NewLaw(p)
 	for _, s := range samples {
 		require.InEpsilon(t, float64(s.Time), float64(law.Time(&s.Op)), 1e-4)
 	}
@@ -152,5 +152,5 @@ func TestEveryFitSurvivesAProfile(t *testing.T) {
 	text, err := p.YAML()
 	require.NoError(t, err)
 	require.Contains(t, string(text), "kernel: test")
-	require.Equal(t, "fitted", NewLaw(p).Tier(toy()))
+	require.Equal(t, "fitted", costmodel.NewLaw(p).Tier(toy()))
 }
