@@ -164,7 +164,7 @@ func TestCapacityResumes(t *testing.T) {
 	require.NoError(t, Run(context.Background(), &Lab{}, options(t, whole, parse(t, capacitySuite))))
 	ctx, cancel := context.WithCancel(context.Background())
 	o := options(t, cut, parse(t, capacitySuite))
-	o.Progress = &stopper{after: 100, stop: cancel}
+	o.Progress, o.Jobs = &stopper{after: 100, stop: cancel}, 1
 	require.ErrorIs(t, Run(ctx, &Lab{}, o), context.Canceled)
 	o = options(t, cut, parse(t, capacitySuite))
 	o.Resume = true

@@ -12,7 +12,9 @@
 // The pipeline is the same source in all of them. Repeats are the unit of
 // inference: each has its own seed, and within a repeat the cells of a measured
 // suite run in an order drawn from that seed, so that a drift of the machine
-// falls on all arms alike.
+// falls on all arms alike. Modelled runs of cells share nothing but what a Lab
+// keeps, so they run side by side on all cores (Options.Jobs); the tables are
+// sorted, and do not depend on who was first.
 package harness
 
 import (
@@ -23,7 +25,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"meibench/hardware/profiles"
@@ -51,10 +55,19 @@ type Options struct {
 	Repeats  int    // 0 = the cells' own
 	Quick    bool   // fewer requests; marks everything NOT COMPARABLE
 	Shard    Shard
+	Jobs     int // modelled cells that run side by side; 0 = one per core. Bytes do not depend on it
+	Gate     Gate
 	Command  []string
 	Receipt  *plan.Receipt // the plan is in a log, which gives the seed in place of Seed and the cells' own; nil otherwise
 	Progress Progress
 	Now      func() time.Time
+}
+
+// Gate keeps runs of cells apart that other processes of this machine make: nil
+// lets everybody in. Modelled ones share the machine, all others have it to
+// themselves. Enter waits, and the function it returns leaves again.
+type Gate interface {
+	Enter(ctx context.Context, alone bool) (leave func(), err error)
 }
 
 // Shard is one of N parts of a run: part I takes every N-th run of a cell.
@@ -116,23 +129,107 @@ func Run(ctx context.Context, lab *Lab, o Options) (err error) {
 	for _, w := range run.Manifest().Warnings {
 		o.Progress.Note("warning: %s", w)
 	}
-	for i, a := range arms {
-		if run.Done(a.key()) {
-			continue
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("stopped before %s: %w", a.title(), context.Cause(ctx))
-		}
-		o.Progress.Cell(i, len(arms), a.title(), a.cell.Requests)
-		if err := lab.runArm(ctx, run, a, o.Progress); err != nil {
-			if strings.Contains(err.Error(), "--resume") { // it says so itself
-				return fmt.Errorf("%s: %w", a.title(), err)
-			}
-			return fmt.Errorf("%s: %w (what is recorded is safe; go on with --resume --out %s)", a.title(), err, o.Out)
-		}
+	c := &crew{lab: lab, run: run, opt: o, places: make(chan struct{}, cmp.Or(o.Jobs, runtime.GOMAXPROCS(0)))}
+	if err := c.work(ctx, arms); err != nil {
+		return err
 	}
 	return run.Finish()
 }
+
+// crew runs arms: modelled ones side by side, as they have a clock of their own,
+// all others one by one while nothing else runs.
+type crew struct {
+	lab    *Lab
+	run    *results.Run
+	opt    Options
+	places chan struct{} // a token for each arm that runs
+
+	mu    sync.Mutex
+	at    int // of the arm that failed; the first in the order of the plan
+	fails error
+}
+
+// work runs the arms that are not done yet. After a failure none is begun; the
+// error is that of the first of those that failed.
+func (c *crew) work(ctx context.Context, arms []*arm) error {
+	var busy sync.WaitGroup
+	for i, a := range arms {
+		if c.run.Done(a.key()) {
+			continue
+		}
+		if !a.alone() {
+			c.places <- struct{}{}
+			if c.stop(ctx, i, a) {
+				break
+			}
+			busy.Go(func() {
+				defer func() { <-c.places }()
+				c.one(ctx, i, len(arms), a)
+			})
+			continue
+		}
+		busy.Wait()
+		if c.stop(ctx, i, a) {
+			break
+		}
+		c.one(ctx, i, len(arms), a)
+	}
+	busy.Wait()
+	return c.fails
+}
+
+// alone reports whether an arm must have the machine to itself.
+func (a *arm) alone() bool { return a.cell.Mode != "modelled" }
+
+// stop reports whether the next arm is not to begin.
+func (c *crew) stop(ctx context.Context, i int, a *arm) bool {
+	if ctx.Err() != nil {
+		c.fail(i, fmt.Errorf("stopped before %s: %w", a.title(), context.Cause(ctx)))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.fails != nil
+}
+
+func (c *crew) fail(i int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fails == nil || i < c.at {
+		c.at, c.fails = i, err
+	}
+}
+
+// one runs one arm and keeps its error.
+func (c *crew) one(ctx context.Context, i, n int, a *arm) {
+	p := c.opt.Progress
+	if c.opt.Gate != nil {
+		leave, err := c.opt.Gate.Enter(ctx, a.alone())
+		if err != nil {
+			c.fail(i, fmt.Errorf("%s: %w", a.title(), err))
+			return
+		}
+		defer leave()
+	}
+	requests := a.cell.Requests
+	if !a.alone() && cap(c.places) > 1 { // one line cannot show the requests of several
+		p, requests = cellsOnly{p}, 0
+	}
+	p.Cell(i, n, a.title(), requests)
+	err := c.lab.runArm(ctx, c.run, a, p)
+	switch {
+	case err == nil:
+	case strings.Contains(err.Error(), "--resume"): // it says so itself
+		c.fail(i, fmt.Errorf("%s: %w", a.title(), err))
+	default:
+		c.fail(i, fmt.Errorf("%s: %w (what is recorded is safe; go on with --resume --out %s)", a.title(), err, c.opt.Out))
+	}
+}
+
+// cellsOnly is a Progress that does not hear of requests.
+type cellsOnly struct{ Progress }
+
+// Request says nothing.
+func (cellsOnly) Request(int) {}
 
 func open(lab *Lab, o Options, arms []*arm) (*results.Run, error) {
 	m, err := lab.manifest(o, arms)

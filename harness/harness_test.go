@@ -78,7 +78,7 @@ func TestResume(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(context.Background())
 	o := options(t, cut, parse(t, fieldSuite))
-	o.Progress = &stopper{after: 100, stop: cancel}
+	o.Progress, o.Jobs = &stopper{after: 100, stop: cancel}, 1
 	require.ErrorIs(t, Run(ctx, &Lab{Host: hostSheet(t)}, o), context.Canceled)
 
 	o = options(t, cut, parse(t, fieldSuite))

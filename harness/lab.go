@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"meibench/hardware"
 	"meibench/hardware/agent"
@@ -30,7 +31,8 @@ import (
 	"meibench/workloads/traces"
 )
 
-// Lab resolves the names of a suite to things, each once.
+// Lab resolves the names of a suite to things, each once. What it keeps may be
+// asked for by cells that run side by side.
 type Lab struct {
 	// Host is the profile of this machine, which modelled cells of sites with
 	// host nodes need. Measure is called once if it is nil then.
@@ -43,15 +45,15 @@ type Lab struct {
 	// Version is this program's, for agents.
 	Version string
 
-	models  map[string]*Model
-	devices map[string]*profiles.DeviceSheet
-	traces  map[string]*recorded
-	links   map[string]*profiles.LinkSheet
-	luck    map[string]costmodel.Luck
-	leaks   map[string]eval.Leak // by model, application, cut and codec
-	routers map[string]func(*workloads.Request) float64
-	clients map[string]*endpoint.Client
-	known   map[string]agent.Known // by address
+	models  kept[*Model]
+	devices kept[*profiles.DeviceSheet]
+	traces  kept[*recorded]
+	links   kept[*profiles.LinkSheet]
+	luck    kept[costmodel.Luck]
+	leaks   kept[eval.Leak] // by model, application, cut and codec
+	routers kept[func(*workloads.Request) float64]
+	clients kept[*endpoint.Client]
+	known   map[string]agent.Known // by address; only measured cells, which run alone, have agents
 }
 
 // Model is a model by name: always a shape, for models with weights at hand
@@ -75,7 +77,7 @@ func (m *Model) loaded() kernel.Loaded {
 // Model finds a model: one that the project ships, a GGUF file (a name with a
 // path separator or ending in .gguf), or the shape of a profile.
 func (l *Lab) Model(name string) (*Model, error) {
-	return once(&l.models, name, func() (*Model, error) { return findModel(name) })
+	return l.models.get(name, func() (*Model, error) { return findModel(name) })
 }
 
 func findModel(name string) (*Model, error) {
@@ -299,7 +301,7 @@ func (l *Lab) device(name string) (*profiles.DeviceSheet, error) {
 		}
 		return l.Host, nil
 	}
-	return once(&l.devices, name, func() (*profiles.DeviceSheet, error) {
+	return l.devices.get(name, func() (*profiles.DeviceSheet, error) {
 		if isPath(name) {
 			return profiles.LoadDevice(name)
 		}
@@ -309,7 +311,7 @@ func (l *Lab) device(name string) (*profiles.DeviceSheet, error) {
 
 // link finds a link profile.
 func (l *Lab) link(name string) (*profiles.LinkSheet, error) {
-	return once(&l.links, name, func() (*profiles.LinkSheet, error) {
+	return l.links.get(name, func() (*profiles.LinkSheet, error) {
 		if isPath(name) {
 			return profiles.LoadLink(name)
 		}
@@ -317,17 +319,39 @@ func (l *Lab) link(name string) (*profiles.LinkSheet, error) {
 	})
 }
 
-// once makes a thing at first use and keeps it.
-func once[T any](kept *map[string]T, name string, make func() (T, error)) (T, error) {
-	if v, ok := (*kept)[name]; ok {
-		return v, nil
+// kept makes things at first use and keeps them by name. Cells that run side by
+// side share it: who asks for a thing that another is making waits for it.
+type kept[T any] struct {
+	mu sync.Mutex
+	of map[string]*thing[T]
+}
+
+type thing[T any] struct {
+	mu   sync.Mutex
+	v    T
+	made bool
+}
+
+// get returns the thing of a name; an error is not kept.
+func (k *kept[T]) get(name string, make func() (T, error)) (T, error) {
+	k.mu.Lock()
+	if k.of == nil {
+		k.of = map[string]*thing[T]{}
+	}
+	t := k.of[name]
+	if t == nil {
+		t = &thing[T]{}
+		k.of[name] = t
+	}
+	k.mu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.made {
+		return t.v, nil
 	}
 	v, err := make()
 	if err == nil {
-		if *kept == nil {
-			*kept = map[string]T{}
-		}
-		(*kept)[name] = v
+		t.v, t.made = v, true
 	}
 	return v, err
 }

@@ -63,7 +63,7 @@ func (l *Lab) luckOf(s *setup) (laws, error) {
 	}
 	measure, _ := s.params["measure"].(string)
 	key := fmt.Sprintln(main.Digest, small.Digest, task.Name, depth, measure)
-	luck, err := once(&l.luck, key, func() (costmodel.Luck, error) {
+	luck, err := l.luck.get(key, func() (costmodel.Luck, error) {
 		return measureLuck(main, small, task, lens{depth, measure})
 	})
 	return laws{luck, warning}, err
@@ -238,7 +238,7 @@ func (l *Lab) routerOf(s *setup) (func(*workloads.Request) float64, error) {
 		return nil, err
 	}
 	key := fmt.Sprintln(s.model.Digest, s.small.Digest, task.Name)
-	return once(&l.routers, key, func() (func(*workloads.Request) float64, error) {
+	return l.routers.get(key, func() (func(*workloads.Request) float64, error) {
 		return fitRouter(s.model, s.small, task)
 	})
 }
@@ -301,7 +301,7 @@ func (l *Lab) leakOf(ctx context.Context, s *setup) (share float64, ok bool, err
 	layers := s.model.Weights.Layers
 	cut, wire := layersOf(layers, s.params.Num("cut")), s.params.Name("wire")
 	key := fmt.Sprintln(s.model.Digest, task.Name, cut, wire)
-	leak, err := once(&l.leaks, key, func() (eval.Leak, error) {
+	leak, err := l.leaks.get(key, func() (eval.Leak, error) {
 		setup := eval.LeakSetup{Model: &models.Loaded{Model: s.model.Weights, Tokenizer: s.model.Tok}, Task: task, Cut: cut, Wire: wire}
 		return setup.Measure(ctx)
 	})

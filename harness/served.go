@@ -40,7 +40,7 @@ func (l *Lab) client(s *profiles.Served) (*endpoint.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("endpoint %s: extra fields: %w", s.URL, err)
 	}
-	return once(&l.clients, string(key), func() (*endpoint.Client, error) { return endpoint.New(config(s)) })
+	return l.clients.get(string(key), func() (*endpoint.Client, error) { return endpoint.New(config(s)) })
 }
 
 func config(s *profiles.Served) endpoint.Config {

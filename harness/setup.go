@@ -62,7 +62,7 @@ func (l *Lab) resolve(c suites.Cell, quick bool) (*setup, error) {
 		}
 	}
 	if c.Trace != "" {
-		if s.trace, err = once(&l.traces, c.Trace, func() (*recorded, error) { return readTrace(c.Trace) }); err != nil {
+		if s.trace, err = l.traces.get(c.Trace, func() (*recorded, error) { return readTrace(c.Trace) }); err != nil {
 			return nil, err
 		}
 		s.cell.Scenario = string(workloads.Replay)

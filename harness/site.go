@@ -29,9 +29,9 @@ type builder struct {
 	shared  map[string]hardware.Device // devices that all users have in common
 	kernels []*kernel.Device
 	agents  []away
-	plans   map[string]*costmodel.Blueprint  // by profile, shared by all users
-	wires   map[string][2]*costmodel.Channel // by link, up and down, shared by all users
-	devices []hardware.Device                // all, for utilisation
+	plans   kept[*costmodel.Blueprint]  // by profile, shared by all users
+	wires   kept[[2]*costmodel.Channel] // by link, up and down, shared by all users
+	devices []hardware.Device           // all, for utilisation
 	luck    costmodel.Luck
 }
 
@@ -138,7 +138,7 @@ func (b *builder) newDevice(p profiles.Place) (hardware.Device, error) {
 	case "measured", "emulated":
 		return b.kernel(p)
 	}
-	plan, err := once(&b.plans, p.Device, func() (*costmodel.Blueprint, error) {
+	plan, err := b.plans.get(p.Device, func() (*costmodel.Blueprint, error) {
 		sheet, err := b.lab.device(p.Device)
 		if err != nil {
 			return nil, err
@@ -240,7 +240,7 @@ func (b *builder) wire(w profiles.Wire, user int) (up, down hardware.Link, err e
 	if c := b.set.cell; w.From == b.set.site.User().Name && (c.RTT > 0 || c.Mbps > 0) {
 		sheet = sheet.With(c.RTT, c.Mbps*1e6/8)
 	}
-	channels, _ := once(&b.wires, w.From+" "+w.To, func() ([2]*costmodel.Channel, error) {
+	channels, _ := b.wires.get(w.From+" "+w.To, func() ([2]*costmodel.Channel, error) {
 		var extra time.Duration
 		if w.ExtraRTT != nil {
 			extra = units.Seconds(w.ExtraRTT.Value)

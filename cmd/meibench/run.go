@@ -35,6 +35,7 @@ type runFlags struct {
 	bench     string
 	profile   string
 	shard     string
+	jobs      int
 	dryRun    bool
 	quick     bool
 	noReport  bool
@@ -103,6 +104,7 @@ func (f *runFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.bench, "bench", "", "also write the results as Go benchmark text to this file")
 	fs.StringVar(&f.profile, "profile", "", "profile of this machine, from meibench profile (default: measured quickly now)")
 	fs.StringVar(&f.shard, "shard", "", "run only part i of n of the cells, as i/n; i counts from 0")
+	fs.IntVar(&f.jobs, "jobs", 0, "modelled cells that run side by side (default one per core); no byte of the results depends on it")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "check and list the cells, and run nothing")
 	fs.StringVar(&f.server.URL, "endpoint", "", "ask an OpenAI-compatible server at this address: its measured cells, by pipeline endpoint (see docs/endpoints.md)")
 	fs.StringVar(&f.server.Model, "endpoint-model", "", "the server's name of the model (default the first that it lists)")
@@ -122,6 +124,9 @@ func (a *app) run(ctx context.Context, f *runFlags, list []*suites.Suite) error 
 	}
 	if f.repeats < 0 {
 		return withCode(exitUsage, fmt.Errorf("--repeat %d: want 1 or more", f.repeats))
+	}
+	if f.jobs < 0 {
+		return withCode(exitUsage, fmt.Errorf("--jobs %d: want 1 or more, or 0 for one per core", f.jobs))
 	}
 	if f.resume && f.out == "" {
 		return withCode(exitUsage, errors.New("--resume needs --out, the folder to go on with"))
@@ -152,7 +157,7 @@ func (a *app) run(ctx context.Context, f *runFlags, list []*suites.Suite) error 
 	}
 	p := newProgress(a.err, a.quiet)
 	opt := harness.Options{Suites: list, Out: f.out, Resume: f.resume, Seed: f.seed, Repeats: f.repeats, Quick: f.quick,
-		Shard: shard, Command: commandLine(), Progress: p, Now: time.Now}
+		Shard: shard, Jobs: f.jobs, Command: commandLine(), Progress: p, Now: time.Now}
 	err = f.planned.run(ctx, lab, opt)
 	p.Close()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"maps"
 	"math"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/apache/arrow/go/v17/arrow/array"
 	"golang.org/x/perf/benchfmt"
 
 	"meibench/harness/record"
@@ -84,8 +86,10 @@ func (r *Run) finalise() error {
 			return diskError("replace", r.path(name), err)
 		}
 	}
-	now := time.Now().UTC()
-	m.Finished = &now
+	if m.Finished == nil { // else it is a merge of runs that finished long ago
+		now := time.Now().UTC()
+		m.Finished = &now
+	}
 	if err := m.save(r.disk, r.dir); err != nil {
 		return err
 	}
@@ -126,7 +130,11 @@ func fill(f file, blocks []*block, req *requests, spn *spans) (extents []extent,
 		e := extent{FirstRow: req.total, FirstSpan: spn.total}
 		sum := record.NewSummary(&b.cell)
 		sum.Grow(b.rows)
-		err := merge(f, b, func(r *record.Request) error {
+		from := b.from
+		if from == nil {
+			from = func(each func(*record.Request) error) error { return merge(f, b, each) }
+		}
+		err := from(func(r *record.Request) error {
 			sum.Add(r)
 			if err := req.put(r); err != nil {
 				return err
@@ -140,6 +148,92 @@ func fill(f file, blocks []*block, req *requests, spn *spans) (extents []extent,
 		extents, values = append(extents, e), append(values, sum.Values())
 	}
 	return extents, values, nil
+}
+
+// Merge writes one run from finished ones: all their runs of cells, in table order,
+// with the bytes that one process would have left that had made them all. Rows pass
+// through one by one: memory holds a batch of each table and the figures of one run
+// of a cell. The manifest is the caller's; Merge adds what Finish adds, and keeps the
+// time of the end if there is one. A folder with a run is refused, and so is a run of
+// a cell that comes twice.
+func Merge(dir string, m Manifest, from []*Set) (err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make the run folder: %w: choose another --out", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, ManifestFile)); err == nil {
+		return fmt.Errorf("merge into %s: the folder already holds a run: choose another --out", dir)
+	}
+	f, err := openJournal(dir, os.O_CREATE|os.O_TRUNC) // nothing is written to it: it keeps others out
+	if err != nil {
+		return err
+	}
+	m.Format = Format
+	r := &Run{dir: dir, disk: realDisk{}, manifest: m, j: &journal{f: f, path: f.Name(), blocks: map[uint64]*block{}}}
+	seen := map[Key]string{}
+	for _, s := range from {
+		nodes, used, err := s.spread()
+		if err != nil {
+			return errors.Join(err, f.Close())
+		}
+		for i := range s.runs {
+			k := KeyOf(&s.runs[i].Cell)
+			if was, ok := seen[k]; ok {
+				return errors.Join(fmt.Errorf("merge: %s is in %s and in %s", k, was, s.Dir), f.Close())
+			}
+			seen[k] = s.Dir
+			r.j.blocks[r.j.next] = &block{cell: s.runs[i].Cell, rows: s.runs[i].Rows, nodes: nodes, used: used, done: true, from: s.pass(i)}
+			r.j.next++
+		}
+	}
+	if err := r.finalise(); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	r.disk.remove(r.j.path)
+	return f.Close()
+}
+
+// pass hands the requests of run i on, with their spans.
+func (s *Set) pass(i int) func(each func(*record.Request) error) error {
+	return func(each func(*record.Request) error) error {
+		for r, err := range s.Full(i) {
+			if err == nil {
+				err = each(r)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// spread is what the tables of a set need room for: the nodes of its spans, and the
+// counters that some request used.
+func (s *Set) spread() (nodes []string, used uint64, err error) {
+	defer safely(&err)
+	for c := range record.NumCounters {
+		if _, ok := s.requests.cols[c.String()]; ok {
+			used |= 1 << c
+		}
+	}
+	if _, ok := s.requests.cols["output_hash"]; ok {
+		used |= hashUsed
+	}
+	if s.spans.rows == 0 {
+		return nil, used, nil
+	}
+	b, err := s.spans.batch(0)
+	if err == nil {
+		err = b.err
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read %s: %w", filepath.Join(s.Dir, SpansFile), err)
+	}
+	words := b.node.Dictionary().(*array.String)
+	for i := range words.Len() {
+		nodes = append(nodes, words.Value(i))
+	}
+	return nodes, used, nil
 }
 
 // Summarise computes the per-run metrics of a cell from its rows, in the order

@@ -61,6 +61,8 @@ type block struct {
 	nodes  []string // every span's node, sorted; known when done
 	used   uint64   // mask of the counters that are not zero throughout, and hashUsed; known when done
 	done   bool
+
+	from func(each func(*record.Request) error) error // gives the rows of a block that is in no journal
 }
 
 // ending is what an end frame says.

@@ -200,31 +200,6 @@ func (c *spanCursor) of(id int, out []record.Span) (_ []record.Span, err error) 
 	return out, nil
 }
 
-// Copy records every run of a set in a run that is being written: shards of one
-// suite become one run, with the rows that a single run would have had.
-func Copy(to *Run, from *Set) error {
-	for i := range from.runs {
-		c := from.runs[i].Cell
-		w, err := to.Begin(c)
-		if err != nil {
-			return err
-		}
-		for r, err := range from.Full(i) {
-			if err == nil {
-				err = w.Row(r)
-			}
-			if err != nil {
-				w.Abandon()
-				return err
-			}
-		}
-		if err := w.End(c); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Verify recomputes the digests of the folder's files and the per-run metrics
 // from the rows, and returns the first difference to what the folder says.
 func (s *Set) Verify() error {

@@ -188,35 +188,61 @@ func TestVerifyFindsATouchedFile(t *testing.T) {
 	require.ErrorContains(t, set.Verify(), "the file was changed after the run")
 }
 
-// Two shards copied into one run are the run that one process would have made.
-func TestCopyMergesShards(t *testing.T) {
+// Shards merged into one run are the run that one process would have made.
+func TestMergeIsTheRunOfOneProcess(t *testing.T) {
 	whole := t.TempDir()
 	run, err := Create(whole, manifest())
 	require.NoError(t, err)
-	play(t, run, 2, 1, 30)
-	require.NoError(t, run.Finish())
-
-	merged := t.TempDir()
-	to, err := Create(merged, manifest())
-	require.NoError(t, err)
-	for _, c := range []int{1, 0} { // shards come in any order
-		dir := t.TempDir()
-		run, err := Create(dir, manifest())
-		require.NoError(t, err)
-		w, err := run.Begin(cell(c, 0))
-		require.NoError(t, err)
-		for i := range 30 {
-			require.NoError(t, w.Row(request(uint64(10*c), i)))
-		}
-		require.NoError(t, w.End(cell(c, 0)))
-		require.NoError(t, run.Finish())
-		from, err := Read(dir)
-		require.NoError(t, err)
-		require.NoError(t, Copy(to, from))
-		require.NoError(t, from.Close())
+	for c, n := range []int{30, 30, 1, 2} { // few rows use few of the columns
+		play(t, run, c+1, 1, n)
 	}
-	require.NoError(t, to.Finish())
+	require.NoError(t, run.Finish())
+	_, err = os.Stat(filepath.Join(whole, journalFile))
+	require.ErrorIs(t, err, os.ErrNotExist)
+	read := func(dir string) *Set {
+		s, err := Read(dir)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = s.Close() })
+		return s
+	}
+	all := read(whole)
+
+	var parts []*Set
+	for _, cells := range [][]int{{3, 1}, {2}, {}, {0}} { // shards come in any order, some with nothing to do
+		m := manifest()
+		m.Expected = len(cells)
+		run, err := Create(t.TempDir(), m)
+		require.NoError(t, err)
+		for _, c := range cells {
+			for i := range all.runs {
+				if all.runs[i].Cell.Index != c {
+					continue
+				}
+				w, err := run.Begin(all.runs[i].Cell)
+				require.NoError(t, err)
+				require.NoError(t, all.pass(i)(func(r *record.Request) error { return w.Row(r) }))
+				require.NoError(t, w.End(all.runs[i].Cell))
+			}
+		}
+		require.NoError(t, run.Finish())
+		parts = append(parts, read(run.dir))
+	}
+	merged := filepath.Join(t.TempDir(), "merged")
+	m, when := manifest(), time.Unix(1_800_000_000, 0).UTC()
+	m.Expected, m.Finished = len(all.runs), &when
+	require.NoError(t, Merge(merged, m, parts))
 	require.Equal(t, tables(t, whole), tables(t, merged))
+	got := read(merged)
+	require.NoError(t, got.Verify())
+	require.True(t, got.Manifest.Complete)
+	require.Equal(t, when, *got.Manifest.Finished)
+	require.Equal(t, all.Manifest.Files, got.Manifest.Files)
+	entries, err := os.ReadDir(merged)
+	require.NoError(t, err)
+	require.Len(t, entries, 5, "four tables and the manifest")
+
+	require.ErrorContains(t, Merge(merged, m, parts), "already holds a run")
+	require.ErrorContains(t, Merge(t.TempDir(), m, append(parts, parts[0])), " is in "+parts[0].Dir+" and in "+parts[0].Dir)
 }
 
 func TestRefusals(t *testing.T) {
