@@ -114,6 +114,14 @@ type Op struct {
 	Keep   *Keep       // what the KV cache keeps; nil = everything
 	Top    int         // return so many of the likeliest tokens (Out.Top); 0 = none
 	Wire   string      // codec of activations that come and go, of package reference/codec; "" = F32
+	Crowd  Crowd       // Decode, Prefill: answers that take part beside Seqs; only for a Strider
+}
+
+// Crowd is a number of sequences that each add one token to an operation, told
+// by their sum alone: for devices that know sizes and no tokens.
+type Crowd struct {
+	Seqs    int
+	Context int // tokens cached before the operation, over all of them
 }
 
 // Exit lets a token leave before the last layer (checklist I11): after each of
@@ -253,6 +261,33 @@ type Estimator interface {
 	Estimate(op *Op) time.Duration
 }
 
+// Strider is a device that knows beforehand how long steps will take: of a
+// crowd that nobody joins or leaves, many steps are one event. What it plans is what
+// Run would do step by step, to the nanosecond.
+type Strider interface {
+	Device
+	// Plan works out the next n steps of op, whose only sequences are its Crowd, from
+	// now on, and holds a slot for them; cut is called when somebody else
+	// waits for the device. It says false where steps must be run one at a time:
+	// no slot is free, memory does not suffice, the device heats up.
+	Plan(op *Op, n int, cut func(), s *Stride) bool
+	// Commit performs the first k of the planned steps, whose last has just ended,
+	// and gives the slot back.
+	Commit(op *Op, k int, s *Stride)
+	// Settle tells how long the caches of op's sequences have become, which were in a
+	// crowd and are leaving it: Context is all that each holds.
+	Settle(op *Op)
+}
+
+// Stride is a plan of steps, or so many of them as came to be.
+type Stride struct {
+	Start  time.Duration
+	Ends   []time.Duration // of each step
+	Energy []units.Joules
+	FLOP   []units.FLOP
+	Joules Source
+}
+
 // LinkSpec describes one direction of a link.
 type LinkSpec struct {
 	Name        string
@@ -300,6 +335,34 @@ type Stream interface {
 	// Drain blocks until the stream has ended and its last message arrived, and
 	// returns everything not read yet. It costs fewer events than Read.
 	Drain() ([]Delivery, error)
+}
+
+// Trains is a Stream for messages of one size without data, such as the tokens of
+// a modelled answer: many are handed over in one call, and the reader gets no more
+// than when they came. A stream is used in this way or in the other, not in both.
+type Trains interface {
+	Stream
+	// Train hands over a message like p at each of the times, which ascend and are not
+	// in the future. If they lie in the past, nothing else may have been handed
+	// to the link since: Late sees to that.
+	Train(p Payload, at []time.Duration)
+	// Late tells the link whom to ask, before it takes anything else, for messages
+	// that are due and not handed over yet. It lasts until the stream is closed.
+	Late(l Late)
+	// Settle has everybody who owes the link messages hand over what is due by now.
+	Settle(now time.Duration)
+	// DrainTrain is Drain: when the messages arrived, valid until the next call of
+	// the stream's link, and what they took together.
+	DrainTrain() (arrivals []time.Duration, took Usage, err error)
+}
+
+// Late owes messages to a link.
+type Late interface {
+	// Due is when the oldest message that is owed was or will be due; ok is false
+	// if none is known.
+	Due() (at time.Duration, ok bool)
+	// Pay hands over every message that is due by a time, or just the oldest.
+	Pay(by time.Duration, all bool)
 }
 
 // Errors a pipeline can act on.

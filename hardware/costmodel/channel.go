@@ -2,6 +2,7 @@ package costmodel
 
 import (
 	"math"
+	"sync"
 	"time"
 
 	"meibench/hardware/profiles"
@@ -78,7 +79,8 @@ type Channel struct {
 	perByte   float64 // J/B
 	costed    bool    // energy is known
 	radio     *profiles.Radio
-	extra     time.Duration // one way, for distance
+	extra     time.Duration      // one way, for distance
+	trips     func() *rng.Mapped // round trips by draws; made at first use
 }
 
 // packetBytes is the payload that is lost or arrives as one.
@@ -98,6 +100,7 @@ func NewChannel(p *profiles.LinkSheet, d Direction, extraRTT time.Duration) *Cha
 		perByte: value(dir.PerByte), costed: dir.PerByte != nil || p.Radio != nil,
 		radio: p.Radio, extra: extraRTT / 2,
 	}
+	c.trips = sync.OnceValue(func() *rng.Mapped { return rng.NormalTable().Map(c.rtt.at) })
 	if dir.Outage != nil && dir.Outage.Value > 0 {
 		c.outageZ = portable.NormalQuantile(dir.Outage.Value)
 	}
@@ -135,10 +138,14 @@ func memoryOf(rho float64) []float64 {
 // fade is the standard normal variate of a second: noise of this and earlier
 // seconds, keyed by their numbers, so that everybody sees the same weather.
 func (c *Channel) fade(w *weather, key rng.Key, slot int64) float64 {
-	w.reach(key, slot, len(c.memory))
-	z, n := 0.0, int64(len(c.memory))
-	for j, weight := range c.memory {
-		z += float64(weight * w.noise[((slot-int64(j))%n+n)%n])
+	n := len(c.memory)
+	w.reach(key, slot, n)
+	z, at := 0.0, w.place(slot)
+	for _, weight := range c.memory {
+		z += float64(weight * w.noise[at])
+		if at--; at < 0 {
+			at = n - 1
+		}
 	}
 	return z
 }
@@ -146,9 +153,16 @@ func (c *Channel) fade(w *weather, key rng.Key, slot int64) float64 {
 // weather keeps the noise of the latest seconds: the next second needs one draw
 // more, not all of them again.
 type weather struct {
-	noise []float64 // of second s at s mod len
-	upTo  int64     // noise holds the seconds upTo-len+1 to upTo
-	luck  rng.Luck
+	noise   []float64 // of second s at s mod len
+	upTo    int64     // noise holds the seconds upTo-len+1 to upTo
+	luck    rng.Luck
+	normals *rng.Normals
+}
+
+// place is where the noise of a second lies.
+func (w *weather) place(slot int64) int {
+	n := int64(len(w.noise))
+	return int((slot%n + n) % n)
 }
 
 // reach makes the noise of the n seconds that end with slot.
@@ -158,11 +172,15 @@ func (w *weather) reach(key rng.Key, slot int64, n int) {
 		from = slot - int64(n) + 1
 	}
 	if w.noise == nil {
-		w.noise = make([]float64, n)
+		w.noise, w.normals = make([]float64, n), rng.NormalTable()
 	}
+	at := w.place(from)
 	for k := from; k <= slot; k++ {
 		w.luck = key.At(uint64(k))
-		w.noise[(k%int64(n)+int64(n))%int64(n)] = rng.Normal(&w.luck)
+		w.noise[at] = w.normals.Draw(&w.luck)
+		if at++; at == n {
+			at = 0
+		}
 	}
 	w.upTo = slot
 }
@@ -187,6 +205,11 @@ func (c *Channel) interruption(key rng.Key, slot int64) (from, to time.Duration)
 	}
 	from = time.Duration(slot)*rateSlot + time.Duration(float64(rateSlot-c.cut)*luck.Float64())
 	return from, from + c.cut
+}
+
+// clean is the largest draw below which a message of n bytes needs no repair.
+func (c *Channel) clean(bytes float64) float64 {
+	return portable.Exp(float64(max(1, math.Ceil(bytes/packetBytes)) * portable.Log1p(-c.loss)))
 }
 
 // resends is how many round trips of repair a message of n bytes needs when

@@ -73,6 +73,7 @@ type Device struct {
 	last  time.Duration  // end of the latest operation
 	outs  []hardware.Out // of the latest Run; valid until its caller blocks
 
+	stride stride
 	depths []int // layers that each sequence of the operation at hand runs; empty = all
 
 	accept, confide rng.Key
@@ -162,7 +163,12 @@ func (d *Device) Run(op *hardware.Op) (hardware.Result, error) {
 	if err := d.reserve(op); err != nil {
 		return hardware.Result{}, fmt.Errorf("device %q: %s: %w", d.spec.Name, op.Kind, err)
 	}
-	d.slots.Acquire()
+	if !d.slots.TryAcquire() {
+		if d.stride.cut != nil {
+			d.stride.cut()
+		}
+		d.slots.Acquire()
+	}
 	start := d.env.Now()
 	d.leave(op)
 	cost := d.law.exitCost(op, d.depths)
@@ -210,6 +216,9 @@ func answered(s *hardware.Seq) int { return s.Context + s.New + max(0, s.Limit-1
 func (d *Device) reserve(op *hardware.Op) error {
 	switch op.Kind {
 	case hardware.Prefill, hardware.Decode, hardware.Verify, hardware.Restore:
+		if op.Crowd.Seqs > 0 {
+			return d.mem.extendBeside(op, units.Bytes(op.Crowd.Seqs)*op.Model.KVBytesPerToken(op.Layers))
+		}
 		if op.Keep != nil {
 			return d.mem.extend(op, func(s *hardware.Seq) int { return kept(op.Keep, grown(s)) })
 		}
@@ -262,8 +271,11 @@ func Check(op *hardware.Op) error {
 		if op.Model == nil {
 			return fmt.Errorf("%s: needs a model", op.Kind)
 		}
-		if len(op.Seqs) == 0 {
+		if len(op.Seqs) == 0 && op.Crowd.Seqs == 0 {
 			return fmt.Errorf("%s: needs at least one sequence", op.Kind)
+		}
+		if op.Crowd != (hardware.Crowd{}) && (op.Keep != nil || op.Exit != nil || op.Crowd.Seqs < 0 || op.Crowd.Context < 0) {
+			return fmt.Errorf("%s: a crowd of %d with %d tokens beside keep or exit rules", op.Kind, op.Crowd.Seqs, op.Crowd.Context)
 		}
 	}
 	if s := op.Layers; s.Lo < 0 || s.Hi > op.Model.Layers || s.Lo >= s.Hi {

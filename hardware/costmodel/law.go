@@ -165,9 +165,28 @@ func WorkOf(op *hardware.Op) Work {
 			w.adapters += distinct(op.Seqs[:i], s.Adapter)
 		}
 	}
+	if c := op.Crowd; c.Seqs > 0 {
+		w.crowd(m, span, c)
+	}
 	w.Moved = m.ReadBytes(span, w.Tokens) + units.Bytes(w.adapters)*m.AdapterBytes(span)
-	w.KV = units.Bytes(float64(units.Bytes(w.cached)*m.KVBytesPerToken(span)) * shrunk(op))
+	w.cache(op)
 	return w
+}
+
+// crowd adds answers of which only the sum is known. Sums of whole numbers below
+// 2^53 have no rounding, so they are those of the sequences one by one.
+func (w *Work) crowd(m *hardware.Model, span hardware.Span, c hardware.Crowd) {
+	w.Seqs += c.Seqs
+	w.Tokens += c.Seqs
+	w.cached += c.Context + c.Seqs
+	w.pairs += float64(c.Context + c.Seqs)
+	w.FLOP += float64(float64(c.Seqs)*float64(m.FLOP(span, 0, 1, 1))) + float64(float64(4*span.Len()*m.Heads*m.HeadDim)*float64(c.Context))
+}
+
+// cache is the traffic of the KV cache.
+func (w *Work) cache(op *hardware.Op) {
+	m, span := op.Model, op.Layers
+	w.KV = units.Bytes(float64(units.Bytes(w.cached)*m.KVBytesPerToken(span)) * shrunk(op))
 }
 
 // kept is how much of a context a rule leaves in the cache.
@@ -238,7 +257,12 @@ func (l *Law) overhead(m *hardware.Model, s hardware.Span) float64 {
 
 func (l *Law) passCost(op *hardware.Op) Cost {
 	w := WorkOf(op)
-	sec, ok := l.fitted(op, &w)
+	return l.workCost(op, &w)
+}
+
+// workCost is the cost of a pass whose work is known.
+func (l *Law) workCost(op *hardware.Op, w *Work) Cost {
+	sec, ok := l.fitted(op, w)
 	if !ok {
 		memory := float64(w.Moved)/l.weightRate + float64(w.KV)/l.kvRate
 		sec = l.overhead(op.Model, op.Layers) + max(memory, w.FLOP/l.flopRate)

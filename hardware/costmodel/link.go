@@ -50,6 +50,7 @@ func (l *Link) pass(p hardware.Payload) (hardware.Delivery, error) {
 		return hardware.Delivery{Usage: hardware.Usage{Start: now, End: now}},
 			fmt.Errorf("link %q: a message of %d bytes cannot carry %d bytes of data", l.spec.Name, p.Bytes, len(p.Data))
 	}
+	l.state.debts.settle(now)
 	t, err := l.state.Next(now, p.Bytes+FrameBytes)
 	return hardware.Delivery{Payload: p, Usage: hardware.Usage{
 		Start: now, End: t.Arrive, Moved: p.Bytes + FrameBytes, Energy: t.Energy,
@@ -84,6 +85,10 @@ type stream struct {
 	down   bool          // closed by the link, not the writer
 	err    error         // of the end
 	end    time.Duration // not seen before: the last arrival, or when the link gave up
+
+	late  hardware.Late   // who owes messages
+	times []time.Duration // when messages of trains arrived
+	cost  cost            // of these together
 }
 
 // awaited is what the reader sleeps for.
@@ -119,6 +124,8 @@ func (s *stream) Close(err error) {
 		s.closed, s.err = true, err
 		s.wake()
 	}
+	s.link.state.debts.forget(s.late)
+	s.late = nil
 }
 
 // wake signals the reader if what it waits for has come. Writing to a stream

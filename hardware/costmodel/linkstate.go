@@ -63,6 +63,19 @@ type LinkState struct {
 	slotRate float64
 	known    bool
 	weather  weather
+
+	cutSlot          int64 // the second plus one that the interruption is of
+	cutFrom, cutTo   time.Duration
+	delayNum         int64 // the delay slot plus one that rtt is of
+	rtt              float64
+	half             time.Duration // one way at that round trip, nothing lost
+	cleanOf, cleanBy float64       // a message of so many bytes needs no repair below this draw
+
+	trips *rng.Mapped // of the channel
+	pace  pace
+
+	debts *debts // of both directions, where they share a radio
+	own   debts
 }
 
 // NewLinkState returns an idle link in the channel's direction.
@@ -77,13 +90,18 @@ func NewLinkState(ch *Channel, o LinkOptions) *LinkState {
 		o.Radio = nil
 	}
 	dir := ch.direction.String()
-	return &LinkState{
-		ch: ch, opt: o,
+	s := &LinkState{
+		ch: ch, opt: o, cleanOf: -1,
 		fading:  rng.NewKey(o.Seed, "link rate", o.Name, ch.name, dir),
 		jitter:  rng.NewKey(o.Seed, "link delay", o.Name, ch.name),
 		losing:  rng.NewKey(o.Seed, "link loss", o.Name, ch.name, dir),
 		handing: rng.NewKey(o.Seed, "link handover", o.Name, ch.name),
 	}
+	s.debts, s.trips = &s.own, ch.trips()
+	if o.Radio != nil {
+		s.debts = &o.Radio.debts
+	}
+	return s
 }
 
 // Spec describes the link by its medians.
@@ -98,23 +116,29 @@ func (s *LinkState) Spec() hardware.LinkSpec {
 // error is hardware.ErrLinkDown if they make no progress for the timeout; the
 // transit then ends when the link gave up.
 func (s *LinkState) Next(now time.Duration, n units.Bytes) (hardware.Transit, error) {
-	if n < 0 {
-		panic("costmodel: negative message size")
-	}
-	ready := max(now, s.free)
-	start := ready + s.opt.Radio.wake(ready)
-	sent, err := s.transmit(start, float64(n))
-	s.free = sent
-	t := hardware.Transit{Start: start, Sent: sent, Arrive: sent}
-	if err == nil {
-		t.Arrive = max(s.arrived+1, sent+s.delay(now, float64(n))) // never two at once: order would be luck
-		s.arrived = t.Arrive
-	}
-	t.Energy = units.Joules(float64(s.ch.perByte*float64(n))) + s.opt.Radio.charge(ready, sent)
+	t, ready, err := s.pass(now, n)
+	t.Energy = units.Joules(float64(s.ch.perByte*float64(n))) + s.opt.Radio.charge(ready, t.Sent)
 	if s.ch.costed {
 		t.Joules = hardware.Modelled
 	}
 	return t, err
+}
+
+// pass is Next without the energy: also when the message was ready to go.
+func (s *LinkState) pass(now time.Duration, n units.Bytes) (t hardware.Transit, ready time.Duration, err error) {
+	if n < 0 {
+		panic("costmodel: negative message size")
+	}
+	ready = max(now, s.free)
+	start := ready + s.opt.Radio.wake(ready)
+	sent, err := s.transmit(start, float64(n))
+	s.free = sent
+	t = hardware.Transit{Start: start, Sent: sent, Arrive: sent}
+	if err == nil {
+		t.Arrive = max(s.arrived+1, sent+s.delay(now, float64(n))) // never two at once: order would be luck
+		s.arrived = t.Arrive
+	}
+	return t, ready, err
 }
 
 // delay is propagation, queueing elsewhere and repair, one way.
@@ -122,14 +146,29 @@ func (s *LinkState) delay(now time.Duration, bytes float64) time.Duration {
 	if s.opt.Constant {
 		return units.Seconds(s.ch.rtt.median/2) + s.ch.extra
 	}
-	s.luck = s.jitter.At(uint64(now / delaySlot))
-	rtt := s.ch.rtt.at(rng.Normal(&s.luck))
-	trips := 0.5
-	if s.ch.loss > 0 {
-		s.luck = s.losing.At(uint64(now / lossSlot))
-		trips += float64(s.ch.resends(s.luck.Float64(), bytes))
+	if k := int64(now/delaySlot) + 1; k != s.delayNum {
+		s.delayNum = k
+		s.luck = s.jitter.At(uint64(now / delaySlot))
+		s.rtt = s.trips.Draw(&s.luck)
+		s.half = s.oneWay(0.5)
 	}
-	return units.Seconds(rtt*trips) + time.Duration(float64(s.ch.extra)*2*trips)
+	if s.ch.loss == 0 {
+		return s.half
+	}
+	if bytes != s.cleanOf {
+		s.cleanOf, s.cleanBy = bytes, s.ch.clean(bytes)
+	}
+	s.luck = s.losing.At(uint64(now / lossSlot))
+	u := s.luck.Float64()
+	if u < s.cleanBy {
+		return s.half
+	}
+	return s.oneWay(0.5 + float64(s.ch.resends(u, bytes)))
+}
+
+// oneWay is the delay of so many round trips.
+func (s *LinkState) oneWay(trips float64) time.Duration {
+	return units.Seconds(s.rtt*trips) + time.Duration(float64(s.ch.extra)*2*trips)
 }
 
 // transmit returns when the last of n bytes has left that may start at t.
@@ -173,7 +212,11 @@ func (s *LinkState) segment(t time.Duration) (rate float64, until time.Duration)
 	if s.opt.Constant || s.opt.Trace != nil {
 		return rate, until
 	}
-	from, to := s.ch.interruption(s.handing, slot)
+	if s.cutSlot != slot+1 {
+		s.cutSlot = slot + 1
+		s.cutFrom, s.cutTo = s.ch.interruption(s.handing, slot)
+	}
+	from, to := s.cutFrom, s.cutTo
 	switch {
 	case t >= to:
 		return rate, until

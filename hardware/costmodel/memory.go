@@ -130,6 +130,18 @@ func (m *memory) extend(op *hardware.Op, more func(*hardware.Seq) int) error {
 	return nil
 }
 
+// extendBeside is extend for the sequences of op, and books what its crowd adds.
+func (m *memory) extendBeside(op *hardware.Op, crowd units.Bytes) error {
+	if err := m.grow(crowd, "KV cache of %d answers", op.Crowd.Seqs); err != nil {
+		return err
+	}
+	err := m.extend(op, grown)
+	if err != nil {
+		m.used -= crowd
+	}
+	return err
+}
+
 // part finds the cache of a sequence for a span, making an empty one.
 func (m *memory) part(id int64, model int, s hardware.Span) *part {
 	c, ok := m.kv[id]

@@ -21,6 +21,18 @@ type Radio struct {
 	used          bool
 	last          time.Duration // end of the latest activity = start of the tail
 	tailEnd       time.Duration // tail energy is paid until here
+	debts         debts
+}
+
+// calm is how long after its last activity a radio is certainly awake.
+func (r *Radio) calm() time.Duration {
+	switch {
+	case r == nil || len(r.rungs) == 0:
+		return 1<<62 - 1
+	case !r.used:
+		return -1 << 62
+	}
+	return r.last + r.rungs[0].pause
 }
 
 type rung struct{ pause, extra time.Duration }
@@ -65,6 +77,11 @@ func (r *Radio) charge(start, end time.Duration) units.Joules {
 	if r == nil {
 		return 0
 	}
+	return r.price(r.book(start, end))
+}
+
+// book is charge in time: how much longer the radio is active, and in its tail.
+func (r *Radio) book(start, end time.Duration) (fresh, tail time.Duration) {
 	fresh, refund := end-start, time.Duration(0)
 	if r.used {
 		fresh = max(0, end-max(start, r.last)) // not yet active in the other direction
@@ -80,5 +97,13 @@ func (r *Radio) charge(start, end time.Duration) units.Joules {
 		paid = tailEnd - r.tailEnd
 	}
 	r.used, r.last, r.tailEnd = true, active, tailEnd
-	return units.Joules(float64(r.active*fresh.Seconds()) + float64(r.after*(paid-refund).Seconds()))
+	return fresh, paid - refund
+}
+
+// price is what so much time costs.
+func (r *Radio) price(fresh, tail time.Duration) units.Joules {
+	if r == nil {
+		return 0
+	}
+	return units.Joules(float64(r.active*fresh.Seconds()) + float64(r.after*tail.Seconds()))
 }

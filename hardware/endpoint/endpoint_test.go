@@ -280,6 +280,7 @@ func TestRequestBody(t *testing.T) {
 			v := scripted(t, endtest.Script{})
 			tc.cfg.URL, tc.cfg.KeyEnv = v.URL+"/base/v1/", "MEIBENCH_TEST_KEY"
 			_, _ = client(t, tc.cfg).Complete(t.Context(), tc.req)
+			require.Eventually(t, func() bool { return len(v.Served()) > 0 }, 5*time.Second, time.Millisecond)
 			got := v.Served()[0]
 			require.JSONEq(t, tc.want, got.Body)
 			require.Contains(t, got.Header, "/base/v1/"+map[API]string{Chat: "chat/"}[tc.cfg.API]+"completions HTTP/1.1")

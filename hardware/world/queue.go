@@ -105,8 +105,7 @@ func NewSlots(env Env, n int) *Slots {
 
 // Acquire takes a slot, waiting in line for one.
 func (s *Slots) Acquire() {
-	if s.free > 0 && s.queue.len() == 0 {
-		s.free--
+	if s.TryAcquire() {
 		return
 	}
 	w := s.waiter()
@@ -116,6 +115,15 @@ func (s *Slots) Acquire() {
 	}
 	w.granted = false
 	s.spare = append(s.spare, w)
+}
+
+// TryAcquire takes a slot if one is free and nobody waits for it.
+func (s *Slots) TryAcquire() bool {
+	if s.free == 0 || s.queue.len() > 0 {
+		return false
+	}
+	s.free--
+	return true
 }
 
 func (s *Slots) waiter() *slotWaiter {

@@ -34,6 +34,7 @@ type Sim struct {
 type proc struct {
 	name  string
 	order uint64
+	nap   uint32 // events of other naps are stale: see Alarm
 	serve bool
 	fn    func()
 	next  func() (struct{}, bool)
@@ -45,6 +46,7 @@ type event struct {
 	at  time.Duration
 	seq uint64
 	p   *proc
+	nap uint32
 }
 
 // NewSim returns an empty world at time zero. A nil context never cancels.
@@ -139,6 +141,9 @@ func (s *Sim) Run() error {
 			return &Deadlock{s.now, s.parked()}
 		}
 		e := s.pop()
+		if e.nap != e.p.nap {
+			continue // an alarm that went off before
+		}
 		s.now, s.cur = e.at, e.p
 		s.events++
 		e.p.next()
@@ -209,13 +214,47 @@ func (c *simCond) Broadcast() {
 	}
 }
 
+// Alarm wakes a process at a time that others may bring forward. Only a world
+// that need not wait for time to pass has one: what will happen is worked out
+// in advance, and worked out again when something comes between.
+type Alarm struct {
+	s  *Sim
+	p  *proc
+	at time.Duration
+}
+
+// NewAlarm returns an alarm that nobody sleeps by.
+func (s *Sim) NewAlarm() *Alarm { return &Alarm{s: s} }
+
+// Sleep parks the calling process until at, or the time that Forward says, and
+// returns it. One process at a time.
+func (a *Alarm) Sleep(at time.Duration) time.Duration {
+	s := a.s
+	a.p, a.at = s.cur, at
+	s.push(max(at, s.now), s.cur)
+	s.park()
+	a.p = nil
+	return a.at
+}
+
+// Forward brings the wake-up forward; a later time than the one set, or an alarm
+// that nobody sleeps by, changes nothing.
+func (a *Alarm) Forward(at time.Duration) {
+	if a.p == nil || at >= a.at {
+		return
+	}
+	a.at = at
+	a.p.nap++
+	a.s.push(max(at, a.s.now), a.p)
+}
+
 func (a event) before(b event) bool { return a.at < b.at || a.at == b.at && a.seq < b.seq }
 
 // push and pop keep a typed 4-ary heap: half the depth of a binary one, and its
 // four children share a cache line or two.
 func (s *Sim) push(at time.Duration, p *proc) {
 	s.seq++
-	e := event{at, s.seq, p}
+	e := event{at, s.seq, p, p.nap}
 	s.heap = append(s.heap, e)
 	h, i := s.heap, len(s.heap)-1
 	for i > 0 {

@@ -111,6 +111,11 @@ func (d *desk) answer(user *hardware.User, req *workloads.Request, log *record.R
 		d.srv.Free(j)
 		down.Close(err)
 	}
+	if trains, ok := down.(hardware.Trains); ok && j.Tokens == nil {
+		j.Down, j.Token = trains, tokenPayload(hardware.NoToken, d.tokenBytes)
+		d.srv.Put(j)
+		return d.counted(j, log)
+	}
 	d.srv.Put(j)
 
 	got, err := down.Drain()
@@ -118,6 +123,18 @@ func (d *desk) answer(user *hardware.User, req *workloads.Request, log *record.R
 	for _, m := range got {
 		log.Token(m.Usage.End, m.Payload.Tokens)
 		sent(log, m, false)
+	}
+	answered(log, d.srv.Name(), j)
+	return err
+}
+
+// counted waits for an answer whose tokens are only counted.
+func (d *desk) counted(j *serving.Job, log *record.Request) error {
+	arrivals, took, err := j.Down.DrainTrain()
+	log.Tokens(arrivals)
+	if len(arrivals) > 0 {
+		log.DownBytes += took.Moved
+		log.Spend(record.RadioPart, took.Energy, uint8(took.Joules))
 	}
 	answered(log, d.srv.Name(), j)
 	return err
@@ -169,8 +186,8 @@ func answered(log *record.Request, node string, j *serving.Job) {
 			log.Spent(record.Transfer, "down", j.Last(), log.LastToken)
 		}
 	}
-	log.FLOP += j.FLOP
-	log.Spend(record.EdgePart, j.Energy, uint8(j.Joules))
+	log.FLOP += j.FLOP()
+	log.Spend(record.EdgePart, j.Energy(), uint8(j.Joules))
 }
 
 // encodeTokens and decodeTokens are the wire form of token ids: little-endian

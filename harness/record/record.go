@@ -32,6 +32,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"meibench/internal/units"
@@ -214,6 +215,20 @@ func (r *Request) Token(at time.Duration, n int) {
 	}
 	r.OutputTokens += n
 	r.LastToken = at
+}
+
+// Tokens records single tokens that reached the user at these times, in order.
+func (r *Request) Tokens(at []time.Duration) {
+	if len(at) == 0 {
+		return
+	}
+	r.Token(at[0], 1)
+	r.Chunks = slices.Grow(r.Chunks, len(at)-1)
+	for _, t := range at[1:] {
+		r.Chunks = append(r.Chunks, Chunk{t, 1})
+	}
+	r.OutputTokens += len(at) - 1
+	r.LastToken = at[len(at)-1]
 }
 
 // Empty records a chunk that reached the user and held no token: a role, a

@@ -2,6 +2,7 @@ package serving
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"meibench/hardware"
@@ -22,7 +23,11 @@ type Job struct {
 	Exit     *hardware.Exit
 	Wire     string
 	Emit     func(out hardware.Out, u hardware.Usage) // a token
-	Finish   func(err error)                          // the end; nil error = all is well
+	// Down takes the tokens instead of Emit, each as a message like Token, if they
+	// are only counted.
+	Down   hardware.Trains
+	Token  hardware.Payload
+	Finish func(err error) // the end; nil error = all is well
 
 	// What policies look at.
 	Todo    int // prompt tokens not processed yet
@@ -31,10 +36,13 @@ type Job struct {
 	Grow    int // tokens its KV cache will hold at most
 
 	// What it took, for the record of the request.
-	Energy units.Joules
-	FLOP   units.FLOP
-	Joules hardware.Source
-	Steps  int
+	nano, flop int64 // nJ and FLOP: whole numbers, so that their order does not matter
+	Joules     hardware.Source
+	Steps      int
+
+	member member // of a crowd
+	late   bool   // its link knows that it may owe tokens
+	order  int    // of entry, over all jobs
 
 	kind    hardware.Kind // of its next step
 	seq     hardware.Seq  // of its next step
@@ -44,7 +52,8 @@ type Job struct {
 	over    bool // leave the running set after this operation
 
 	token                               [1]int32 // backing for seq.Tokens, so that a decode step allocates nothing
-	made                                []int32  // tokens made, kept where the server may preempt
+	one                                 [1]time.Duration
+	made                                []int32 // tokens made, kept where the server may preempt
 	queued, admit, first, last, arrived time.Duration
 }
 
@@ -149,8 +158,8 @@ func (x *Session) Wait() (hardware.Out, hardware.Usage, error) {
 // Take returns what the session's steps spent since the last call.
 func (x *Session) Take() (flop units.FLOP, energy units.Joules, source hardware.Source) {
 	j := x.job
-	flop, energy, source = j.FLOP, j.Energy, j.Joules
-	j.FLOP, j.Energy, j.Steps, j.Joules = 0, 0, 0, 0
+	flop, energy, source = j.FLOP(), j.Energy(), j.Joules
+	j.flop, j.nano, j.Steps, j.Joules = 0, 0, 0, 0
 	return flop, energy, source
 }
 
@@ -183,4 +192,29 @@ func (x *Session) Grow(n int) error {
 	j.Grow = n
 	x.srv.take(j, more)
 	return nil
+}
+
+// Energy and FLOP are what the job's operations took so far: its part of each, by
+// tokens.
+func (j *Job) Energy() units.Joules { return units.Joules(float64(j.nano) * 1e-9) }
+
+// FLOP see Energy.
+func (j *Job) FLOP() units.FLOP { return units.FLOP(j.flop) }
+
+// nano is a part of an energy in whole nanojoules, whole a part of a number of
+// operations.
+func nano(joules, part float64) int64 { return int64(math.Round(float64(joules*part) * 1e9)) }
+
+func whole(flop, part float64) int64 { return int64(float64(flop * part)) }
+
+// emit hands a token to the user: by the job's own function, or as a message of
+// its link, behind those that others owe.
+func (j *Job) emit(out hardware.Out, u hardware.Usage) {
+	if j.Down == nil {
+		j.Emit(out, u)
+		return
+	}
+	j.Down.Settle(u.End)
+	j.one[0] = u.End
+	j.Down.Train(j.Token, j.one[:])
 }

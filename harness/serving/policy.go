@@ -13,6 +13,7 @@ import (
 type View struct {
 	Waiting []*Job // oldest first
 	Running []*Job // in the order they entered
+	Answers int    // answers that run too and are only counted: each adds a token to its operation
 	Most    int    // sequences per operation
 	Bounded bool   // KV memory is limited
 	Total   units.Bytes
@@ -37,6 +38,8 @@ type Policy interface {
 	// index. Phase 0 may be empty; the iteration ends at the first later phase
 	// that is.
 	Step(v *View, phase int, to []Slice) []Slice
+	// Answers says whether the phase-th operation is that of View.Answers.
+	Answers(phase int) bool
 }
 
 // PolicyInfo names a policy.
@@ -94,7 +97,7 @@ func (v *View) Need(j *Job) units.Bytes {
 
 // inOrder admits first come, first served, while there is room.
 func (v *View) inOrder(to []int) []int {
-	free, room := v.Free, v.Most-len(v.Running)
+	free, room := v.Free, v.Most-len(v.Running)-v.Answers
 	for i, j := range v.Waiting {
 		need := v.Need(j)
 		if len(to) >= room || v.Bounded && need > free {
@@ -135,6 +138,16 @@ func (v *View) fused(slices []Slice) bool {
 	return prompt && answer
 }
 
+// prompts reports whether slices of whole jobs are of prompts.
+func (v *View) prompts(slices []Slice) bool {
+	for _, s := range slices {
+		if j := v.Running[s.Job]; !j.session && j.kind == hardware.Prefill {
+			return true
+		}
+	}
+	return false
+}
+
 // continuous batching: iteration-level scheduling.
 type continuous struct{}
 
@@ -150,11 +163,13 @@ func (continuous) Step(v *View, phase int, to []Slice) []Slice {
 	return to
 }
 
+func (continuous) Answers(phase int) bool { return phase == 1 }
+
 // static batching: nobody enters before all have left.
 type static struct{ continuous }
 
 func (static) Admit(v *View, to []int) []int {
-	if len(v.Running) > 0 {
+	if len(v.Running)+v.Answers > 0 {
 		return to
 	}
 	return v.inOrder(to)
@@ -169,7 +184,7 @@ func (c chunked) Step(v *View, phase int, to []Slice) []Slice {
 	if phase > 0 {
 		return to
 	}
-	left := c.budget
+	left := c.budget - v.Answers
 	for _, j := range v.Running {
 		if j.session {
 			left -= j.seq.New
@@ -192,6 +207,8 @@ func (c chunked) Step(v *View, phase int, to []Slice) []Slice {
 	}
 	return to
 }
+
+func (chunked) Answers(phase int) bool { return phase == 0 }
 
 // slo admits the largest set that meets its deadlines.
 type slo struct{ continuous }

@@ -67,6 +67,8 @@ type Server struct {
 	slices []Slice
 	shelf  shelf
 	stats  Stats
+	crowd  crowd
+	order  int // of the job that enters next
 }
 
 // Stats are what a server did so far. In a server at rest Taken equals Freed,
@@ -115,6 +117,7 @@ func New(env world.Env, node hardware.Node, o Options, held ...Held) (*Server, e
 	s := &Server{env: env, dev: node.Device, name: node.Name, opt: o, policy: policy, queue: world.NewQueue[*Job](env)}
 	s.view.Most, s.view.Paged, s.view.Block = o.Most, o.Paged, o.Block
 	s.shelf.most = o.Adapters
+	s.crowd = newCrowd(env, node.Device, o)
 	if mem := node.Device.Spec().Memory; mem > 0 {
 		free := mem
 		for _, h := range held {
@@ -140,19 +143,29 @@ func (s *Server) Put(j *Job) {
 		j.seq = hardware.Seq{ID: j.ID, Adapter: j.Adapter}
 	}
 	s.queue.Put(j)
+	s.poke()
 }
 
 func (s *Server) loop() {
 	for {
 		s.admit()
+		s.gather()
+		if s.tight() {
+			s.disperse()
+			s.crowd.apart = true
+		}
+		if s.march() {
+			continue
+		}
 		for phase := 0; ; phase++ {
 			began := s.env.Now()
 			s.slices = s.policy.Step(&s.view, phase, s.slices[:0])
 			s.stats.Deciding += s.env.Now() - began
-			if len(s.slices) == 0 && phase > 0 {
+			answers := s.view.Answers > 0 && s.policy.Answers(phase)
+			if len(s.slices) == 0 && !answers && phase > 0 {
 				break
 			}
-			s.runAll()
+			s.runAll(answers)
 		}
 	}
 }
@@ -172,7 +185,7 @@ func (s *Server) admit() {
 		s.admits = s.policy.Admit(v, s.admits[:0])
 		s.stats.Deciding += s.env.Now() - v.Now
 		s.enter(s.admits)
-		if len(v.Running) > 0 {
+		if len(v.Running)+v.Answers > 0 {
 			return
 		}
 		j, _ := s.queue.Get()
@@ -223,6 +236,7 @@ func (s *Server) enter(which []int) {
 			k++
 			s.take(j, v.Need(j))
 			j.inside = true
+			j.order, s.order = s.order, s.order+1
 			v.Running = append(v.Running, j)
 			continue
 		}
@@ -250,13 +264,22 @@ func (s *Server) give(j *Job) {
 
 // runAll runs the slices of a phase, as few operations as their kinds, models
 // and spans allow.
-func (s *Server) runAll() {
+func (s *Server) runAll(answers bool) {
 	v := &s.view
+	if answers && len(s.slices) == 0 {
+		s.batch = s.batch[:0]
+		s.run(nil, hardware.Decode, true)
+		return
+	}
 	for len(s.slices) > 0 {
 		first := v.Running[s.slices[0].Job]
 		kind := first.kind
-		if !first.session && v.fused(s.slices) {
+		if !first.session && (v.fused(s.slices) || answers && v.prompts(s.slices)) {
 			kind = hardware.Prefill
+		}
+		beside := 0
+		if answers {
+			beside = v.Answers
 		}
 		s.batch, s.op.Seqs = s.batch[:0], s.op.Seqs[:0]
 		rest := s.slices[:0]
@@ -265,7 +288,7 @@ func (s *Server) runAll() {
 			if j.over { // lost its memory to one before it
 				continue
 			}
-			if !first.joins(j, kind) || !s.shelf.room(s.batch, j) || len(s.batch) >= s.opt.Most { // sessions that hold their memory may be more
+			if !first.joins(j, kind) || !s.shelf.room(s.batch, j) || len(s.batch)+beside >= s.opt.Most { // sessions that hold their memory may be more
 				rest = append(rest, sl)
 				continue
 			}
@@ -276,44 +299,71 @@ func (s *Server) runAll() {
 		if s.opt.Paged {
 			s.page()
 		}
-		s.run(first, kind)
+		s.run(first, kind, answers)
+		answers = false // they are in the first operation of a phase
 		s.reindex()
 	}
 }
 
-// run runs one operation for the batch and hands out its results.
-func (s *Server) run(first *Job, kind hardware.Kind) {
+// run runs one operation for the batch, and the crowd if it takes part, and hands
+// out its results.
+func (s *Server) run(first *Job, kind hardware.Kind, answers bool) {
 	if err := s.fetch(); err != nil {
-		s.share(hardware.Result{}, err)
+		s.share(hardware.Result{}, err, 0)
 		return
 	}
-	tokens := 0
+	tokens, seqs := 0, len(s.batch)
 	for _, j := range s.batch {
 		s.op.Seqs = append(s.op.Seqs, j.seq)
 		tokens += j.seq.New
 	}
-	if len(s.batch) == 0 {
+	switch {
+	case answers && first == nil:
+		s.op = s.crowd.operation()
+	case len(s.batch) == 0 && !answers:
 		return
+	default:
+		s.op = hardware.Op{Kind: kind, Model: first.Held.Model, Layers: first.Held.Span, Seqs: s.op.Seqs, Exit: first.Exit, Sample: first.Sample, Wire: first.Wire}
 	}
-	s.op = hardware.Op{Kind: kind, Model: first.Held.Model, Layers: first.Held.Span, Seqs: s.op.Seqs, Exit: first.Exit, Sample: first.Sample, Wire: first.Wire}
+	if answers {
+		s.op.Kind, s.op.Crowd = kind, s.crowd.operation().Crowd
+		tokens += s.op.Crowd.Seqs
+		seqs += s.op.Crowd.Seqs
+	}
 	s.stats.Operations++
-	s.stats.Sequences += len(s.batch)
+	s.stats.Sequences += seqs
 	s.stats.Tokens += tokens
-	s.stats.Largest = max(s.stats.Largest, len(s.batch))
+	s.stats.Largest = max(s.stats.Largest, seqs)
 	res, err := s.dev.Run(&s.op)
 	if err == nil {
 		s.view.Pace.learn(kind, tokens, res.Usage.End-res.Usage.Start)
 	}
-	s.share(res, err)
+	if answers && err == nil {
+		s.stepped(&res, tokens)
+	}
+	s.share(res, err, tokens)
+	switch {
+	case answers && err == nil:
+		s.retire()
+	case answers:
+		s.scatter(err)
+	}
 }
 
-// share hands each job of the batch its part of a result and retires the ones
-// that are done.
-func (s *Server) share(res hardware.Result, err error) {
-	tokens := 0
-	for _, j := range s.batch {
-		tokens += j.seq.New
+// scatter ends every answer of the crowd: the device refuses to go on.
+func (s *Server) scatter(err error) {
+	s.disperse()
+	for _, j := range s.view.Running {
+		if s.crowd.plain(j) && j.kind == hardware.Decode && !j.over {
+			s.end(j, err)
+		}
 	}
+	s.reindex()
+}
+
+// share hands each job of the batch its part of a result, an operation of so
+// many tokens, and retires the ones that are done.
+func (s *Server) share(res hardware.Result, err error, tokens int) {
 	for k, j := range s.batch {
 		if err != nil {
 			s.end(j, err)
@@ -334,7 +384,7 @@ func (s *Server) share(res hardware.Result, err error) {
 		j.Left--
 		done := j.Left <= 0 || out.End
 		j.advance(out.Token)
-		j.Emit(out, res.Usage)
+		j.emit(out, res.Usage)
 		if done {
 			s.end(j, nil)
 		}
@@ -381,11 +431,12 @@ func (s *Server) Free(j *Job) {
 	if !j.inside {
 		return
 	}
-	j.inside = false
+	j.inside, s.crowd.apart = false, false
 	s.give(j)
 	s.drop(j)
 	if s.view.Bounded {
 		s.queue.Put(nil)
+		s.poke()
 	}
 }
 
@@ -402,8 +453,8 @@ func (j *Job) account(u hardware.Usage, part float64) {
 		j.first = u.End
 	}
 	j.last = u.End
-	j.Energy += units.Joules(float64(u.Energy) * part) // the conversion rounds: no fused multiply-add
-	j.FLOP += units.FLOP(float64(u.FLOP) * part)
+	j.nano += nano(float64(u.Energy), part)
+	j.flop += whole(float64(u.FLOP), part)
 	if j.Steps++; j.Steps == 1 || u.Joules < j.Joules { // one unknown makes the sum unknown
 		j.Joules = u.Joules
 	}

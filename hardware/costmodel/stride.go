@@ -1,0 +1,79 @@
+package costmodel
+
+import (
+	"time"
+
+	"meibench/hardware"
+	"meibench/internal/units"
+)
+
+// wholes is the largest sum of whole numbers that float64 keeps exactly.
+const wholes = 1 << 53
+
+// stride is what a device knows of a plan that is under way.
+type stride struct {
+	cut  func()
+	busy []time.Duration
+}
+
+// Plan works out steps of a crowd; see hardware.Strider. A device that heats up
+// cannot: each step would have to know the ones before it.
+func (d *Device) Plan(op *hardware.Op, n int, cut func(), s *hardware.Stride) bool {
+	c := op.Crowd
+	if d.heat != nil || len(op.Seqs) > 0 || op.Kind != hardware.Decode || op.Exit != nil || op.Keep != nil || c.Seqs <= 0 || n <= 0 || !d.slots.TryAcquire() {
+		return false
+	}
+	w := WorkOf(op)
+	per := op.Model.KVBytesPerToken(op.Layers)
+	grow := units.Bytes(n*c.Seqs) * per
+	last := w.FLOP + float64(n)*float64(c.Seqs)*float64(4*op.Layers.Len()*op.Model.Heads*op.Model.HeadDim)
+	if _, err := d.mem.hold(op.Model, op.Layers); err != nil || d.mem.limit > 0 && d.mem.used+grow > d.mem.limit || last >= wholes {
+		d.slots.Release()
+		return false
+	}
+	d.stride.cut = cut
+	now := d.env.Now()
+	s.Start, s.Joules = now, hardware.Modelled
+	s.Ends, s.Energy, s.FLOP, d.stride.busy = s.Ends[:0], s.Energy[:0], s.FLOP[:0], d.stride.busy[:0]
+	attention := float64(float64(c.Seqs) * float64(4*op.Layers.Len()*op.Model.Heads*op.Model.HeadDim))
+	idle := now - d.last
+	for range n {
+		cost := d.law.workCost(op, &w)
+		if wake := d.law.Wake(op, idle); wake > 0 {
+			cost.Time += wake
+			cost.Energy = d.law.energy(cost, cost.Time.Seconds())
+		}
+		idle = 0
+		now += cost.Time
+		s.Ends, s.Energy, s.FLOP = append(s.Ends, now), append(s.Energy, cost.Energy), append(s.FLOP, cost.FLOP)
+		d.stride.busy = append(d.stride.busy, cost.Time)
+		w.cached += c.Seqs
+		w.pairs += float64(c.Seqs)
+		w.FLOP += attention
+		w.cache(op)
+	}
+	return true
+}
+
+// Commit performs the first k planned steps.
+func (d *Device) Commit(op *hardware.Op, k int, s *hardware.Stride) {
+	d.stride.cut = nil
+	d.slots.Release()
+	if k == 0 {
+		return
+	}
+	d.mem.used += units.Bytes(k*op.Crowd.Seqs) * op.Model.KVBytesPerToken(op.Layers) // Plan has seen that it fits
+	d.mem.peak = max(d.mem.peak, d.mem.used)
+	for _, b := range d.stride.busy[:k] {
+		d.busy += b
+	}
+	d.last = s.Ends[k-1]
+}
+
+// Settle books what sequences of a crowd added to their caches as theirs.
+func (d *Device) Settle(op *hardware.Op) {
+	i, per := d.mem.holding(op.Model), op.Model.KVBytesPerToken(op.Layers)
+	for k := range op.Seqs {
+		d.mem.part(op.Seqs[k].ID, i, op.Layers).bytes = units.Bytes(op.Seqs[k].Context) * per
+	}
+}
