@@ -81,6 +81,7 @@ var Rooms = []Room{
 	{"hardware/netem", 2, []string{"golang.org/x/sys"}},
 	{"hardware/probe/...", 2, []string{"golang.org/x/sys"}},
 	{"hardware/hwtest", 2, []string{testLibrary}},
+	{"hardware/predict", 1, nil},
 	{"hardware/profiles", 1, []string{yamlReader}},
 	{"hardware/world", 1, nil},
 	{"hardware", 1, nil},
