@@ -49,13 +49,13 @@ type Progress interface {
 // Options say what to run and where to put it.
 type Options struct {
 	Suites   []*suites.Suite
-	Out      string // run folder
-	Resume   bool   // go on with what Out holds
-	Seed     uint64 // 0 = the cells' own
-	Repeats  int    // 0 = the cells' own
-	Quick    bool   // fewer requests; marks everything NOT COMPARABLE
-	Shard    Shard
-	Jobs     int // modelled cells that run side by side; 0 = one per core. Bytes do not depend on it
+	Out      string     // run folder
+	Resume   bool       // go on with what Out holds
+	Seed     uint64     // 0 = the cells' own
+	Repeats  int        // 0 = the cells' own
+	Quick    bool       // fewer requests; marks everything NOT COMPARABLE
+	Shard    plan.Shard // the part to run, as plan.Split cuts it; the zero value is all
+	Jobs     int        // modelled cells that run side by side; 0 = one per core. Bytes do not depend on it
 	Gate     Gate
 	Command  []string
 	Receipt  *plan.Receipt // the plan is in a log, which gives the seed in place of Seed and the cells' own; nil otherwise
@@ -70,12 +70,6 @@ type Gate interface {
 	Enter(ctx context.Context, alone bool) (leave func(), err error)
 }
 
-// Shard is one of N parts of a run: part I takes every N-th run of a cell.
-type Shard struct{ I, N int }
-
-// has reports whether the k-th run of a cell belongs to the shard.
-func (s Shard) has(k int) bool { return s.N <= 1 || k%s.N == s.I }
-
 // quickShare is what remains of a cell's requests under --quick.
 const quickShare = 4
 
@@ -87,6 +81,7 @@ type arm struct {
 	repeat int
 	seed   uint64
 	setup  *setup
+	shard  int  // of o.Shard.N
 	bare   bool // see Arm
 }
 
@@ -103,17 +98,18 @@ func (e *InputError) Unwrap() error { return e.Err }
 // Run runs what the options say. What was recorded stays recorded whatever goes
 // wrong; the error then says how to go on.
 func Run(ctx context.Context, lab *Lab, o Options) (err error) {
-	arms, err := lab.plan(o)
+	all, err := lab.plan(o)
 	if err != nil {
 		return &InputError{err}
 	}
+	arms := part(all, o.Shard)
 	if err := mayWrite(o); err != nil {
 		return err
 	}
 	if err := lab.prepare(o, arms); err != nil {
 		return err
 	}
-	run, err := open(lab, o, arms)
+	run, err := open(lab, o, all)
 	if errors.Is(err, results.ErrComplete) {
 		o.Progress.Note("%s is complete; nothing to do", o.Out)
 		return nil
@@ -231,11 +227,15 @@ type cellsOnly struct{ Progress }
 // Request says nothing.
 func (cellsOnly) Request(int) {}
 
-func open(lab *Lab, o Options, arms []*arm) (*results.Run, error) {
-	m, err := lab.manifest(o, arms)
+// open makes the run folder, or goes on with it. The manifest of a shard is that of
+// the whole but for the number of runs that make it complete, so that shards know
+// what they are parts of.
+func open(lab *Lab, o Options, all []*arm) (*results.Run, error) {
+	m, err := lab.manifest(o, all)
 	if err != nil {
 		return nil, err
 	}
+	m.Expected = len(part(all, o.Shard))
 	if o.Resume && nothingIn(o.Out) {
 		o.Progress.Note("%s holds nothing yet: starting", o.Out)
 		o.Resume = false
@@ -347,37 +347,72 @@ func sameRun(dir string, was, now results.Manifest) error {
 		dir, was.SuiteHash, was.Contract, now.SuiteHash, now.Contract, was.Command)
 }
 
-// plan lists the runs of cells in the order in which they will be made.
-func (l *Lab) plan(o Options) ([]*arm, error) {
-	if o.Receipt != nil {
-		var err error
-		if o.Seed, err = o.Receipt.Seed(); err != nil {
-			return nil, err
+// part is what a shard has of all runs of cells, in their order.
+func part(all []*arm, s plan.Shard) (out []*arm) {
+	for _, a := range all {
+		if s.N <= 1 || a.shard == s.I {
+			out = append(out, a)
 		}
 	}
+	return out
+}
+
+// plan lists the runs of cells of all shards, in the order in which they will be made.
+func (l *Lab) plan(o Options) ([]*arm, error) {
+	list, shards, err := o.list()
+	if err != nil {
+		return nil, err
+	}
 	var arms []*arm
-	setups := map[string]*setup{}
-	index, k := 0, 0
+	var set *setup
 	most := 0
+	for i, a := range list {
+		if a.Repeat == 0 {
+			if set, err = l.resolve(a.Cell, o.Quick); err != nil {
+				return nil, fmt.Errorf("suite %s, cell %s: %w", a.Suite, a.Cell.Name, err)
+			}
+		}
+		most = max(most, a.Cell.Repeats)
+		arms = append(arms, &arm{cell: a.Cell, suite: a.Suite, index: a.Index, repeat: a.Repeat, seed: a.Seed, shard: shards[i], setup: set})
+	}
+	return interleave(arms, most), nil
+}
+
+// list is every run of a cell that the options ask for, in the order of the suites, and
+// the shard that it is in. No name is looked up.
+func (o Options) list() (list []Arm, shards []int, err error) {
+	if o.Receipt != nil {
+		if o.Seed, err = o.Receipt.Seed(); err != nil {
+			return nil, nil, err
+		}
+	}
+	var costs []int64
+	index := 0
 	for _, s := range o.Suites {
 		for _, c := range s.Cells {
-			c = o.shorten(o.change(c))
-			set, err := l.resolve(c, o.Quick)
-			if err != nil {
-				return nil, fmt.Errorf("suite %s, cell %s: %w", s.Name, c.Name, err)
-			}
-			setups[s.Name+c.Name] = set
-			most = max(most, c.Repeats)
+			c = o.change(c)
+			cost := plan.Cost(&c)
+			c = o.shorten(c)
 			for r := range c.Repeats {
-				if o.Shard.has(k) {
-					arms = append(arms, &arm{cell: c, suite: s.Name, index: index, repeat: r, seed: repeatSeed(c.Seed, r), setup: set})
-				}
-				k++
+				list = append(list, Arm{Suite: s.Name, Index: index, Cell: c, Repeat: r, Seed: repeatSeed(c.Seed, r), Quick: o.Quick})
+				costs = append(costs, cost)
 			}
 			index++
 		}
 	}
-	return interleave(arms, most), nil
+	return list, plan.Split(costs, max(o.Shard.N, 1)), nil
+}
+
+// Share lists the runs of cells that the shard of the options has, in the order of the
+// suites, and looks no name up: what does not exist shows when it is to run.
+func (o Options) Share() (out []Arm, err error) {
+	list, shards, err := o.list()
+	for i, a := range list {
+		if o.Shard.N <= 1 || shards[i] == o.Shard.I {
+			out = append(out, a)
+		}
+	}
+	return out, err
 }
 
 // repeatSeed gives each repeat a seed of its own; the first has the cell's.

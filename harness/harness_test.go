@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meibench/hardware/profiles"
+	"meibench/harness/plan"
 	"meibench/harness/record"
 	"meibench/harness/results"
 	"meibench/suites"
@@ -256,11 +257,11 @@ func TestShardsMakeTheWhole(t *testing.T) {
 	seen := map[string]int{}
 	for i := range 3 {
 		o := options(t, "", parse(t, fieldSuite))
-		o.Shard = Shard{i, 3}
-		part, err := (&Lab{}).plan(o)
+		o.Shard = plan.Shard{I: i, N: 3}
+		mine, err := (&Lab{}).Arms(o)
 		require.NoError(t, err)
-		for _, a := range part {
-			seen[a.key().String()]++
+		for _, a := range mine {
+			seen[a.Key().String()]++
 		}
 	}
 	require.Len(t, seen, len(all))

@@ -403,6 +403,16 @@ func (l *Lab) prepare(o Options, arms []*arm) error {
 	return nil
 }
 
+// Prepare measures this machine if a run with these options needs its profile and
+// the Lab has none.
+func (l *Lab) Prepare(o Options) error {
+	arms, err := l.plan(o)
+	if err != nil {
+		return &InputError{err}
+	}
+	return l.prepare(o, arms)
+}
+
 func (l *Lab) keepHost(dir string) error {
 	text, err := l.Host.YAML()
 	if err != nil {

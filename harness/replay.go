@@ -38,6 +38,7 @@ func (l *Lab) Arms(o Options) ([]Arm, error) {
 	if err != nil {
 		return nil, &InputError{err}
 	}
+	arms = part(arms, o.Shard)
 	out := make([]Arm, len(arms))
 	for i, a := range arms {
 		out[i] = Arm{Suite: a.suite, Index: a.index, Cell: a.cell, Repeat: a.repeat, Seed: a.seed, Quick: o.Quick}

@@ -23,16 +23,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"meibench/harness/sweep"
 	"meibench/internal/spell"
 	"meibench/reference/tensor"
 )
 
 // Exit codes, printed by help and tested.
 const (
-	exitGate        = 1   // it ran, but a gate failed
-	exitUsage       = 2   // bad input or usage
-	exitEnvironment = 3   // the environment cannot do it
-	exitIncomplete  = 4   // a run failed or is incomplete
+	exitGate        = 1 // it ran, but a gate failed
+	exitUsage       = 2 // bad input or usage
+	exitEnvironment = 3 // the environment cannot do it
+	exitIncomplete  = 4 // a run failed or is incomplete
+	exitNoRetry     = sweep.ExitNoRetry
 	exitInterrupted = 130 // interrupted
 )
 
@@ -128,7 +130,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return withCode(exitUsage, fmt.Errorf("%w (see %s --help)", err, c.CommandPath()))
 	})
-	root.AddCommand(newAgent(a), newRun(a), newList(a), newDescribe(a), newValidate(a), newDoctor(a), newProfile(a), newReport(a), newPlan(a), newLog(a), newCompare(a), newLeaderboard(a), newBundle(a), newVerify(a), newTrace(a), newEval(a), newQuantize(a), newBenchKernels(a), newServe(a))
+	root.AddCommand(newAgent(a), newRun(a), newList(a), newDescribe(a), newValidate(a), newDoctor(a), newProfile(a), newReport(a), newPlan(a), newLog(a), newCompare(a), newLeaderboard(a), newBundle(a), newVerify(a), newTrace(a), newEval(a), newQuantize(a), newBenchKernels(a), newServe(a), newSweep(a), newMerge(a))
 	return root
 }
 

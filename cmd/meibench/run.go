@@ -16,6 +16,7 @@ import (
 
 	"meibench/hardware/profiles"
 	"meibench/harness"
+	"meibench/harness/plan"
 	"meibench/harness/results"
 	"meibench/reports"
 	"meibench/reports/inference"
@@ -118,9 +119,12 @@ func (f *runFlags) register(fs *pflag.FlagSet) {
 }
 
 func (a *app) run(ctx context.Context, f *runFlags, list []*suites.Suite) error {
-	shard, err := parseShard(f.shard)
-	if err != nil {
-		return withCode(exitUsage, err)
+	var shard plan.Shard
+	if f.shard != "" {
+		var err error
+		if shard, err = plan.ParseShard(f.shard); err != nil {
+			return withCode(exitUsage, err)
+		}
 	}
 	if f.repeats < 0 {
 		return withCode(exitUsage, fmt.Errorf("--repeat %d: want 1 or more", f.repeats))
@@ -247,19 +251,6 @@ func terminalWidth() int {
 		return n
 	}
 	return 150
-}
-
-func parseShard(s string) (harness.Shard, error) {
-	if s == "" {
-		return harness.Shard{}, nil
-	}
-	i, n, ok := strings.Cut(s, "/")
-	a, err1 := strconv.Atoi(i)
-	b, err2 := strconv.Atoi(n)
-	if !ok || err1 != nil || err2 != nil || b < 1 || a < 0 || a >= b {
-		return harness.Shard{}, fmt.Errorf("--shard %s: want i/n with 0 <= i < n", s)
-	}
-	return harness.Shard{I: a, N: b}, nil
 }
 
 // dryRun lists what would run.

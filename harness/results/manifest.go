@@ -113,6 +113,16 @@ func (r *Run) SetAgents(list []Agent) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.manifest
+	m.AddAgents(list)
+	if err := m.save(r.disk, r.dir); err != nil {
+		return err
+	}
+	r.manifest = m
+	return nil
+}
+
+// AddAgents takes in what was learnt of agents after what the manifest knows of them.
+func (m *Manifest) AddAgents(list []Agent) {
 	m.Agents = slices.Clone(m.Agents)
 	for _, a := range list {
 		i := slices.IndexFunc(m.Agents, func(b Agent) bool { return b.Site == a.Site && b.Node == a.Node && b.Address == a.Address })
@@ -122,11 +132,6 @@ func (r *Run) SetAgents(list []Agent) error {
 			m.Agents[i] = a.after(m.Agents[i])
 		}
 	}
-	if err := m.save(r.disk, r.dir); err != nil {
-		return err
-	}
-	r.manifest = m
-	return nil
 }
 
 // after adds what was counted before.

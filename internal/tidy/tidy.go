@@ -62,6 +62,7 @@ var Rooms = []Room{
 	{"harness/eval", 5, nil},
 	{"harness/verify", 5, []string{"golang.org/x/mod/sumdb"}},
 	{"harness/serve", 5, nil},
+	{"harness/sweep", 5, nil},
 	{"harness/capacity", 4, nil},
 	{"harness/bundle", 4, []string{"golang.org/x/mod/sumdb"}},
 	{"harness/plan", 3, []string{"golang.org/x/mod/sumdb"}},
