@@ -9,6 +9,7 @@ import (
 	"meibench/hardware"
 	"meibench/hardware/world"
 	"meibench/harness/eval"
+	"meibench/harness/ops"
 	"meibench/harness/pipeline"
 	"meibench/harness/record"
 	"meibench/harness/results"
@@ -40,11 +41,17 @@ func (l *Lab) runArm(ctx context.Context, run *results.Run, a *arm, p Progress) 
 			written = err
 		}
 	}, progress: p}
+	if a.cell.Mode == "measured" || l.Timings {
+		t.ops = ops.NewRecorder()
+	}
 	if err = t.run(ctx, a.cell.Requests); err == nil {
 		err = written
 	}
 	if err == nil && len(t.agents) > 0 {
 		err = run.SetAgents(t.agents)
+	}
+	if err == nil && t.ops != nil {
+		err = t.ops.Write(run.Dir(), ops.Run{Suite: cell.Suite, Cell: cell.Name, Index: cell.Index, Repeat: cell.Repeat, Seed: cell.Seed})
 	}
 	if err != nil {
 		w.Abandon()
@@ -71,6 +78,7 @@ type trial struct {
 	rush     bool // do not wait for the schedule
 	seen     int
 
+	ops        *ops.Recorder   // nil: operations are not kept
 	agents     []results.Agent // what became known of agents
 	mismatched int             // requests whose counts of tokens contradict each other
 	doubts     map[string]int  // what is questionable in answers, and in how many
@@ -136,7 +144,7 @@ func (t *trial) run(ctx context.Context, requests int) error {
 	// The clock of a measured world runs from here: what is worked out beforehand is above.
 	env := t.world(ctx)
 	b := &builder{lab: t.lab, set: a.setup, env: env, seed: a.seed, shared: map[string]hardware.Device{}}
-	b.luck = laws.luck
+	b.luck, b.ops = laws.luck, t.ops
 	defer b.close()
 	site, err := b.site()
 	if err != nil {

@@ -42,6 +42,9 @@ type Lab struct {
 	Sites map[string]*profiles.SiteSheet
 	// Agents take the place of the nodes of these names in measured cells.
 	Agents map[string]profiles.Agent
+	// Timings keeps what operations took in runs of every mode (package ops); of
+	// measured cells it is kept anyhow.
+	Timings bool
 	// Version is this program's, for agents.
 	Version string
 

@@ -14,6 +14,7 @@ import (
 	"meibench/hardware/netem"
 	"meibench/hardware/profiles"
 	"meibench/hardware/world"
+	"meibench/harness/ops"
 	"meibench/internal/rng"
 	"meibench/internal/units"
 	"meibench/reference/llm"
@@ -33,6 +34,15 @@ type builder struct {
 	wires   kept[[2]*costmodel.Channel] // by link, up and down, shared by all users
 	devices []hardware.Device           // all, for utilisation
 	luck    costmodel.Luck
+	ops     *ops.Recorder // nil: nobody wants to know what operations took
+}
+
+// observe is what a device of a node tells its operations to; nil if nobody listens.
+func (b *builder) observe(node string) func(op *hardware.Op, start, end time.Duration) {
+	if b.ops == nil {
+		return nil
+	}
+	return b.ops.On(node)
 }
 
 // site assembles what the site sheet describes.
@@ -148,14 +158,14 @@ func (b *builder) newDevice(p profiles.Place) (hardware.Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	return plan.New(b.env, costmodel.Options{Seed: b.seed, Luck: b.luck}), nil
+	return plan.New(b.env, costmodel.Options{Seed: b.seed, Luck: b.luck, Observe: b.observe(p.Name)}), nil
 }
 
 // kernel makes a device that runs the reference kernels. Emulated, its time is
 // stretched by how much slower the node's device is than this machine, by the
 // cost model's word for one decode step.
 func (b *builder) kernel(p profiles.Place) (hardware.Device, error) {
-	cfg := kernel.Config{Name: p.Name, Models: []kernel.Loaded{b.set.model.loaded()}, Threads: HostThreads()}
+	cfg := kernel.Config{Name: p.Name, Models: []kernel.Loaded{b.set.model.loaded()}, Threads: HostThreads(), Observe: b.observe(p.Name)}
 	if b.set.small != nil {
 		cfg.Models = append(cfg.Models, b.set.small.loaded())
 	}

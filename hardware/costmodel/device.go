@@ -23,6 +23,9 @@ type Options struct {
 	// Heat is the thermal state at the start: 0 cool, 1 throttled to the retained
 	// share. Only profiles with a thermal part have one.
 	Heat float64
+	// Observe, if given, is told of every operation that took time, with its start
+	// and its end on the world's clock. It may not keep op.
+	Observe func(op *hardware.Op, start, end time.Duration)
 }
 
 // Luck is what data decides where there is data: the laws that a modelled device
@@ -70,7 +73,7 @@ type Device struct {
 	mem   memory
 	opt   Options
 	busy  time.Duration
-	last  time.Duration  // end of the latest operation
+	mood  mood
 	outs  []hardware.Out // of the latest Run; valid until its caller blocks
 
 	stride stride
@@ -111,6 +114,7 @@ func (b *Blueprint) New(env world.Env, opt Options) *Device {
 	d := &Device{
 		env: env, spec: b.spec, law: b.law, opt: opt,
 		slots: world.NewSlots(env, b.spec.Slots), heat: newHeat(b.thermal), mem: newMemory(b.spec.Memory),
+		mood:   mood{weather: rng.NewKey(opt.Seed, "weather"), own: rng.NewKey(opt.Seed, "spread")},
 		accept: rng.NewKey(opt.Seed, "accept"), confide: rng.NewKey(opt.Seed, "confidence"),
 	}
 	if opt.Ops != 0 {
@@ -172,17 +176,24 @@ func (d *Device) Run(op *hardware.Op) (hardware.Result, error) {
 	start := d.env.Now()
 	d.leave(op)
 	cost := d.law.exitCost(op, d.depths)
-	if wake := d.law.Wake(op, start-d.last); wake > 0 {
-		cost.Time += wake
-		cost.Energy = d.law.energy(cost, cost.Time.Seconds())
+	gap := time.Duration(0)
+	if fit := d.law.fitOf(op); fit != nil {
+		if took := d.mood.took(d.law, fit, op, start, cost.Time); took != cost.Time {
+			cost.Time = took
+			cost.Energy = d.law.energy(cost, took.Seconds())
+		}
+		gap = units.Seconds(fit.Gap)
 	}
 	cost, busy := d.throttled(cost, start)
-	if busy > 0 {
-		d.env.Sleep(busy)
+	if busy+gap > 0 {
+		d.env.Sleep(busy + gap)
 	}
 	d.slots.Release()
 	d.busy += busy
-	d.last = start + busy
+	d.mood.last = start + busy
+	if d.opt.Observe != nil {
+		d.opt.Observe(op, start, start+busy)
+	}
 	return hardware.Result{Seqs: d.results(op, start, busy), Usage: d.usage(start, start+busy, cost)}, nil
 }
 

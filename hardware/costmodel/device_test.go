@@ -229,3 +229,62 @@ func TestIdleDevicesPayForWakingUp(t *testing.T) {
 		require.Equal(t, 1150*time.Microsecond, took(half, 0))
 	})
 }
+
+// The cold fades: of 300 µs the first step pays all, the next half of it, then a
+// quarter; a prefill has its own. Every operation leaves a gap of 10 µs.
+func TestTheColdFades(t *testing.T) {
+	p := sheet()
+	p.Fitted = []profiles.Fit{{Model: toy().Name, Kernel: "k", Source: "this test", Kind: profiles.Measured,
+		Prefill: profiles.Coefficients{Pass: 1e-3}, Decode: profiles.Coefficients{Pass: 1e-3}, Gap: 10e-6,
+		Wake: profiles.Wake{After: 2e-3, Decode: 300e-6, Prefill: 800e-6, Fade: 0.5}}}
+	on(t, p, Options{}, func(env world.Env, d *Device) {
+		all := hardware.Span{Hi: 4}
+		env.Sleep(time.Second)
+		var took []time.Duration
+		began := env.Now()
+		for i, k := range []hardware.Kind{hardware.Prefill, hardware.Decode, hardware.Decode, hardware.Decode} {
+			u := must(t, d, pass(k, all, hardware.Seq{ID: 1, Context: i, New: 1})).Usage
+			took = append(took, u.End-u.Start)
+		}
+		us := time.Microsecond
+		require.Equal(t, []time.Duration{1800 * us, 1150 * us, 1075 * us, 1037500}, took)
+		require.Equal(t, 1800*us+1150*us+1075*us+1037500+4*10*us, env.Now()-began, "gaps")
+	})
+}
+
+// Spread: operations of one stretch share their luck, whatever the device; the mean is
+// that of the table.
+func TestTimesSpread(t *testing.T) {
+	p := sheet()
+	p.Memory.Value = 1e9
+	p.Fitted = []profiles.Fit{{Model: toy().Name, Kernel: "k", Source: "this test", Kind: profiles.Measured,
+		Prefill: profiles.Coefficients{Pass: 1e-3}, Decode: profiles.Coefficients{Pass: 1e-3},
+		Spread: &profiles.Spread{Slot: 0.02, Slots: []float64{1, 2}}}}
+	run := func(seed uint64) (took []time.Duration) {
+		on(t, p, Options{Seed: seed}, func(env world.Env, d *Device) {
+			for i := range 2000 {
+				u := must(t, d, pass(hardware.Decode, hardware.Span{Hi: 4}, hardware.Seq{ID: 1, Context: i, New: 1})).Usage
+				took = append(took, u.End-u.Start)
+			}
+		})
+		return took
+	}
+	a := run(1)
+	require.Equal(t, a, run(1))
+	require.NotEqual(t, a, run(2))
+	require.Equal(t, a[0], a[1], "one stretch, one luck")
+	sum, distinct := time.Duration(0), map[time.Duration]bool{}
+	for _, x := range a {
+		require.True(t, x >= time.Millisecond && x <= 2*time.Millisecond)
+		sum += x
+		distinct[x] = true
+	}
+	// a slot holds fewer operations where they take longer: the mean per operation is
+	// the harmonic one of a uniform factor, 1/ln 2
+	require.InEpsilon(t, 1e6/math.Ln2, float64(sum)/2000, 0.05)
+	require.Greater(t, len(distinct), 100)
+
+	p.Fitted[0].Spread = &profiles.Spread{Ops: []float64{1, 2}}
+	b := run(1)
+	require.NotEqual(t, b[0], b[1], "each its own")
+}

@@ -4,8 +4,11 @@ import (
 	"math"
 	"time"
 
+	"meibench/hardware"
 	"meibench/hardware/profiles"
 	"meibench/internal/portable"
+	"meibench/internal/rng"
+	"meibench/internal/units"
 )
 
 // heat is the thermal state of a device: 0 cool, 1 as hot as it gets. Under load
@@ -66,4 +69,34 @@ func (h *heat) stretch(now time.Duration, sec float64) float64 {
 	end := now + time.Duration(math.Ceil(t*1e9))
 	h.busyUntil = max(h.busyUntil, end)
 	return t
+}
+
+// mood is what a fitted law says beyond the operation at hand: how cold the device
+// is, and by how much the machine differs from its law just now.
+type mood struct {
+	cold         float64       // 1 after idleness, less with every operation
+	last         time.Duration // end of the latest operation
+	weather, own rng.Key       // of what operations at one time share, and of what each has
+}
+
+// took is how long an operation that costs a time takes when it starts now.
+func (m *mood) took(law *Law, f *profiles.Fit, op *hardware.Op, start, cost time.Duration) time.Duration {
+	if (start - m.last).Seconds() >= f.Wake.After {
+		m.cold = 1
+	}
+	cost += law.Wake(op, m.cold)
+	m.cold = float64(m.cold * f.Wake.Fade)
+	s := f.Spread
+	if s == nil {
+		return cost
+	}
+	if len(s.Slots) > 0 {
+		luck := m.weather.At(uint64(start / units.Seconds(s.Slot)))
+		cost = time.Duration(math.Round(float64(cost) * quantile(s.Slots, luck.Float64())))
+	}
+	if len(s.Ops) > 0 && len(op.Seqs) > 0 {
+		luck := m.own.At(place(op.Seqs[0].ID, grown(&op.Seqs[0])))
+		cost = time.Duration(math.Round(float64(cost) * quantile(s.Ops, luck.Float64())))
+	}
+	return cost
 }

@@ -36,6 +36,7 @@ type Law struct {
 	ceiling            float64 // W; 0 = none
 	fits               []profiles.Fit
 	tier               string
+	interval           *profiles.Interval
 }
 
 // NewLaw prepares the cost law of a device profile.
@@ -49,9 +50,10 @@ func NewLaw(p *profiles.DeviceSheet) *Law {
 		rest:       p.Power.Idle.Value,
 		idle:       p.Power.Idle.Value / p.Slots.Value,
 		active:     value(p.Power.Active), perByte: value(p.Power.PerByte), perFLOP: value(p.Power.PerFLOP),
-		ceiling: value(p.Power.Cap),
-		fits:    p.Fitted,
-		tier:    cmp.Or(p.Law.Tier, "prior"),
+		ceiling:  value(p.Power.Cap),
+		fits:     p.Fitted,
+		interval: p.Law.Interval,
+		tier:     cmp.Or(p.Law.Tier, profiles.TierPrior),
 	}
 	peak := p.PeakFP16.Value
 	if p.Law.MFUPeak == "int8" {
@@ -78,9 +80,46 @@ func (l *Law) IdlePower() units.Watts { return units.Watts(l.rest) }
 // of its class.
 func (l *Law) Tier(m *hardware.Model) string {
 	if l.fit(m) != nil {
-		return "fitted"
+		return profiles.TierFitted
 	}
 	return l.tier
+}
+
+// Interval bounds what the law says of a model, nominally 80 % of the times; nil
+// where nobody knows.
+func (l *Law) Interval(m *hardware.Model) *profiles.Interval {
+	if f := l.fit(m); f != nil {
+		return f.Interval
+	}
+	return l.interval
+}
+
+// Least is the smallest share of what the law says that an operation on a model may
+// take: 1 where the law is exact, less where its times spread.
+func (l *Law) Least(m *hardware.Model) float64 {
+	f, least := l.fit(m), 1.0
+	if f == nil || f.Spread == nil {
+		return least
+	}
+	for _, q := range [][]float64{f.Spread.Slots, f.Spread.Ops} {
+		if len(q) > 0 {
+			least *= min(1, q[0])
+		}
+	}
+	return least
+}
+
+// steady reports whether operations on a model take the same time whatever ran
+// before, but for the first one after idleness.
+func (l *Law) steady(m *hardware.Model) bool {
+	f := l.fit(m)
+	return f == nil || f.Wake.Fade == 0 && f.Gap == 0 && f.Spread == nil
+}
+
+// chilled reports whether a device is cold after so much idleness.
+func (l *Law) chilled(m *hardware.Model, idle time.Duration) bool {
+	f := l.fit(m)
+	return f != nil && idle.Seconds() >= f.Wake.After
 }
 
 // fit finds the measured coefficients of a model: by the digest of its file
@@ -90,6 +129,17 @@ func (l *Law) fit(m *hardware.Model) *profiles.Fit {
 		f := &l.fits[i]
 		if f.Digest != "" && f.Digest == m.Digest || f.Digest == "" && f.Model == m.Name {
 			return f
+		}
+	}
+	return nil
+}
+
+// fitOf is the fit of an operation's model where it is a pass, else nil.
+func (l *Law) fitOf(op *hardware.Op) *profiles.Fit {
+	switch op.Kind {
+	case hardware.Prefill, hardware.Decode, hardware.Verify, hardware.Generate:
+		if len(l.fits) > 0 {
+			return l.fit(op.Model)
 		}
 	}
 	return nil
@@ -118,12 +168,25 @@ func RowOf(op *hardware.Op) Row {
 }
 
 func (w *Work) row(op *hardware.Op) Row {
-	layers := float64(op.Layers.Len())
-	r := Row{1, layers, layers * float64(w.Tokens), layers * w.pairs, 0, 0}
-	if op.Layers.Hi == op.Model.Layers {
-		r[4], r[5] = 1, float64(w.Seqs)
-		if op.Kind == hardware.Verify {
-			r[5] = float64(w.Tokens)
+	return RowFor(op.Kind, op.Layers, op.Model.Layers, Size{w.Seqs, w.Tokens, w.pairs})
+}
+
+// Size is how much an operation has to do: sequences, the new tokens of all of them,
+// and the (query, key) pairs of attention, Σ new × context + new × (new+1)/2.
+type Size struct {
+	Sequences, Tokens int
+	Pairs             float64
+}
+
+// RowFor is the row of an operation of a kind and a size on a span of a model with
+// so many layers.
+func RowFor(kind hardware.Kind, span hardware.Span, of int, s Size) Row {
+	layers := float64(span.Len())
+	r := Row{1, layers, layers * float64(s.Tokens), layers * s.Pairs, 0, 0}
+	if span.Hi == of {
+		r[4], r[5] = 1, float64(s.Sequences)
+		if kind == hardware.Verify {
+			r[5] = float64(s.Tokens)
 		}
 	}
 	return r
@@ -136,6 +199,26 @@ func (r *Row) Dot(c *Row) float64 {
 		s += float64(r[j] * c[j])
 	}
 	return s
+}
+
+// Seconds is what coefficients say of an operation on so many layers.
+func Seconds(c *profiles.Coefficients, r Row, layers int) float64 {
+	more := 0.0
+	if c.Knee > 0 {
+		var over float64
+		r[2], over = Bend(r[2], float64(layers), c.Knee)
+		more = float64(c.More * over)
+	}
+	return r.Dot(&Row{c.Pass, c.Layer, c.Token, c.Pair, c.Head, c.HeadToken}) + more
+}
+
+// Bend splits layers × tokens at a number of tokens: what lies below it and above.
+func Bend(tokens, layers, knee float64) (under, over float64) {
+	at := float64(layers * knee)
+	if tokens <= at {
+		return tokens, 0
+	}
+	return at, tokens - at
 }
 
 // Coefficients are the row as those of a profile.
@@ -334,20 +417,28 @@ func (l *Law) fitted(op *hardware.Op, w *Work) (float64, bool) {
 	if *c == (profiles.Coefficients{}) {
 		return 0, false
 	}
-	row := w.row(op)
-	return row.Dot(&Row{c.Pass, c.Layer, c.Token, c.Pair, c.Head, c.HeadToken}), true
+	return Seconds(c, w.row(op), op.Layers.Len()), true
 }
 
-// Wake is what op takes more on a device that was idle before it.
-func (l *Law) Wake(op *hardware.Op, idle time.Duration) time.Duration {
-	if len(l.fits) == 0 || op.Kind != hardware.Decode {
+// Wake is what op takes more on a device that is as cold as that: 1 right after it
+// was idle for long enough, less with every operation since.
+func (l *Law) Wake(op *hardware.Op, cold float64) time.Duration {
+	if len(l.fits) == 0 || cold == 0 {
 		return 0
 	}
 	f := l.fit(op.Model)
-	if f == nil || f.Wake.Decode == 0 || idle.Seconds() < f.Wake.After {
+	if f == nil {
 		return 0
 	}
-	return units.Seconds(float64(f.Wake.Decode*float64(op.Layers.Len())) / float64(op.Model.Layers))
+	whole := f.Wake.Prefill
+	if op.Kind == hardware.Decode {
+		whole = f.Wake.Decode
+	}
+	if whole == 0 {
+		return 0
+	}
+	share := float64(op.Layers.Len()) / float64(op.Model.Layers)
+	return units.Seconds(float64(float64(whole*share) * cold))
 }
 
 // trainCost counts three passes (forward, backward through activations, backward

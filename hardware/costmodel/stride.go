@@ -16,11 +16,12 @@ type stride struct {
 	busy []time.Duration
 }
 
-// Plan works out steps of a crowd; see hardware.Strider. A device that heats up
-// cannot: each step would have to know the ones before it.
+// Plan works out steps of a crowd; see hardware.Strider. A device that heats up or
+// whose times spread cannot: each step would have to know the ones before it. Nor can
+// one that is observed.
 func (d *Device) Plan(op *hardware.Op, n int, cut func(), s *hardware.Stride) bool {
 	c := op.Crowd
-	if d.heat != nil || len(op.Seqs) > 0 || op.Kind != hardware.Decode || op.Exit != nil || op.Keep != nil || c.Seqs <= 0 || n <= 0 || !d.slots.TryAcquire() {
+	if d.heat != nil || d.opt.Observe != nil || !d.law.steady(op.Model) || len(op.Seqs) > 0 || op.Kind != hardware.Decode || op.Exit != nil || op.Keep != nil || c.Seqs <= 0 || n <= 0 || !d.slots.TryAcquire() {
 		return false
 	}
 	w := WorkOf(op)
@@ -36,14 +37,17 @@ func (d *Device) Plan(op *hardware.Op, n int, cut func(), s *hardware.Stride) bo
 	s.Start, s.Joules = now, hardware.Modelled
 	s.Ends, s.Energy, s.FLOP, d.stride.busy = s.Ends[:0], s.Energy[:0], s.FLOP[:0], d.stride.busy[:0]
 	attention := float64(float64(c.Seqs) * float64(4*op.Layers.Len()*op.Model.Heads*op.Model.HeadDim))
-	idle := now - d.last
+	cold := 0.0
+	if d.law.chilled(op.Model, now-d.mood.last) {
+		cold = 1
+	}
 	for range n {
 		cost := d.law.workCost(op, &w)
-		if wake := d.law.Wake(op, idle); wake > 0 {
+		if wake := d.law.Wake(op, cold); wake > 0 {
 			cost.Time += wake
 			cost.Energy = d.law.energy(cost, cost.Time.Seconds())
 		}
-		idle = 0
+		cold = 0
 		now += cost.Time
 		s.Ends, s.Energy, s.FLOP = append(s.Ends, now), append(s.Energy, cost.Energy), append(s.FLOP, cost.FLOP)
 		d.stride.busy = append(d.stride.busy, cost.Time)
@@ -67,7 +71,7 @@ func (d *Device) Commit(op *hardware.Op, k int, s *hardware.Stride) {
 	for _, b := range d.stride.busy[:k] {
 		d.busy += b
 	}
-	d.last = s.Ends[k-1]
+	d.mood.last, d.mood.cold = s.Ends[k-1], 0
 }
 
 // Settle books what sequences of a crowd added to their caches as theirs.

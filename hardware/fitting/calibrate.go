@@ -98,7 +98,7 @@ func (p *prior) mfuOf(s *Sample) float64 {
 // memoryLaw finds pass overhead and efficiency from decode timings.
 func (p *prior) memoryLaw(samples []Sample) (overhead, efficiency float64) {
 	overhead, efficiency = p.law.PassOverhead.Value, p.law.Efficiency.Value
-	rows := make([]costmodel.Row, 0, len(samples))
+	rows := make([]vec, 0, len(samples))
 	var secs, ratios []float64
 	low, high := 0.0, 0.0
 	for i := range samples {
@@ -109,7 +109,7 @@ func (p *prior) memoryLaw(samples []Sample) (overhead, efficiency float64) {
 			continue // the cache alone should take longer: not a timing of weights
 		}
 		bytes := float64(w.Moved)
-		rows = append(rows, costmodel.Row{share, bytes / p.bandwidth})
+		rows = append(rows, vec{share, bytes / p.bandwidth})
 		secs = append(secs, sec)
 		ratios = append(ratios, sec/(float64(overhead*share)+bytes/p.weights))
 		if low == 0 || bytes < low {
@@ -121,11 +121,23 @@ func (p *prior) memoryLaw(samples []Sample) (overhead, efficiency float64) {
 		return overhead, efficiency
 	}
 	if high > 1.5*low {
-		if c := robust(rows, secs); c[1] > 0 && c[1] >= 0.8 { // an efficiency over 1.25 is a cache at work, not memory
+		if c := robust(rows, secs); c[1] > 0 && c[1] >= 1/mostEfficiency { // an efficiency over 1.25 is a cache at work, not memory
 			return c[0], 1 / c[1]
 		}
 	}
 	sort.Float64s(ratios)
 	r := ratios[len(ratios)/2]
-	return overhead * r, efficiency / r
+	if efficiency/r <= mostEfficiency {
+		return overhead * r, efficiency / r
+	}
+	// Faster than memory: the models lie in a cache, and what they take is overhead.
+	var left []float64
+	for k := range rows {
+		left = append(left, max(0, secs[k]-rows[k][1]/mostEfficiency)/rows[k][0])
+	}
+	sort.Float64s(left)
+	return left[len(left)/2], mostEfficiency
 }
+
+// mostEfficiency is the largest share of the memory's bandwidth that a profile may state.
+const mostEfficiency = 1.25

@@ -2,6 +2,7 @@ package fitting
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -78,6 +79,17 @@ func TestCalibrationFindsTheDevice(t *testing.T) {
 		require.InDelta(t, float64(s.Time), float64(costmodel.NewLaw(got).Time(&s.Op)), 2)
 		// overhead and weights keep their proportion
 		require.InEpsilon(t, 10e-6*0.8, got.Law.PassOverhead.Value*got.Law.Efficiency.Value, 1e-9)
+	})
+	t.Run("models in a cache are overhead", func(t *testing.T) {
+		s := timed(device, hardware.Decode, toy(), 1)
+		// the prior says 10 + 4 for layers + 50.12 for weights + 1.28 for the cache; at 1.25 GB/s
+		// weights take 32.08, which leaves 42 - 4 - 1.28 - 32.08 = 4.64 µs of overhead
+		s.Time = 42 * time.Microsecond
+		got, err := Calibrate(prior, []Sample{s}, "this test")
+		require.NoError(t, err)
+		require.Equal(t, 1.25, got.Law.Efficiency.Value)
+		require.InDelta(t, float64(s.Time), float64(costmodel.NewLaw(got).Time(&s.Op)), 10)
+		require.InEpsilon(t, 4.64e-6, got.Law.PassOverhead.Value, 0.01)
 	})
 	t.Run("a long prefill gives the MFU", func(t *testing.T) {
 		got, err := Calibrate(prior, []Sample{timed(device, hardware.Prefill, toy(), 500)}, "this test")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"sort"
 	"time"
 
@@ -63,7 +64,8 @@ func FitOps(samples []Sample) (profiles.Fit, []Residual, error) {
 			continue
 		}
 		c := fitGroup(samples, groups[g], residuals)
-		*out = c.Coefficients()
+		r := c.row()
+		*out = r.Coefficients()
 	}
 	errs := make([]float64, len(residuals))
 	for i, r := range residuals {
@@ -87,46 +89,74 @@ func (s *Sample) check(m *hardware.Model) error {
 }
 
 // fitGroup fits the samples of one group and writes their residuals.
-func fitGroup(samples []Sample, group []int, residuals []Residual) costmodel.Row {
-	rows := make([]costmodel.Row, len(group))
+func fitGroup(samples []Sample, group []int, residuals []Residual) vec {
+	rows := make([]vec, len(group))
 	secs := make([]float64, len(group))
 	for k, i := range group {
-		rows[k], secs[k] = costmodel.RowOf(&samples[i].Op), samples[i].Time.Seconds()
+		rows[k], secs[k] = extend(costmodel.RowOf(&samples[i].Op)), samples[i].Time.Seconds()
 	}
 	c := robust(rows, secs)
 	for k, i := range group {
-		p := rows[k].Dot(&c)
+		p := rows[k].dot(&c)
 		residuals[i] = Residual{Predicted: time.Duration(math.Round(p * 1e9)), Relative: p/secs[k] - 1}
 	}
 	return c
 }
 
+// terms is the number of coefficients that may be fitted at once: those of a row,
+// and what a trace of operations tells besides (see FitTrace).
+const terms = len(costmodel.Row{}) + 2
+
+// vec holds features or coefficients. The last two are tokens beyond the knee and
+// the cold of the device.
+type vec [terms]float64
+
+func extend(r costmodel.Row) (v vec) {
+	copy(v[:], r[:])
+	return v
+}
+
+func (v *vec) row() (r costmodel.Row) {
+	copy(r[:], v[:])
+	return r
+}
+
+func (v *vec) dot(c *vec) float64 {
+	s := 0.0
+	for j := range v {
+		s += float64(v[j] * c[j])
+	}
+	return s
+}
+
 // robust repeats least squares with weights that fall with the misfit.
-func robust(rows []costmodel.Row, secs []float64) (c costmodel.Row) {
+func robust(rows []vec, secs []float64) (c vec) {
 	weights := make([]float64, len(rows))
 	for k := range weights {
 		weights[k] = 1
 	}
 	for range 20 {
+		was := c
 		c = leastSquares(rows, secs, weights)
+		if c == was {
+			return c
+		}
 		for k := range rows {
-			weights[k] = 1 / math.Sqrt(max(math.Abs(rows[k].Dot(&c)/secs[k]-1), 0.02))
+			weights[k] = 1 / math.Sqrt(max(math.Abs(rows[k].dot(&c)/secs[k]-1), 0.02))
 		}
 	}
 	return c
 }
 
-const terms = len(costmodel.Row{})
-
 // leastSquares minimises Σ weight × (row·c/sec - 1)² over c >= 0, exactly: with
-// six coefficients all 63 sets of positive ones can be tried. Among sets that
+// so few coefficients all sets of positive ones can be tried. Among sets that
 // fit equally well the smaller one wins, and of those the earlier.
 //
 // Note: coordinate descent was tried and needs thousands of rounds when, say,
 // all samples have the whole depth and Pass and Layer cannot be told apart.
-func leastSquares(rows []costmodel.Row, secs, weights []float64) costmodel.Row {
-	var gram [terms]costmodel.Row
-	var rhs, scale costmodel.Row
+func leastSquares(rows []vec, secs, weights []float64) vec {
+	var gram [terms]vec
+	var rhs, scale vec
 	total := 0.0
 	for k := range rows {
 		for j := range terms {
@@ -134,7 +164,7 @@ func leastSquares(rows []costmodel.Row, secs, weights []float64) costmodel.Row {
 		}
 	}
 	for k := range rows {
-		var x costmodel.Row
+		var x vec
 		for j := range terms {
 			if scale[j] > 0 {
 				x[j] = rows[k][j] / secs[k] / scale[j]
@@ -148,11 +178,14 @@ func leastSquares(rows []costmodel.Row, secs, weights []float64) costmodel.Row {
 		}
 		total += weights[k]
 	}
-	var best costmodel.Row
+	var best vec
 	bestCost := total // of c = 0
 	for size := 1; size <= terms; size++ {
 		for set := 1; set < 1<<terms; set++ {
-			c, ok := solve(&gram, &rhs, set, size)
+			if bits.OnesCount(uint(set)) != size {
+				continue
+			}
+			c, ok := solve(&gram, &rhs, set)
 			if !ok {
 				continue
 			}
@@ -174,9 +207,9 @@ func leastSquares(rows []costmodel.Row, secs, weights []float64) costmodel.Row {
 }
 
 // solve finds the unconstrained optimum over the coefficients in set by Gauss
-// elimination; ok is false if set has another size, is singular, or has a
-// coefficient that is not positive.
-func solve(gram *[terms]costmodel.Row, rhs *costmodel.Row, set, size int) (c costmodel.Row, ok bool) {
+// elimination; ok is false if set is singular or has a coefficient that is not
+// positive.
+func solve(gram *[terms]vec, rhs *vec, set int) (c vec, ok bool) {
 	var idx [terms]int
 	n := 0
 	for j := range terms {
@@ -184,9 +217,6 @@ func solve(gram *[terms]costmodel.Row, rhs *costmodel.Row, set, size int) (c cos
 			idx[n] = j
 			n++
 		}
-	}
-	if n != size {
-		return c, false
 	}
 	var a [terms][terms + 1]float64
 	for i := range n {
@@ -212,7 +242,7 @@ func solve(gram *[terms]costmodel.Row, rhs *costmodel.Row, set, size int) (c cos
 			x -= a[i][j] * c[idx[j]]
 		}
 		if x /= a[i][i]; x <= 0 {
-			return costmodel.Row{}, false
+			return vec{}, false
 		}
 		c[idx[i]] = x
 	}

@@ -53,6 +53,9 @@ type Config struct {
 	// or source 0 means unknown.
 	Energy func(busy time.Duration) (units.Joules, hardware.Source)
 	Digest string // of the profile that Slowdown and Energy come from
+	// Observe, if given, is told of every operation that took time, with its start
+	// and its end on the world's clock. It may not keep op.
+	Observe func(op *hardware.Op, start, end time.Duration)
 }
 
 // Device implements hardware.Device.
@@ -170,6 +173,9 @@ func (d *Device) Run(op *hardware.Op) (hardware.Result, error) {
 	clear(b.loaded)
 	if err != nil {
 		return hardware.Result{}, fmt.Errorf("device %q: %s: %w", d.cfg.Name, op.Kind, err)
+	}
+	if d.cfg.Observe != nil {
+		d.cfg.Observe(op, start, end)
 	}
 	return hardware.Result{Seqs: b.outs, Usage: d.usage(op, b.outs, start, end)}, nil
 }

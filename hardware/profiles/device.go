@@ -50,6 +50,53 @@ type Law struct {
 	MFUPeak       string    `yaml:"mfu_peak,omitempty" json:"mfu_peak,omitempty"` // fp16 (default) or int8: the peak that MFU is a share of
 	Tier          string    `yaml:"tier,omitempty" json:"tier,omitempty"`         // how the numbers came to be: prior (default), microbenchmark or calibrated
 	Encode        *Quantity `yaml:"encode,omitempty" json:"encode,omitempty" unit:"FLOP/B" want:"positive"`
+	Interval      *Interval `yaml:"interval,omitempty" json:"interval,omitempty"` // of what the law says; nil: none is known
+}
+
+// Tiers of knowledge about a device, from the least: the figures of its class, its
+// own limits measured, its law improved by a few runs, and a table for this device,
+// model and engine.
+const (
+	TierPrior          = "prior"
+	TierMicrobenchmark = "microbenchmark"
+	TierCalibrated     = "calibrated"
+	TierFitted         = "fitted"
+)
+
+// Tiers are all of them, from the least.
+func Tiers() []string {
+	return []string{TierPrior, TierMicrobenchmark, TierCalibrated, TierFitted}
+}
+
+// Interval bounds the time that an operation takes, as shares of the time that the
+// law says: nominally 80 % of times lie between Lo and Hi of it.
+type Interval struct {
+	Decode  Bounds `yaml:"decode" json:"decode"`   // of the decode steps of an answer
+	Prefill Bounds `yaml:"prefill" json:"prefill"` // also of what a user waits for the first token
+	Source  string `yaml:"source" json:"source"`
+}
+
+// Bounds are a lower and an upper one: 0 < Lo <= Hi.
+type Bounds struct {
+	Lo float64 `yaml:"lo" json:"lo" want:"positive"`
+	Hi float64 `yaml:"hi" json:"hi" want:"positive"`
+}
+
+func (b Bounds) check(c *checker, at string) {
+	if b.Lo > b.Hi {
+		c.add(at, "lo %g is above hi %g", b.Lo, b.Hi)
+	}
+}
+
+func (i *Interval) check(c *checker, at string) {
+	if i == nil {
+		return
+	}
+	i.Decode.check(c, at+".decode")
+	i.Prefill.check(c, at+".prefill")
+	if len(i.Source) < 3 {
+		c.add(at+".source", "is missing: say what the interval was taken from")
+	}
 }
 
 // Power holds the energy law: energy = idle/slots × time + active × busy time
@@ -82,19 +129,73 @@ type Fit struct {
 	Prefill Coefficients `yaml:"prefill" json:"prefill"` // also Verify
 	Decode  Coefficients `yaml:"decode" json:"decode"`
 	Wake    Wake         `yaml:"wake,omitempty" json:"wake,omitzero"`
+	Gap     float64      `yaml:"gap,omitempty" json:"gap,omitempty"` // s from the end of an operation until its caller goes on
+	Spread  *Spread      `yaml:"spread,omitempty" json:"spread,omitempty"`
+
+	Interval *Interval         `yaml:"interval,omitempty" json:"interval,omitempty"`
+	Errors   []Miss            `yaml:"errors,omitempty" json:"errors,omitempty"`
+	Seen     map[string]string `yaml:"seen,omitempty" json:"seen,omitempty"` // SHA-256 of the files that it was learnt from
 
 	Samples     int     `yaml:"samples" json:"samples"`
 	MedianError float64 `yaml:"median_error" json:"median_error"` // relative, on the samples themselves
 	P90Error    float64 `yaml:"p90_error" json:"p90_error"`
 }
 
-// Wake is what a decode step takes more when its device had nothing to do
-// before: processors sleep meanwhile, and other programs use the caches. A step
-// on a span of layers pays its share. Prefills are timed after a sleep to begin
-// with.
+// Wake is what an operation takes more when its device had nothing to do before:
+// processors sleep meanwhile, and other programs use the caches. An operation on a
+// span of layers pays its share. What it leaves of the cold is paid by the next:
+// Fade of it, and Fade of that by the one after.
 type Wake struct {
-	After  float64 `yaml:"after" json:"after"`   // s of idleness from which on it is paid
-	Decode float64 `yaml:"decode" json:"decode"` // s, for the whole model
+	After   float64 `yaml:"after" json:"after"`                         // s of idleness from which on it is paid
+	Decode  float64 `yaml:"decode" json:"decode"`                       // s, for the whole model
+	Prefill float64 `yaml:"prefill,omitempty" json:"prefill,omitempty"` // s likewise; 0 where the prefill law has it in it
+	Fade    float64 `yaml:"fade,omitempty" json:"fade,omitempty" want:"share"`
+}
+
+// Spread is by how much the times of a machine differ from its law, as evenly spaced
+// quantiles of time / law, from the least to the largest. There are two: what all
+// operations of a stretch of time have in common, since whatever disturbs a machine
+// lasts, and what each has of its own. Empty: the law is exact.
+type Spread struct {
+	Slot  float64   `yaml:"slot,omitempty" json:"slot,omitempty"` // s: how long the first one lasts
+	Slots []float64 `yaml:"slots,omitempty,flow" json:"slots,omitempty" want:"positive"`
+	Ops   []float64 `yaml:"ops,omitempty,flow" json:"ops,omitempty" want:"positive"`
+}
+
+// mostQuantiles bounds a list that a file brings.
+const mostQuantiles = 1024
+
+func (s *Spread) check(c *checker, at string) {
+	if len(s.Slots) > 0 && s.Slot < 1e-4 {
+		c.add(at+".slot", "a stretch of %g s is too short: want at least 0.0001", s.Slot)
+	}
+	for _, q := range []struct {
+		name string
+		v    []float64
+	}{{".slots", s.Slots}, {".ops", s.Ops}} {
+		if len(q.v) == 1 || len(q.v) > mostQuantiles {
+			c.add(at+q.name, "%d quantiles: want 2 to %d, the first the least and the last the largest", len(q.v), mostQuantiles)
+		}
+		for i := range q.v {
+			if i > 0 && q.v[i] < q.v[i-1] {
+				c.add(at+q.name, "quantiles must not fall: %g after %g", q.v[i], q.v[i-1])
+				break
+			}
+		}
+	}
+}
+
+// Miss is by how much predictions of requests missed what was measured, in the runs
+// that a profile was made from: relative, without sign.
+type Miss struct {
+	Metric   string  `yaml:"metric" json:"metric"` // e2e, ttft or tpot
+	Requests int     `yaml:"requests" json:"requests"`
+	Mean     float64 `yaml:"mean" json:"mean"` // of the mean
+	P50      float64 `yaml:"p50" json:"p50"`   // of the quantiles
+	P90      float64 `yaml:"p90" json:"p90"`
+	P95      float64 `yaml:"p95" json:"p95"`
+	P99      float64 `yaml:"p99" json:"p99"`
+	Covered  float64 `yaml:"covered" json:"covered" want:"share"` // share of requests inside the nominal 80 % interval
 }
 
 // Coefficients give the seconds of one operation on a span of layers:
@@ -111,6 +212,10 @@ type Coefficients struct {
 	Pair      float64 `yaml:"pair" json:"pair"`             // s per layer and pair
 	Head      float64 `yaml:"head" json:"head"`             // s per operation that reaches the head
 	HeadToken float64 `yaml:"head_token" json:"head_token"` // s per sequence through the head
+
+	// Where a batch law has two segments, tokens beyond Knee cost More each, per layer.
+	Knee float64 `yaml:"knee,omitempty" json:"knee,omitempty"` // tokens; 0 = one segment
+	More float64 `yaml:"more,omitempty" json:"more,omitempty"`
 }
 
 // Digest is the SHA-256 that identifies the profile, prior included.
@@ -144,8 +249,9 @@ func (d *DeviceSheet) check(c *checker) {
 	if e := d.Law.Efficiency; e != nil && e.Value > 1.25 {
 		c.add("$.law.efficiency.value", "%g of the memory bandwidth is more than a cache can explain", e.Value)
 	}
+	d.Law.Interval.check(c, "$.law.interval")
 	switch d.Law.Tier {
-	case "", "prior", "microbenchmark", "calibrated":
+	case "", TierPrior, TierMicrobenchmark, TierCalibrated:
 	default:
 		c.add("$.law.tier", "tier %q: want prior, microbenchmark or calibrated", d.Law.Tier)
 	}
@@ -163,9 +269,10 @@ func (d *DeviceSheet) check(c *checker) {
 		if f.Model == "" || f.Kernel == "" {
 			c.add(at, "needs model and kernel")
 		}
-		if f.Wake.After < 0 || f.Wake.Decode < 0 {
-			c.add(at+".wake", "must not be negative")
+		if f.Spread != nil {
+			f.Spread.check(c, at+".spread")
 		}
+		f.Interval.check(c, at+".interval")
 		if len(f.Source) < 3 || f.Kind == "" {
 			c.add(at+".source", "source and kind are missing: say who measured it and when")
 		}

@@ -190,6 +190,9 @@ func begin(d disk, dir string, m Manifest, j *journal, size int64) (*Run, error)
 	return r, nil
 }
 
+// Dir is the run folder.
+func (r *Run) Dir() string { return r.dir }
+
 // Manifest is the run's manifest as it is now.
 func (r *Run) Manifest() Manifest {
 	r.mu.Lock()

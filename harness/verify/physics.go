@@ -150,6 +150,7 @@ func (k *check) lawOf(n profiles.Place, m *harness.Model, mode string) law {
 		return nil
 	}
 	l := costmodel.NewLaw(sheet)
+	share *= l.Least(m.Spec)
 	timed := func(tokens, context int) time.Duration {
 		op := hardware.Op{Kind: hardware.Prefill, Model: m.Spec, Layers: m.Spec.All(), Seqs: []hardware.Seq{{New: tokens, Context: context}}}
 		if context > 0 {

@@ -1,0 +1,157 @@
+package twin
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"meibench/hardware/profiles"
+	"meibench/harness"
+	"meibench/harness/ops"
+	"meibench/suites"
+)
+
+const suite = `
+name: synthetic
+question: does a calibration find the machine that was modelled?
+defaults: {site: this-machine, model: mei-nano, scale: task, requests: 240, rate: 20, mode: modelled, app: assistant}
+matrix: {model: [mei-nano, mei-small], pipeline: [local, offload]}
+`
+
+// truth is a made-up machine with a law for each of two models.
+func truth(t *testing.T, spread *profiles.Spread) *profiles.DeviceSheet {
+	t.Helper()
+	d, err := profiles.Device("raspberry-pi-5")
+	require.NoError(t, err)
+	lab := &harness.Lab{}
+	for i, name := range []string{"mei-nano", "mei-small"} {
+		m, err := lab.Model(name)
+		require.NoError(t, err)
+		k := float64(i + 1)
+		d.Fitted = append(d.Fitted, profiles.Fit{Model: name, Digest: m.Digest, Kernel: "made up", Source: "this test", Kind: profiles.Assumed,
+			Prefill: profiles.Coefficients{Pass: 400e-6 * k, Token: 6e-6 * k, Pair: 10e-9},
+			Decode:  profiles.Coefficients{Pass: 150e-6 * k, Token: 10e-6, Pair: 80e-9},
+			Wake:    profiles.Wake{After: 1e-3, Decode: 100e-6 * k, Fade: 0.5}, Gap: 4e-6, Spread: spread})
+	}
+	return d
+}
+
+// modelled runs the suite with a seed, and keeps what operations took.
+func modelled(t *testing.T, host *profiles.DeviceSheet, seed uint64) string {
+	t.Helper()
+	s, err := suites.Parse("test.yaml", []byte(suite))
+	require.NoError(t, err)
+	dir := filepath.Join(t.TempDir(), "run")
+	require.NoError(t, harness.Run(context.Background(), &harness.Lab{Host: host, Timings: true}, harness.Options{
+		Suites: []*suites.Suite{s}, Out: dir, Seed: seed, Progress: quiet{}, Command: []string{"test"},
+		Now: func() time.Time { return time.Unix(1_800_000_000, 0) }}))
+	return dir
+}
+
+// TestCalibrationGivesTheLawBack: a modelled run, taken for a measured one, gives the
+// law that it was modelled with, and a twin that takes the same time.
+func TestCalibrationGivesTheLawBack(t *testing.T) {
+	host := truth(t, nil)
+	lab := &harness.Lab{}
+	o, err := observe(lab, modelled(t, host, 1), nil, "modelled")
+	require.NoError(t, err)
+	require.Equal(t, []string{"mei-nano", "mei-small"}, o.Models)
+	sheet, err := o.Calibrate()
+	require.NoError(t, err)
+	require.Equal(t, profiles.TierCalibrated, sheet.Law.Tier)
+	for i, f := range sheet.Fitted {
+		k := float64(i + 1)
+		require.InEpsilon(t, 0.5, f.Wake.Fade, 1e-6, f.Model)
+		require.InEpsilon(t, 100e-6*k, f.Wake.Decode, 0.02, f.Model)
+		require.InEpsilon(t, 4e-6, f.Gap, 0.02, f.Model)
+		require.InEpsilon(t, 6e-6*k, f.Prefill.Token, 0.02, f.Model)
+		require.InEpsilon(t, 80e-9, f.Decode.Pair, 0.05, f.Model)
+		require.Equal(t, 4, len(f.Seen))
+	}
+	pairs, err := o.Replay(context.Background(), sheet, filepath.Join(t.TempDir(), "twin"))
+	require.NoError(t, err)
+	require.Len(t, pairs, 4)
+	for _, p := range pairs {
+		require.Equal(t, profiles.TierFitted, p.Tier)
+		for m := range NumMetrics {
+			for s := range NumStats {
+				require.InDelta(t, 0, p.Metrics[m].Error(s), 0.01, "%s %s %s %s", p.Measured.Pipeline, p.Measured.Model, m, s)
+			}
+		}
+	}
+	var text bytes.Buffer
+	require.NoError(t, Text(&text, pairs))
+	require.Contains(t, text.String(), "assistant offload mei-small 20/s")
+
+	yaml, err := Stamp(sheet, pairs).YAML()
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "p.yaml")
+	require.NoError(t, os.WriteFile(path, yaml, 0o644))
+	back, err := profiles.LoadDevice(path)
+	require.NoError(t, err)
+	require.Len(t, back.Fitted[0].Errors, int(NumMetrics))
+}
+
+// TestIntervalsOfRequestsCover: a machine whose times scatter is calibrated by one run;
+// of another run, with other requests and other luck, 78 to 85 % lie in the intervals.
+func TestIntervalsOfRequestsCover(t *testing.T) {
+	spread := &profiles.Spread{Slot: 0.02, Slots: []float64{0.85, 0.95, 1, 1.05, 1.3}, Ops: []float64{0.9, 1, 1.1}}
+	host := truth(t, spread)
+	lab := &harness.Lab{}
+	o, err := observe(lab, modelled(t, host, 1), nil, "modelled")
+	require.NoError(t, err)
+	sheet, err := o.Calibrate()
+	require.NoError(t, err)
+	pairs, err := o.Replay(context.Background(), sheet, filepath.Join(t.TempDir(), "twin"))
+	require.NoError(t, err)
+	sheet = Stamp(sheet, pairs)
+
+	other, err := observe(lab, modelled(t, host, 99), nil, "modelled")
+	require.NoError(t, err)
+	pairs, err = other.Replay(context.Background(), sheet, filepath.Join(t.TempDir(), "twin"))
+	require.NoError(t, err)
+	inside, n := 0, 0
+	for _, p := range pairs {
+		for _, m := range []Metric{TTFT, TPOT} {
+			inside, n = inside+p.Metrics[m].Inside, n+p.Metrics[m].Bounded
+		}
+	}
+	covered := float64(inside) / float64(n)
+	require.True(t, covered >= 0.78 && covered <= 0.85, "%.3f of %d", covered, n)
+	require.Less(t, MedianError(pairs, E2E, Mean), 0.03)
+	require.Less(t, MedianError(pairs, TPOT, P90), 0.08)
+}
+
+func TestObserveRefuses(t *testing.T) {
+	dir := modelled(t, truth(t, nil), 1)
+	lab := &harness.Lab{}
+	_, err := Observe(lab, dir, nil)
+	require.ErrorContains(t, err, "has no measured cells")
+	_, err = observe(lab, dir, []string{"gpt"}, "modelled")
+	require.ErrorContains(t, err, `no operation of model "gpt" was timed in `+dir+" (have mei-nano, mei-small)")
+	_, err = Compare(dir, dir)
+	require.ErrorIs(t, err, ErrNoTwins)
+
+	path := filepath.Join(dir, ops.Dir, "00000-000.csv")
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	lines[2], lines[3] = lines[3], lines[2]
+	require.NoError(t, os.WriteFile(path, bytes.Join(lines, nil), 0o644))
+	o, err := observe(lab, dir, nil, "modelled")
+	require.NoError(t, err)
+	_, err = o.Calibrate()
+	require.ErrorContains(t, err, "a trace that goes back in time is no measurement")
+
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, ops.Dir)))
+	_, err = observe(lab, dir, nil, "modelled")
+	require.ErrorContains(t, err, "keeps no timings of operations")
+	require.NoError(t, os.Remove(filepath.Join(dir, HostFile)))
+	_, err = observe(lab, dir, nil, "modelled")
+	require.ErrorContains(t, err, "keeps no profile of the machine")
+}
