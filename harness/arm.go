@@ -172,6 +172,11 @@ func (t *trial) run(ctx context.Context, requests int) error {
 	if err := runWorld(env); err != nil {
 		return err
 	}
+	if _, exact := env.(*world.Sim); exact {
+		if err := d.census.check(); err != nil {
+			return err
+		}
+	}
 	t.agents = b.reports()
 	t.facts(w, d, env, b, requests)
 	return nil

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"fmt"
 	"iter"
 	"time"
 
@@ -24,6 +25,7 @@ type driver struct {
 	writes bool // making a request up is real work, to be done off the turn
 	free   []*flight
 
+	census            census
 	offered, finished int
 	backlog           int // requests unfinished when the latest one arrived
 }
@@ -121,6 +123,32 @@ func (f *flight) begin() {
 	log.PromptTokens, log.AskedTokens, log.SensorBytes = req.PromptTokens, req.OutputTokens, req.SensorBytes
 	log.Released = max(f.d.env.Now(), req.ArriveAt)
 	f.d.backlog = f.d.offered - f.d.finished
+	f.d.census.step(f.d.env.Now(), 1)
+}
+
+// census checks Little's law in every modelled run: the time that requests spent in
+// the system, summed over their records, is the integral of how many there were. Both are
+// whole nanoseconds, modulo 2^64, so that equal means equal.
+type census struct {
+	here  int
+	since time.Duration
+	area  uint64 // of the number in the system over time
+	stays uint64 // summed over requests that left
+}
+
+// step says that so many more are here from now on.
+func (c *census) step(now time.Duration, more int) {
+	c.area += uint64(now-c.since) * uint64(c.here)
+	c.since, c.here = now, c.here+more
+}
+
+// check is nil if L = lambda W, both sides times the length of the run.
+func (c *census) check() error {
+	if c.here != 0 || c.area != c.stays {
+		return fmt.Errorf("harness: Little's law is broken: requests stayed %v by their records and %v by the clock, %d are still here: a pipeline ended a request at another time than it recorded",
+			time.Duration(c.stays), time.Duration(c.area), c.here)
+	}
+	return nil
 }
 
 // serve runs the request in a process of its own.
@@ -130,6 +158,8 @@ func (f *flight) serve() {
 	err := d.pipe.Handle(&f.req, &f.log)
 	f.log.Finish(d.env.Now(), err)
 	d.finished++
+	d.census.step(d.env.Now(), -1)
+	d.census.stays += uint64(f.log.Done - f.log.Released)
 	d.sink(&f.req, &f.log)
 	if d.follow != nil {
 		d.next(f)

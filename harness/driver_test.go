@@ -145,3 +145,29 @@ func BenchmarkIssue(b *testing.B) {
 		})
 	}
 }
+
+// TestX4LittlesLawIsExact: the driver's two sums are equal, and a record that ends at another time than its request is found.
+func TestX4LittlesLawIsExact(t *testing.T) {
+	for _, late := range []time.Duration{0, 1} {
+		env, w := world.NewSim(nil), time.Duration(0)
+		d := newDriver(env, &fixed{null{env}, world.NewSlots(env, 2), 7 * time.Millisecond}, func(_ *workloads.Request, log *record.Request) {
+			w += log.Done - log.Released
+		})
+		d.offer(every(3*time.Millisecond, 200))
+		env.Go("one that says too much", func() {
+			env.Sleep(time.Second)
+			f := d.flight(&workloads.Request{ID: 200, ArriveAt: env.Now()})
+			f.begin()
+			d.census.step(env.Now(), -1)
+			d.census.stays += uint64(late)
+		})
+		require.NoError(t, env.Run())
+		require.Equal(t, uint64(w+late), d.census.stays)
+		if late == 0 {
+			require.NoError(t, d.census.check())
+			require.Equal(t, uint64(w), d.census.area)
+			continue
+		}
+		require.ErrorContains(t, d.census.check(), "Little's law is broken")
+	}
+}
