@@ -351,8 +351,9 @@ type Trains interface {
 	Late(l Late)
 	// Settle has everybody who owes the link messages hand over what is due by now.
 	Settle(now time.Duration)
-	// DrainTrain is Drain: when the messages arrived, valid until the next call of
-	// the stream's link, and what they took together.
+	// Lend gives the stream memory for what DrainTrain will return.
+	Lend(memory []time.Duration)
+	// DrainTrain is Drain: when the messages arrived, and what they took together.
 	DrainTrain() (arrivals []time.Duration, took Usage, err error)
 }
 

@@ -32,7 +32,8 @@ func (d Direction) String() string {
 const (
 	rateSlot  = time.Second            // the profiles' rates and correlations are of 1 s windows
 	delaySlot = 100 * time.Millisecond // jitter; shorter than a fade, longer than a message
-	lossSlot  = 10 * time.Millisecond
+	lossSlots = 10                     // in a delaySlot
+	lossSlot  = delaySlot / lossSlots
 )
 
 // z95 is the 95 % quantile of the standard normal distribution.
@@ -207,9 +208,13 @@ func (c *Channel) interruption(key rng.Key, slot int64) (from, to time.Duration)
 	return from, from + c.cut
 }
 
-// clean is the largest draw below which a message of n bytes needs no repair.
+// clean is the chance that a message of n bytes would pass without repair in
+// each of the hundredths of a tenth of a second.
 func (c *Channel) clean(bytes float64) float64 {
-	return portable.Exp(float64(max(1, math.Ceil(bytes/packetBytes)) * portable.Log1p(-c.loss)))
+	if c.loss == 0 {
+		return 1
+	}
+	return portable.Exp(float64(lossSlots * max(1, math.Ceil(bytes/packetBytes)) * portable.Log1p(-c.loss)))
 }
 
 // resends is how many round trips of repair a message of n bytes needs when

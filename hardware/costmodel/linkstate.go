@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"meibench/hardware"
+	"meibench/internal/portable"
 	"meibench/internal/rng"
 	"meibench/internal/units"
 )
@@ -64,12 +65,14 @@ type LinkState struct {
 	known    bool
 	weather  weather
 
-	cutSlot          int64 // the second plus one that the interruption is of
-	cutFrom, cutTo   time.Duration
-	delayNum         int64 // the delay slot plus one that rtt is of
-	rtt              float64
-	half             time.Duration // one way at that round trip, nothing lost
-	cleanOf, cleanBy float64       // a message of so many bytes needs no repair below this draw
+	cutSlot        int64 // the second plus one that the interruption is of
+	cutFrom, cutTo time.Duration
+	delayNum       int64 // the delay slot plus one that rtt is of
+	rtt            float64
+	half           time.Duration // one way at that round trip, nothing lost
+	cleanOf        float64       // bytes of a message ...
+	cleanAll       float64       // ... that needs no repair in a tenth of a second whose worst draw is below this
+	worst          float64       // draw of the tenth, to the tenth power; -1 = nothing is ever lost
 
 	trips *rng.Mapped // of the channel
 	pace  pace
@@ -147,23 +150,47 @@ func (s *LinkState) delay(now time.Duration, bytes float64) time.Duration {
 		return units.Seconds(s.ch.rtt.median/2) + s.ch.extra
 	}
 	if k := int64(now/delaySlot) + 1; k != s.delayNum {
-		s.delayNum = k
-		s.luck = s.jitter.At(uint64(now / delaySlot))
-		s.rtt = s.trips.Draw(&s.luck)
-		s.half = s.oneWay(0.5)
-	}
-	if s.ch.loss == 0 {
-		return s.half
+		s.turn(k)
 	}
 	if bytes != s.cleanOf {
-		s.cleanOf, s.cleanBy = bytes, s.ch.clean(bytes)
+		s.cleanOf, s.cleanAll = bytes, s.ch.clean(bytes)
 	}
-	s.luck = s.losing.At(uint64(now / lossSlot))
-	u := s.luck.Float64()
-	if u < s.cleanBy {
+	if s.worst < s.cleanAll {
 		return s.half
 	}
-	return s.oneWay(0.5 + float64(s.ch.resends(u, bytes)))
+	return s.oneWay(0.5 + float64(s.ch.resends(s.lossOf(now), bytes)))
+}
+
+// turn draws what holds for the k-1st tenth of a second: the round trip, and how
+// unlucky its unluckiest hundredth is.
+func (s *LinkState) turn(k int64) {
+	s.delayNum = k
+	s.luck = s.jitter.At(uint64(k - 1))
+	s.rtt = s.trips.Draw(&s.luck)
+	s.half = s.oneWay(0.5)
+	if s.worst = -1; s.ch.loss > 0 {
+		s.luck = s.losing.At(uint64(k - 1))
+		s.worst = s.luck.Float64()
+	}
+}
+
+// lossOf is the luck of a hundredth of a second: ten independent uniform draws,
+// made from the largest of them, whose distribution function is u^10, so that one
+// draw tells that nothing is lost in a whole tenth.
+func (s *LinkState) lossOf(now time.Duration) float64 {
+	s.luck = s.losing.At(uint64(s.delayNum - 1))
+	most := portable.Pow(s.luck.Float64(), 1.0/lossSlots)
+	at := int64(s.luck.Float64() * lossSlots)
+	for k := range int64(lossSlots) {
+		u := s.luck.Float64() * most
+		if k == int64(now/lossSlot)%lossSlots {
+			if k == at {
+				return most
+			}
+			return u
+		}
+	}
+	return most
 }
 
 // oneWay is the delay of so many round trips.

@@ -93,7 +93,14 @@ func (s *LinkState) train(at []time.Duration, n units.Bytes, to []time.Duration,
 		*p = pace{bytes: bytes}
 	}
 	to = slices.Grow(to, len(at))
-	for _, now := range at {
+	for len(at) > 0 {
+		k := 0
+		if to, k = s.quick(at, to, c); k > 0 {
+			at = at[k:]
+			continue
+		}
+		now := at[0]
+		at = at[1:]
 		ready := max(now, s.free)
 		if ready+p.dur < p.to && ready < r.calm() {
 			s.free = ready + p.dur
@@ -111,6 +118,54 @@ func (s *LinkState) train(at []time.Duration, n units.Bytes, to []time.Duration,
 		to = append(to, s.arrived)
 	}
 	return to, nil
+}
+
+// quick takes the messages of a train that meet nothing new: the rate, the delay
+// and the luck of the one before, and a radio in its tail.
+func (s *LinkState) quick(at []time.Duration, to []time.Duration, c *cost) ([]time.Duration, int) {
+	p, r := &s.pace, s.opt.Radio
+	if !s.opt.Constant && p.bytes == s.cleanOf {
+		if k := int64(at[0]/delaySlot) + 1; k != s.delayNum {
+			s.turn(k)
+		}
+	}
+	turn := time.Duration(s.delayNum) * delaySlot
+	if s.worst >= s.cleanAll || p.bytes != s.cleanOf || r != nil && (!r.used || r.tailEnd != r.last+r.tail) {
+		return to, 0
+	}
+	last, calm := time.Duration(-1<<62), time.Duration(1<<62)
+	if r != nil {
+		last, calm = r.last, time.Duration(1<<62)
+		if len(r.rungs) > 0 {
+			calm = r.rungs[0].pause
+		}
+		calm = min(calm, r.tail)
+	}
+	free, arrived, half, dur := s.free, s.arrived, s.half, p.dur
+	var fresh, tail time.Duration
+	k := 0
+	for _, now := range at {
+		ready := max(now, free)
+		sent := ready + dur
+		if now >= turn || sent >= p.to || r != nil && (ready < last || sent-last >= calm) {
+			break
+		}
+		arrived = max(arrived+1, sent+half)
+		to = append(to, arrived)
+		fresh += dur
+		tail += ready - last
+		free, last = sent, sent
+		k++
+	}
+	if k > 0 {
+		s.free, s.arrived = free, arrived
+		if r != nil {
+			r.last, r.tailEnd = last, last+r.tail
+			c.fresh += fresh
+			c.tail += tail
+		}
+	}
+	return to, k
 }
 
 // book adds a message to what trains took.
@@ -134,6 +189,9 @@ func (s *LinkState) steady(bytes float64) {
 		p.rate, p.dur = s.slotRate, units.Seconds(bytes/s.slotRate)
 	}
 }
+
+// Lend gives the stream memory for arrivals.
+func (s *stream) Lend(memory []time.Duration) { s.times = memory[:0] }
 
 // Settle has everybody who owes the link messages hand over what is due by now.
 func (s *stream) Settle(now time.Duration) { s.link.state.debts.settle(now) }

@@ -42,6 +42,7 @@ type offload struct {
 	site  *hardware.Site
 	model *hardware.Model
 	edge  *serving.Server
+	spare spares
 }
 
 func (p *offload) Start(env world.Env, site *hardware.Site, models Models) (err error) {
@@ -69,7 +70,7 @@ func serveFirst(who string, env world.Env, site *hardware.Site, o serving.Option
 
 func (p *offload) Handle(req *workloads.Request, log *record.Request) error {
 	log.Sent = p.env.Now()
-	d := desk{srv: p.edge, held: serving.Held{Model: p.model, Span: p.model.All()}, tokenBytes: p.tokenBytes}
+	d := desk{spare: &p.spare, srv: p.edge, held: serving.Held{Model: p.model, Span: p.model.All()}, tokenBytes: p.tokenBytes}
 	if p.adapters > 0 {
 		d.adapter = adapterOf(req.User, p.adapters)
 	}
@@ -85,6 +86,13 @@ type desk struct {
 	held       serving.Held
 	tokenBytes float64
 	adapter    string
+	spare      *spares // nil = nothing is used again
+}
+
+// spares are what counted answers use one after another.
+type spares struct {
+	arrivals [][]time.Duration
+	jobs     []*serving.Job
 }
 
 // answer sends a request's raw data up and streams the answer down.
@@ -98,9 +106,18 @@ func (d *desk) answer(user *hardware.User, req *workloads.Request, log *record.R
 	log.Spent(record.Transfer, "up", up.Usage.Start, up.Usage.End)
 	log.RawBytesOut += data.Bytes
 
-	down, over := user.Down.Open(), false
+	down := user.Down.Open()
+	if trains, ok := down.(hardware.Trains); ok && up.Payload.Data == nil {
+		return d.counted(trains, req, log)
+	}
+	return d.told(down, decodeTokens(up.Payload.Data), req, log)
+}
+
+// told streams an answer token by token.
+func (d *desk) told(down hardware.Stream, tokens []int32, req *workloads.Request, log *record.Request) error {
+	over := false
 	j := &serving.Job{ID: int64(req.ID), Held: d.held, Prompt: req.PromptTokens, Adapter: d.adapter,
-		Tokens: decodeTokens(up.Payload.Data), Limit: req.OutputTokens, Deadline: deadline(req)}
+		Tokens: tokens, Limit: req.OutputTokens, Deadline: deadline(req)}
 	j.Emit = func(out hardware.Out, _ hardware.Usage) {
 		down.Write(tokenPayload(out.Token, d.tokenBytes))
 		if out.Token != hardware.NoToken && !over { // a link that broke ends the request before the job
@@ -110,11 +127,6 @@ func (d *desk) answer(user *hardware.User, req *workloads.Request, log *record.R
 	j.Finish = func(err error) {
 		d.srv.Free(j)
 		down.Close(err)
-	}
-	if trains, ok := down.(hardware.Trains); ok && j.Tokens == nil {
-		j.Down, j.Token = trains, tokenPayload(hardware.NoToken, d.tokenBytes)
-		d.srv.Put(j)
-		return d.counted(j, log)
 	}
 	d.srv.Put(j)
 
@@ -128,15 +140,37 @@ func (d *desk) answer(user *hardware.User, req *workloads.Request, log *record.R
 	return err
 }
 
-// counted waits for an answer whose tokens are only counted.
-func (d *desk) counted(j *serving.Job, log *record.Request) error {
-	arrivals, took, err := j.Down.DrainTrain()
+// counted streams an answer of which the tokens are only counted.
+func (d *desk) counted(down hardware.Trains, req *workloads.Request, log *record.Request) error {
+	var j *serving.Job
+	if s := d.spare; s != nil && len(s.jobs) > 0 {
+		n := len(s.jobs) - 1
+		j = s.jobs[n]
+		down.Lend(s.arrivals[n])
+		s.jobs, s.arrivals = s.jobs[:n], s.arrivals[:n]
+	} else {
+		j = &serving.Job{}
+	}
+	*j = serving.Job{ID: int64(req.ID), Held: d.held, Prompt: req.PromptTokens, Adapter: d.adapter, Limit: req.OutputTokens,
+		Deadline: deadline(req), Down: down, Token: tokenPayload(hardware.NoToken, d.tokenBytes)}
+	over := false
+	j.Finish = func(err error) {
+		over = true
+		d.srv.Free(j)
+		down.Close(err)
+	}
+	d.srv.Put(j)
+
+	arrivals, took, err := down.DrainTrain()
 	log.Tokens(arrivals)
 	if len(arrivals) > 0 {
 		log.DownBytes += took.Moved
 		log.Spend(record.RadioPart, took.Energy, uint8(took.Joules))
 	}
 	answered(log, d.srv.Name(), j)
+	if s := d.spare; s != nil && over { // else the link broke, and the server is still at it
+		s.jobs, s.arrivals = append(s.jobs, j), append(s.arrivals, arrivals)
+	}
 	return err
 }
 

@@ -305,8 +305,9 @@ func (s *Server) leave(j *Job) {
 	if s.opt.Paged {
 		j.held = s.view.room(j, j.Context)
 	}
-	op := hardware.Op{Model: c.held.Model, Layers: c.held.Span, Seqs: []hardware.Seq{{ID: j.ID, Context: j.Context}}}
-	c.dev.Settle(&op)
+	s.one[0] = hardware.Seq{ID: j.ID, Context: j.Context}
+	s.aside = hardware.Op{Model: c.held.Model, Layers: c.held.Span, Seqs: s.one[:]}
+	c.dev.Settle(&s.aside)
 	m.in = nil
 }
 

@@ -68,7 +68,9 @@ type Server struct {
 	shelf  shelf
 	stats  Stats
 	crowd  crowd
-	order  int // of the job that enters next
+	order  int             // of the job that enters next
+	aside  hardware.Op     // of one sequence, for what takes no time
+	one    [1]hardware.Seq // its
 }
 
 // Stats are what a server did so far. In a server at rest Taken equals Freed,
@@ -441,8 +443,9 @@ func (s *Server) Free(j *Job) {
 }
 
 func (s *Server) drop(j *Job) {
-	op := hardware.Op{Kind: hardware.Drop, Model: j.Held.Model, Layers: j.Held.Span, Seqs: []hardware.Seq{{ID: j.ID}}}
-	_, _ = s.dev.Run(&op)
+	s.one[0] = hardware.Seq{ID: j.ID}
+	s.aside = hardware.Op{Kind: hardware.Drop, Model: j.Held.Model, Layers: j.Held.Span, Seqs: s.one[:]}
+	_, _ = s.dev.Run(&s.aside)
 }
 
 func (j *Job) account(u hardware.Usage, part float64) {
