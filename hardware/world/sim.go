@@ -34,7 +34,8 @@ type Sim struct {
 type proc struct {
 	name  string
 	order uint64
-	nap   uint32 // events of other naps are stale: see Alarm
+	due   uint64 // number of its event; one of another number is stale: see Alarm
+	ring  func() // of a timer: it has no coroutine
 	serve bool
 	fn    func()
 	next  func() (struct{}, bool)
@@ -46,7 +47,6 @@ type event struct {
 	at  time.Duration
 	seq uint64
 	p   *proc
-	nap uint32
 }
 
 // NewSim returns an empty world at time zero. A nil context never cancels.
@@ -141,11 +141,15 @@ func (s *Sim) Run() error {
 			return &Deadlock{s.now, s.parked()}
 		}
 		e := s.pop()
-		if e.nap != e.p.nap {
-			continue // an alarm that went off before
+		if e.seq != e.p.due {
+			continue // an alarm that went off before, a timer that was set again
 		}
 		s.now, s.cur = e.at, e.p
 		s.events++
+		if e.p.ring != nil {
+			e.p.ring()
+			continue
+		}
 		e.p.next()
 		if s.crash != nil {
 			panic(s.crash)
@@ -214,6 +218,26 @@ func (c *simCond) Broadcast() {
 	}
 }
 
+// Timer calls a function at a time, without a process: a third of the cost of
+// waking one, and far less where very many wait. The function must not block, and
+// a run does not wait for it.
+type Timer struct {
+	s *Sim
+	p proc
+}
+
+// NewTimer returns a timer that is not set.
+func (s *Sim) NewTimer(ring func()) *Timer { return &Timer{s: s, p: proc{name: "timer", ring: ring}} }
+
+// Set has the function called at a time, and not at the one set before. The
+// function may set its timer again.
+func (t *Timer) Set(at time.Duration) {
+	t.s.push(max(at, t.s.now), &t.p)
+}
+
+// Stop has the function not called.
+func (t *Timer) Stop() { t.p.due = 0 }
+
 // Alarm wakes a process at a time that others may bring forward. Only a world
 // that need not wait for time to pass has one: what will happen is worked out
 // in advance, and worked out again when something comes between.
@@ -244,7 +268,6 @@ func (a *Alarm) Forward(at time.Duration) {
 		return
 	}
 	a.at = at
-	a.p.nap++
 	a.s.push(max(at, a.s.now), a.p)
 }
 
@@ -254,7 +277,8 @@ func (a event) before(b event) bool { return a.at < b.at || a.at == b.at && a.se
 // four children share a cache line or two.
 func (s *Sim) push(at time.Duration, p *proc) {
 	s.seq++
-	e := event{at, s.seq, p, p.nap}
+	p.due = s.seq
+	e := event{at, s.seq, p}
 	s.heap = append(s.heap, e)
 	h, i := s.heap, len(s.heap)-1
 	for i > 0 {

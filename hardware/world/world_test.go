@@ -291,6 +291,70 @@ func BenchmarkSleep(b *testing.B) {
 	}
 }
 
+// BenchmarkTimer is the bare event: taken off a heap of so many, handled, put back.
+func BenchmarkTimer(b *testing.B) {
+	for _, n := range []int{1, 1000, 100_000} {
+		b.Run(fmt.Sprintf("world=sim/pending=%d/", n), func(b *testing.B) {
+			s := NewSim(nil)
+			luck := rng.NewKey(1, "timers").At(0)
+			left := b.N
+			over := s.NewCond()
+			s.Go("run", func() {
+				for left > 0 {
+					over.Wait()
+				}
+			})
+			for range n {
+				var t *Timer
+				t = s.NewTimer(func() {
+					if left--; left == 0 {
+						over.Signal()
+					}
+					t.Set(s.Now() + time.Duration(luck.Uint64()>>44))
+				})
+				t.Set(time.Duration(luck.Uint64() >> 44))
+			}
+			b.ResetTimer()
+			_ = s.Run()
+			b.ReportMetric(float64(s.Events())/b.Elapsed().Seconds(), "events/s")
+		})
+	}
+}
+
+func TestTimersAndAlarms(t *testing.T) {
+	s := NewSim(nil)
+	var story []string
+	tell := func(what string) { story = append(story, fmt.Sprint(what, " ", s.Now().Microseconds())) }
+	alarm := s.NewAlarm()
+	var again, never *Timer
+	never = s.NewTimer(func() { tell("never") })
+	again = s.NewTimer(func() {
+		tell("again")
+		if s.Now() < 3*time.Microsecond {
+			again.Set(s.Now() + 2*time.Microsecond)
+		}
+	})
+	s.Go("sleeper", func() {
+		alarm.Forward(0) // nobody sleeps by it
+		tell(fmt.Sprint("at ", alarm.Sleep(10*time.Microsecond).Microseconds()))
+		s.Sleep(20 * time.Microsecond) // the alarm that was overtaken does not wake it
+		tell("up")
+		tell(fmt.Sprint("at ", alarm.Sleep(40*time.Microsecond).Microseconds()))
+	})
+	s.Go("other", func() {
+		never.Set(2 * time.Microsecond)
+		again.Set(9 * time.Microsecond)
+		again.Set(time.Microsecond)
+		s.Sleep(time.Microsecond)
+		never.Stop()
+		alarm.Forward(12 * time.Microsecond) // later: no change
+		alarm.Forward(4 * time.Microsecond)
+		alarm.Forward(5 * time.Microsecond)
+	})
+	require.NoError(t, s.Run())
+	require.Equal(t, []string{"again 1", "again 3", "at 4 4", "up 24", "at 40 40"}, story)
+}
+
 func BenchmarkGo(b *testing.B) {
 	for _, name := range []string{"sim", "real"} {
 		b.Run("world="+name, func(b *testing.B) {
