@@ -1,6 +1,8 @@
 package harness
 
 import (
+	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -39,3 +41,29 @@ func BenchmarkServing512(b *testing.B) {
 	b.ReportMetric(float64(cell.Events)/float64(b.N), "events/request")
 	b.ReportMetric(float64(tokens)/float64(b.N), "tokens/request")
 }
+
+// BenchmarkUsers is the cost of a request when more and more people ask, each with
+// equipment of their own; the load on each server is the same.
+func BenchmarkUsers(b *testing.B) {
+	for _, users := range []int{100, 1000, 10_000, 100_000} {
+		b.Run(fmt.Sprintf("users=%d/", users), func(b *testing.B) {
+			s, err := suites.Parse("users.yaml", []byte(usersSuite))
+			require.NoError(b, err)
+			c := s.Cells[0]
+			c.Users, c.Requests = users, b.N
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			cell := rehearse(b, &Lab{}, c, func(*record.Request) {})
+			runtime.ReadMemStats(&after)
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "requests/s")
+			b.ReportMetric(float64(cell.Events)/float64(b.N), "events/request")
+			b.ReportMetric(float64(after.HeapSys), "heap-B")
+		})
+	}
+}
+
+const usersSuite = `
+name: users
+question: does a request cost more when more people ask?
+defaults: {site: phone-5g-edge, model: "qwen2.5-0.5b:q4_0", scale: field, app: assistant, rate: 2, pipeline: offload, mode: modelled}
+`

@@ -232,14 +232,22 @@ func (s *Server) enter(which []int) {
 	if len(which) == 0 {
 		return
 	}
+	for _, i := range which {
+		j := v.Waiting[i]
+		s.take(j, v.Need(j))
+		j.inside = true
+		j.order, s.order = s.order, s.order+1
+		v.Running = append(v.Running, j)
+	}
+	if n := len(which); which[n-1] == n-1 { // the front of the line, however long it is
+		clear(v.Waiting[:n])
+		v.Waiting = v.Waiting[n:]
+		return
+	}
 	keep, k := v.Waiting[:0], 0
 	for i, j := range v.Waiting {
 		if k < len(which) && which[k] == i {
 			k++
-			s.take(j, v.Need(j))
-			j.inside = true
-			j.order, s.order = s.order, s.order+1
-			v.Running = append(v.Running, j)
 			continue
 		}
 		keep = append(keep, j)
