@@ -56,6 +56,9 @@ type Info struct {
 // an *Incomplete or a *Refused that names them.
 func Merge(dir, out string) (*Info, error) {
 	d, err := Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, bad("%s holds no sweep: %w", dir, err)
+	}
 	if err != nil {
 		return nil, err
 	}
