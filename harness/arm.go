@@ -26,6 +26,7 @@ func (l *Lab) runArm(ctx context.Context, run *results.Run, a *arm, p Progress) 
 		}
 	}
 	cell := a.header()
+	cell.Tier = l.tier(a.setup)
 	w, err := run.Begin(cell)
 	if err != nil {
 		return err

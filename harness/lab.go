@@ -428,6 +428,37 @@ func (l *Lab) keepHost(dir string) error {
 	return nil
 }
 
+// tier is the least that is known of a device of a cell, and of its models on it; ""
+// where nothing is modelled but links, or nothing is known yet.
+func (l *Lab) tier(s *setup) string {
+	if s.cell.Mode == "measured" {
+		return ""
+	}
+	least := -1
+	for _, p := range s.site.Nodes {
+		if p.Device == "" || p.Served != nil {
+			continue
+		}
+		sheet, err := l.device(p.Device)
+		if err != nil {
+			continue
+		}
+		law := costmodel.NewLaw(sheet)
+		for _, m := range []*Model{s.model, s.small} {
+			if m == nil {
+				continue
+			}
+			if at := slices.Index(profiles.Tiers(), law.Tier(m.Spec)); least < 0 || at < least {
+				least = at
+			}
+		}
+	}
+	if least < 0 {
+		return ""
+	}
+	return profiles.Tiers()[least]
+}
+
 // header is the record of an arm before it ran.
 func (a *arm) header() record.Cell {
 	l := a.setup.work.Limits()

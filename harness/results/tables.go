@@ -315,7 +315,7 @@ func newCells(out io.WriteSeeker, blocks []*block, metrics []record.Metric) (*ce
 	return t, err
 }
 
-func cellTexts() []string { return []string{"contract", "params", "invalid", "cell_json"} }
+func cellTexts() []string { return []string{"contract", "params", "invalid", "cell_json", "tier"} }
 
 // cellColumns are the plain columns of a run of a cell, in the order of cellInts
 // and cellTexts.
@@ -335,7 +335,7 @@ func cellColumns(c *record.Cell, e extent) (ints []int64, texts []string, err er
 		}
 		texts = append(texts, string(b))
 	}
-	return ints, texts, nil
+	return ints, append(texts, c.Tier), nil
 }
 
 func (t *cells) put(c *record.Cell, e extent, values []record.Value) error {
@@ -401,12 +401,13 @@ type nowhere struct{}
 func (nowhere) Write(p []byte) (int, error)    { return len(p), nil }
 func (nowhere) Seek(int64, int) (int64, error) { return 0, nil }
 
-// optional reports whether a table of requests has a column only if it is used.
+// optional reports whether a table may lack a column: one of requests that is not
+// used, one of cells that came later.
 func optional(name string) bool {
 	for c := range record.NumCounters {
 		if c.String() == name {
 			return true
 		}
 	}
-	return name == "output_hash"
+	return name == "output_hash" || name == "tier" // runs from before it was noted have none
 }
