@@ -11,6 +11,7 @@ import (
 
 	"meibench/hardware/profiles"
 	"meibench/harness"
+	"meibench/harness/pairs"
 	"meibench/harness/twin"
 )
 
@@ -66,13 +67,13 @@ func (f *calibrateFlags) run(ctx context.Context, a *app, dir string) error {
 	if err != nil {
 		return withCode(exitUsage, err)
 	}
-	pairs, err := replayInto(ctx, obs, sheet, f.into)
+	list, err := replayInto(ctx, obs, sheet, f.into)
 	if err != nil {
 		return withCode(exitIncomplete, err)
 	}
-	sheet = twin.Stamp(sheet, pairs)
+	sheet = pairs.Stamp(sheet, list)
 	if f.into != "" {
-		if err := writeSheet(sheet, filepath.Join(f.into, twin.HostFile)); err != nil {
+		if err := writeSheet(sheet, filepath.Join(f.into, pairs.HostFile)); err != nil {
 			return err
 		}
 	}
@@ -81,11 +82,11 @@ func (f *calibrateFlags) run(ctx context.Context, a *app, dir string) error {
 			return err
 		}
 	}
-	return f.tell(ctx, a, sheet, pairs, append([]*twin.Observation{obs}, others...))
+	return f.tell(ctx, a, sheet, list, append([]*twin.Observation{obs}, others...))
 }
 
 // replayInto models an observation's cells in a folder, which is kept if it has a name.
-func replayInto(ctx context.Context, o *twin.Observation, sheet *profiles.DeviceSheet, into string) ([]twin.Pair, error) {
+func replayInto(ctx context.Context, o *twin.Observation, sheet *profiles.DeviceSheet, into string) ([]pairs.Pair, error) {
 	if into != "" {
 		return o.Replay(ctx, sheet, into)
 	}
@@ -109,18 +110,18 @@ func writeSheet(sheet *profiles.DeviceSheet, path string) error {
 }
 
 // tell prints what came of it: the twins of the run itself, and of the others.
-func (f *calibrateFlags) tell(ctx context.Context, a *app, sheet *profiles.DeviceSheet, pairs []twin.Pair, all []*twin.Observation) error {
+func (f *calibrateFlags) tell(ctx context.Context, a *app, sheet *profiles.DeviceSheet, list []pairs.Pair, all []*twin.Observation) error {
 	for i, o := range all {
 		if i > 0 {
 			var err error
-			if pairs, err = replayInto(ctx, o, sheet, ""); err != nil {
+			if list, err = replayInto(ctx, o, sheet, ""); err != nil {
 				return withCode(exitIncomplete, err)
 			}
 			fmt.Fprintf(a.out, "\npredicted: %s\n\n", o.Dir)
 		} else {
 			fmt.Fprintf(a.out, "calibrated by: %s\n\n", o.Dir)
 		}
-		if err := twin.Text(a.out, pairs); err != nil {
+		if err := pairs.Text(a.out, list); err != nil {
 			return err
 		}
 		if len(o.Skipped) > 0 {

@@ -3,9 +3,9 @@
 //
 //	obs, err := twin.Observe(lab, "runs/a", nil)         // a run with measured cells
 //	sheet, err := obs.Calibrate()                        // the device's law, fitted to what it took
-//	pairs, err := obs.Replay(ctx, sheet, "runs/a-twin")  // the same requests, modelled with it
-//	sheet = twin.Stamp(sheet, pairs)                     // errors and intervals go into the profile
-//	again, err := twin.Compare("runs/b", "runs/b-twin")  // other runs, that it has not seen
+//	list, err := obs.Replay(ctx, sheet, "runs/a-twin")   // the same requests, modelled with it
+//	sheet = pairs.Stamp(sheet, list)                     // errors and intervals go into the profile
+//	again, err := pairs.Compare("runs/b", "runs/b-twin") // other runs, that it has not seen
 //
 // What is compared are whole requests, by the clock that they intended to start at:
 // error of the mean and of quantiles, and how many lie inside the interval that the
@@ -17,16 +17,19 @@
 package twin
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"meibench/hardware"
 	"meibench/hardware/costmodel"
@@ -34,14 +37,12 @@ import (
 	"meibench/hardware/profiles"
 	"meibench/harness"
 	"meibench/harness/ops"
+	"meibench/harness/pairs"
 	"meibench/harness/plan"
 	"meibench/harness/record"
 	"meibench/harness/results"
 	"meibench/suites"
 )
-
-// HostFile is the profile of the machine in a run folder.
-const HostFile = "host.yaml"
 
 // Observation is a run folder with measured cells, as a calibration needs it.
 type Observation struct {
@@ -83,9 +84,9 @@ func observe(lab *harness.Lab, dir string, models []string, mode string) (*Obser
 	if len(o.cells) == 0 {
 		return nil, fmt.Errorf("%s has no measured cells, so there is nothing to calibrate by: observe first, with meibench run --mode measured", dir)
 	}
-	if o.Host, err = profiles.LoadDevice(filepath.Join(dir, HostFile)); err != nil {
+	if o.Host, err = profiles.LoadDevice(filepath.Join(dir, pairs.HostFile)); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%s keeps no profile of the machine (%s): was it measured on sites with nodes on this machine?", dir, HostFile)
+			err = fmt.Errorf("%s keeps no profile of the machine (%s): was it measured on sites with nodes on this machine?", dir, pairs.HostFile)
 		}
 		return nil, err
 	}
@@ -106,7 +107,7 @@ func observe(lab *harness.Lab, dir string, models []string, mode string) (*Obser
 
 // sumUp notes the digests of what a calibration sees.
 func (o *Observation) sumUp() error {
-	files := []string{results.RequestsFile, results.CellsFile, HostFile}
+	files := []string{results.RequestsFile, results.CellsFile, pairs.HostFile}
 	tables, err := filepath.Glob(filepath.Join(o.Dir, ops.Dir, "*.csv"))
 	if err != nil {
 		return err
@@ -241,7 +242,7 @@ func typical(f *profiles.Fit, m *hardware.Model) (out []fitting.Sample) {
 			c = &only.Fitted[0].Decode
 		}
 		if sec := costmodel.Seconds(c, w, m.Layers); sec > 0 {
-			out = append(out, fitting.Sample{Op: op, Time: nanos(sec)})
+			out = append(out, fitting.Sample{Op: op, Time: time.Duration(math.Round(sec * 1e9))})
 		}
 	}
 	return out
@@ -282,3 +283,32 @@ func find(p *plan.Plan, c *record.Cell) (suites.Cell, bool) {
 	}
 	return suites.Cell{}, false
 }
+
+// Replay runs the measured cells again, modelled with a profile of this machine, into
+// a new run folder, and compares.
+func (o *Observation) Replay(ctx context.Context, sheet *profiles.DeviceSheet, dir string) ([]pairs.Pair, error) {
+	arms, err := o.arms()
+	if err != nil {
+		return nil, err
+	}
+	was := o.lab.Host
+	o.lab.Host = sheet
+	defer func() { o.lab.Host = was }()
+	if err := o.lab.Replay(ctx, dir, arms, quiet{}); err != nil {
+		return nil, fmt.Errorf("replay %s: %w", o.Dir, err)
+	}
+	text, err := sheet.YAML()
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, pairs.HostFile), text, 0o644)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("replay %s: %w", o.Dir, err)
+	}
+	return pairs.Between(o.Dir, dir, sheet, o.mode)
+}
+
+type quiet struct{}
+
+func (quiet) Cell(int, int, string, int) {}
+func (quiet) Request(int)                {}
+func (quiet) Note(string, ...any)        {}

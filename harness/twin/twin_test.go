@@ -13,6 +13,7 @@ import (
 	"meibench/hardware/profiles"
 	"meibench/harness"
 	"meibench/harness/ops"
+	"meibench/harness/pairs"
 	"meibench/suites"
 )
 
@@ -73,28 +74,28 @@ func TestCalibrationGivesTheLawBack(t *testing.T) {
 		require.InEpsilon(t, 80e-9, f.Decode.Pair, 0.05, f.Model)
 		require.Equal(t, 4, len(f.Seen))
 	}
-	pairs, err := o.Replay(context.Background(), sheet, filepath.Join(t.TempDir(), "twin"))
+	list, err := o.Replay(context.Background(), sheet, filepath.Join(t.TempDir(), "twin"))
 	require.NoError(t, err)
-	require.Len(t, pairs, 4)
-	for _, p := range pairs {
+	require.Len(t, list, 4)
+	for _, p := range list {
 		require.Equal(t, profiles.TierFitted, p.Tier)
-		for m := range NumMetrics {
-			for s := range NumStats {
+		for m := range pairs.NumMetrics {
+			for s := range pairs.NumStats {
 				require.InDelta(t, 0, p.Metrics[m].Error(s), 0.01, "%s %s %s %s", p.Measured.Pipeline, p.Measured.Model, m, s)
 			}
 		}
 	}
 	var text bytes.Buffer
-	require.NoError(t, Text(&text, pairs))
+	require.NoError(t, pairs.Text(&text, list))
 	require.Contains(t, text.String(), "assistant offload mei-small 20/s")
 
-	yaml, err := Stamp(sheet, pairs).YAML()
+	yaml, err := pairs.Stamp(sheet, list).YAML()
 	require.NoError(t, err)
 	path := filepath.Join(t.TempDir(), "p.yaml")
 	require.NoError(t, os.WriteFile(path, yaml, 0o644))
 	back, err := profiles.LoadDevice(path)
 	require.NoError(t, err)
-	require.Len(t, back.Fitted[0].Errors, int(NumMetrics))
+	require.Len(t, back.Fitted[0].Errors, int(pairs.NumMetrics))
 }
 
 // TestIntervalsOfRequestsCover: a machine whose times scatter is calibrated by one run;
@@ -107,24 +108,24 @@ func TestIntervalsOfRequestsCover(t *testing.T) {
 	require.NoError(t, err)
 	sheet, err := o.Calibrate()
 	require.NoError(t, err)
-	pairs, err := o.Replay(context.Background(), sheet, filepath.Join(t.TempDir(), "twin"))
+	list, err := o.Replay(context.Background(), sheet, filepath.Join(t.TempDir(), "twin"))
 	require.NoError(t, err)
-	sheet = Stamp(sheet, pairs)
+	sheet = pairs.Stamp(sheet, list)
 
 	other, err := observe(lab, modelled(t, host, 99), nil, "modelled")
 	require.NoError(t, err)
-	pairs, err = other.Replay(context.Background(), sheet, filepath.Join(t.TempDir(), "twin"))
+	list, err = other.Replay(context.Background(), sheet, filepath.Join(t.TempDir(), "twin"))
 	require.NoError(t, err)
 	inside, n := 0, 0
-	for _, p := range pairs {
-		for _, m := range []Metric{TTFT, TPOT} {
+	for _, p := range list {
+		for _, m := range []pairs.Metric{pairs.TTFT, pairs.TPOT} {
 			inside, n = inside+p.Metrics[m].Inside, n+p.Metrics[m].Bounded
 		}
 	}
 	covered := float64(inside) / float64(n)
 	require.True(t, covered >= 0.78 && covered <= 0.85, "%.3f of %d", covered, n)
-	require.Less(t, MedianError(pairs, E2E, Mean), 0.03)
-	require.Less(t, MedianError(pairs, TPOT, P90), 0.08)
+	require.Less(t, pairs.MedianError(list, pairs.E2E, pairs.Mean), 0.03)
+	require.Less(t, pairs.MedianError(list, pairs.TPOT, pairs.P90), 0.08)
 }
 
 func TestObserveRefuses(t *testing.T) {
@@ -134,8 +135,8 @@ func TestObserveRefuses(t *testing.T) {
 	require.ErrorContains(t, err, "has no measured cells")
 	_, err = observe(lab, dir, []string{"gpt"}, "modelled")
 	require.ErrorContains(t, err, `no operation of model "gpt" was timed in `+dir+" (have mei-nano, mei-small)")
-	_, err = Compare(dir, dir)
-	require.ErrorIs(t, err, ErrNoTwins)
+	_, err = pairs.Compare(dir, dir)
+	require.ErrorIs(t, err, pairs.ErrNoTwins)
 
 	path := filepath.Join(dir, ops.Dir, "00000-000.csv")
 	text, err := os.ReadFile(path)
@@ -151,7 +152,7 @@ func TestObserveRefuses(t *testing.T) {
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, ops.Dir)))
 	_, err = observe(lab, dir, nil, "modelled")
 	require.ErrorContains(t, err, "keeps no timings of operations")
-	require.NoError(t, os.Remove(filepath.Join(dir, HostFile)))
+	require.NoError(t, os.Remove(filepath.Join(dir, pairs.HostFile)))
 	_, err = observe(lab, dir, nil, "modelled")
 	require.ErrorContains(t, err, "keeps no profile of the machine")
 }

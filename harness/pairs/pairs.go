@@ -1,16 +1,24 @@
-package twin
+// Package pairs compares measured runs of cells with their modelled twins, request by
+// request: error of the mean and of quantiles, and how many measured requests lie in
+// the interval that a profile states around the modelled ones.
+//
+//	list, err := pairs.Compare("runs/measured", "runs/modelled")
+//	err = pairs.Text(os.Stdout, pairs.Pool(list))
+//
+// Requests of a measured and of a modelled cell are the same by construction, since
+// schedules and prompts come from seeds; times count from the intended start. What it
+// does not do: run or fit anything (package twin), or compare emulated cells.
+package pairs
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
-	"time"
+	"strings"
 
 	"meibench/hardware"
 	"meibench/hardware/costmodel"
@@ -19,6 +27,9 @@ import (
 	"meibench/harness/results"
 	"meibench/internal/canon"
 )
+
+// HostFile is the profile of the machine in a run folder.
+const HostFile = "host.yaml"
 
 // Metric is what of a request is compared.
 type Metric int
@@ -76,36 +87,9 @@ type Pair struct {
 	Metrics            [NumMetrics]Figures
 
 	left, right map[int]taken // requests by ID: measured and modelled
+	interval    *profiles.Interval
+	runs        int // that were pooled
 }
-
-// Replay runs the measured cells again, modelled with a profile of this machine, into
-// a new run folder, and compares.
-func (o *Observation) Replay(ctx context.Context, sheet *profiles.DeviceSheet, dir string) ([]Pair, error) {
-	arms, err := o.arms()
-	if err != nil {
-		return nil, err
-	}
-	was := o.lab.Host
-	o.lab.Host = sheet
-	defer func() { o.lab.Host = was }()
-	if err := o.lab.Replay(ctx, dir, arms, quiet{}); err != nil {
-		return nil, fmt.Errorf("replay %s: %w", o.Dir, err)
-	}
-	text, err := sheet.YAML()
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, HostFile), text, 0o644)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("replay %s: %w", o.Dir, err)
-	}
-	return compare(o.Dir, dir, sheet, o.mode)
-}
-
-type quiet struct{}
-
-func (quiet) Cell(int, int, string, int) {}
-func (quiet) Request(int)                {}
-func (quiet) Note(string, ...any)        {}
 
 // ErrNoTwins says that two runs have no cell in common.
 var ErrNoTwins = errors.New("no measured cell has a modelled twin (same application, pipeline, site, model, parameters and seed)")
@@ -120,10 +104,11 @@ func Compare(measured, modelled string) ([]Pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	return compare(measured, modelled, sheet, "measured")
+	return Between(measured, modelled, sheet, "measured")
 }
 
-func compare(measured, modelled string, sheet *profiles.DeviceSheet, mode string) (out []Pair, err error) {
+// Between is Compare with a profile, nil for none, and another mode for measured.
+func Between(measured, modelled string, sheet *profiles.DeviceSheet, mode string) (out []Pair, err error) {
 	a, err := results.Read(measured)
 	if err != nil {
 		return nil, err
@@ -167,7 +152,41 @@ func alike(c *record.Cell) string {
 	if err != nil { // a parameter that is no JSON came from no run
 		panic(err)
 	}
-	return fmt.Sprintf("%q %q %q %q %d %s", c.App, c.Pipeline, c.Site, c.Model, c.Seed, params)
+	return fmt.Sprintf("%q %q %q %q %q %d %s", Modeless(c.Name), c.App, c.Pipeline, c.Site, c.Model, c.Seed, params)
+}
+
+// Modeless is the name of a cell without its mode: that of its twin too.
+func Modeless(name string) string {
+	parts := slices.DeleteFunc(strings.Split(name, "/"), func(p string) bool { return strings.HasPrefix(p, "mode=") })
+	return strings.Join(parts, "/")
+}
+
+// Pool joins the repeats of each cell to one pair, in the order of the first ones.
+func Pool(pairs []Pair) (out []Pair) {
+	type cell struct{ suite, name string }
+	at := map[cell]int{}
+	for _, p := range pairs {
+		key := cell{p.Measured.Suite, p.Measured.Name}
+		k, ok := at[key]
+		if !ok {
+			k = len(out)
+			at[key] = k
+			first := p
+			first.left, first.right = map[int]taken{}, map[int]taken{}
+			out = append(out, first)
+		}
+		all := &out[k]
+		all.runs++
+		for _, to := range []struct{ from, to map[int]taken }{{p.left, all.left}, {p.right, all.right}} {
+			for id, t := range to.from {
+				to.to[all.runs<<40|id] = t
+			}
+		}
+	}
+	for k := range out {
+		out[k].bound(out[k].interval)
+	}
+	return out
 }
 
 // fill reads both sides.
@@ -197,6 +216,7 @@ func (p *Pair) fill(a *results.Set, i int, b *results.Set, j int, law *costmodel
 
 // bound works out the figures, with an interval.
 func (p *Pair) bound(in *profiles.Interval) {
+	p.interval = in
 	for m := range NumMetrics {
 		p.Metrics[m] = Figures{}
 		p.Metrics[m].of(p.left, p.right, m, in)
@@ -399,5 +419,3 @@ func Sort(pairs []Pair) {
 		return cmp.Compare(math.Abs(b.Metrics[E2E].Error(Mean)), math.Abs(a.Metrics[E2E].Error(Mean)))
 	})
 }
-
-func nanos(sec float64) time.Duration { return time.Duration(math.Round(sec * 1e9)) }

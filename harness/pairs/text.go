@@ -1,4 +1,4 @@
-package twin
+package pairs
 
 import (
 	"fmt"
@@ -48,7 +48,7 @@ func brief(sec float64) string {
 	if math.IsNaN(sec) {
 		return "–"
 	}
-	d := nanos(sec)
+	d := time.Duration(math.Round(sec * 1e9))
 	for _, u := range []time.Duration{time.Second, time.Millisecond, time.Microsecond} {
 		if d >= 10*u {
 			return d.Round(u / 100).String()
