@@ -32,7 +32,8 @@ func (d Direction) String() string {
 const (
 	rateSlot  = time.Second            // the profiles' rates and correlations are of 1 s windows
 	delaySlot = 100 * time.Millisecond // jitter; shorter than a fade, longer than a message
-	lossSlots = 10                     // in a delaySlot
+	tenths    = int64(rateSlot / delaySlot)
+	lossSlots = 10 // in a delaySlot
 	lossSlot  = delaySlot / lossSlots
 )
 
@@ -120,13 +121,13 @@ func (c *Channel) Fastest() (delay time.Duration, rate float64) {
 }
 
 // memoryOf gives the moving-average weights of an AR(1) process of unit variance
-// with correlation rho, cut where they fall under a thousandth. As a moving
+// with correlation rho, cut where they fall under a hundredth. As a moving
 // average, any second can be computed without the ones before it.
 func memoryOf(rho float64) []float64 {
 	const seconds = 128
 	var w []float64
 	square := 0.0
-	for x := 1.0; x >= 1e-3 && len(w) < seconds; x *= rho {
+	for x := 1.0; x >= 1e-2 && len(w) < seconds; x *= rho {
 		w = append(w, x)
 		square += float64(x * x)
 	}
@@ -209,12 +210,9 @@ func (c *Channel) interruption(key rng.Key, slot int64) (from, to time.Duration)
 }
 
 // clean is the chance that a message of n bytes would pass without repair in
-// each of the hundredths of a tenth of a second.
-func (c *Channel) clean(bytes float64) float64 {
-	if c.loss == 0 {
-		return 1
-	}
-	return portable.Exp(float64(lossSlots * max(1, math.Ceil(bytes/packetBytes)) * portable.Log1p(-c.loss)))
+// each of so many hundredths of a second.
+func (c *Channel) clean(bytes float64, slots int64) float64 {
+	return portable.Exp(float64(float64(slots) * max(1, math.Ceil(bytes/packetBytes)) * portable.Log1p(-c.loss)))
 }
 
 // resends is how many round trips of repair a message of n bytes needs when

@@ -71,8 +71,10 @@ type LinkState struct {
 	rtt            float64
 	half           time.Duration // one way at that round trip, nothing lost
 	cleanOf        float64       // bytes of a message ...
-	cleanAll       float64       // ... that needs no repair in a tenth of a second whose worst draw is below this
-	worst          float64       // draw of the tenth, to the tenth power; -1 = nothing is ever lost
+	cleanTenth     float64       // ... that needs no repair in a tenth of a second with a worst draw below this
+	cleanSecond    float64       // ... and in a second
+	lossNum        int64         // the second plus one that worst is of
+	worst          float64       // draw of the second, to the hundredth power
 
 	trips *rng.Mapped // of the channel
 	pace  pace
@@ -152,42 +154,64 @@ func (s *LinkState) delay(now time.Duration, bytes float64) time.Duration {
 	if k := int64(now/delaySlot) + 1; k != s.delayNum {
 		s.turn(k)
 	}
-	if bytes != s.cleanOf {
-		s.cleanOf, s.cleanAll = bytes, s.ch.clean(bytes)
-	}
-	if s.worst < s.cleanAll {
+	if s.sure(bytes) {
 		return s.half
 	}
 	return s.oneWay(0.5 + float64(s.ch.resends(s.lossOf(now), bytes)))
 }
 
+// sure reports that a message of so many bytes needs no repair in the present
+// tenth of a second.
+func (s *LinkState) sure(bytes float64) bool {
+	if s.ch.loss == 0 {
+		return true
+	}
+	if bytes != s.cleanOf {
+		s.cleanOf, s.cleanTenth, s.cleanSecond = bytes, s.ch.clean(bytes, lossSlots), s.ch.clean(bytes, lossSlots*tenths)
+	}
+	return s.worst < s.cleanSecond || s.worstTenth() < s.cleanTenth
+}
+
 // turn draws what holds for the k-1st tenth of a second: the round trip, and how
-// unlucky its unluckiest hundredth is.
+// unlucky the unluckiest hundredth of its second is.
 func (s *LinkState) turn(k int64) {
 	s.delayNum = k
 	s.luck = s.jitter.At(uint64(k - 1))
 	s.rtt = s.trips.Draw(&s.luck)
 	s.half = s.oneWay(0.5)
-	if s.worst = -1; s.ch.loss > 0 {
-		s.luck = s.losing.At(uint64(k - 1))
+	if sec := (k-1)/tenths + 1; s.ch.loss > 0 && sec != s.lossNum {
+		s.lossNum = sec
+		s.luck = s.losing.At(uint64(sec - 1))
 		s.worst = s.luck.Float64()
 	}
 }
 
-// lossOf is the luck of a hundredth of a second: ten independent uniform draws,
-// made from the largest of them, whose distribution function is u^10, so that one
-// draw tells that nothing is lost in a whole tenth.
+// The luck of a hundredth of a second is a uniform draw, independent of all others.
+// They are made from the largest: that of a second is distributed as u^100, one of
+// its tenths has it, the largest of each other tenth is u^10 times as large at most,
+// and so on. So one draw tells that nothing is lost in a whole second.
+
+// worstTenth is the largest draw of the present tenth, to the tenth power.
+func (s *LinkState) worstTenth() float64 {
+	s.luck = s.losing.At(uint64(s.lossNum - 1))
+	most := portable.Pow(s.luck.Float64(), 1.0/float64(tenths)) // of the second, to the tenth power
+	at, now := int64(s.luck.Float64()*float64(tenths)), (s.delayNum-1)%tenths
+	for k := range now + 1 {
+		if u := s.luck.Float64(); k == now && k != at {
+			return most * u
+		}
+	}
+	return most
+}
+
+// lossOf is the draw of a hundredth of a second in the present tenth.
 func (s *LinkState) lossOf(now time.Duration) float64 {
-	s.luck = s.losing.At(uint64(s.delayNum - 1))
-	most := portable.Pow(s.luck.Float64(), 1.0/lossSlots)
-	at := int64(s.luck.Float64() * lossSlots)
-	for k := range int64(lossSlots) {
-		u := s.luck.Float64() * most
-		if k == int64(now/lossSlot)%lossSlots {
-			if k == at {
-				return most
-			}
-			return u
+	most := portable.Pow(s.worstTenth(), 1.0/lossSlots)
+	s.luck = s.losing.At(uint64(s.delayNum-1) | 1<<62)
+	at, here := int64(s.luck.Float64()*lossSlots), int64(now/lossSlot)%lossSlots
+	for k := range here + 1 {
+		if u := s.luck.Float64(); k == here && k != at {
+			return most * u
 		}
 	}
 	return most

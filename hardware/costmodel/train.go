@@ -124,13 +124,13 @@ func (s *LinkState) train(at []time.Duration, n units.Bytes, to []time.Duration,
 // and the luck of the one before, and a radio in its tail.
 func (s *LinkState) quick(at []time.Duration, to []time.Duration, c *cost) ([]time.Duration, int) {
 	p, r := &s.pace, s.opt.Radio
-	if !s.opt.Constant && p.bytes == s.cleanOf {
+	if !s.opt.Constant {
 		if k := int64(at[0]/delaySlot) + 1; k != s.delayNum {
 			s.turn(k)
 		}
 	}
 	turn := time.Duration(s.delayNum) * delaySlot
-	if s.worst >= s.cleanAll || p.bytes != s.cleanOf || r != nil && (!r.used || r.tailEnd != r.last+r.tail) {
+	if s.opt.Constant || !s.sure(p.bytes) || r != nil && (!r.used || r.tailEnd != r.last+r.tail) {
 		return to, 0
 	}
 	last, calm := time.Duration(-1<<62), time.Duration(1<<62)

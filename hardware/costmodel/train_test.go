@@ -2,6 +2,7 @@ package costmodel
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -52,4 +53,34 @@ func TestTrainsEqualMessages(t *testing.T) {
 			require.InDelta(t, float64(joules), paid, 1e-9*(1+float64(joules)))
 		}
 	}
+}
+
+// TestLossLuckIsUniform: the draws of hundredths of a second, though made from
+// the largest of a second, are uniform and independent.
+func TestLossLuckIsUniform(t *testing.T) {
+	p, err := profiles.Link("ble-1m")
+	require.NoError(t, err)
+	s := NewLinkState(NewChannel(p, Up, 0), LinkOptions{Seed: 4, Name: "x"})
+	const n = 200_000
+	var sum, square, next, far, last float64
+	var of [100]float64
+	high := 0
+	for i := range n {
+		now := time.Duration(i) * lossSlot
+		s.delay(now, 100)
+		u := s.lossOf(now)
+		require.Equal(t, u, s.lossOf(now))
+		sum, square, next = sum+u, square+u*u, next+(u-0.5)*(last-0.5)
+		if i >= 100 {
+			far += (u - 0.5) * (of[i%100] - 0.5)
+		}
+		if of[i%100], last = u, u; u > 0.99 {
+			high++
+		}
+	}
+	require.InDelta(t, 0.5, sum/n, 4*math.Sqrt(1.0/12/n))
+	require.InDelta(t, 1.0/3, square/n, 4*math.Sqrt(4.0/45/n))
+	require.InDelta(t, 0, next/n, 4.0/12/math.Sqrt(n))
+	require.InDelta(t, 0, far/n, 4.0/12/math.Sqrt(n))
+	require.InDelta(t, 0.01*n, high, 4*math.Sqrt(0.01*n))
 }
