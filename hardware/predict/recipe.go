@@ -18,9 +18,6 @@ type point struct {
 	t    float64 // s per token, measured
 }
 
-// gb is the weight bytes read per token in 1e9 bytes.
-func (p *point) gb() float64 { return p.x * p.spec.BandwidthGBs }
-
 var (
 	wordANE    = regexp.MustCompile(`(?i)\bane\b`)
 	threadsRun = regexp.MustCompile(`(?:tg |CPU (?:[A-Z0-9]+ )?)([0-9]+) threads`)
@@ -186,22 +183,22 @@ func median(v []float64) float64 {
 	return (v[n/2-1] + v[n/2]) / 2
 }
 
-// errors2 are the median and the 90 % point (element floor(0.9 n) - 1) of
-// absolute percentage errors, in percent, with their number.
-type errors2 struct {
+// Errors are absolute percentage errors of n predictions: the median and the
+// 90 % point (element floor(0.9 n) - 1 of the sorted ones), in percent.
+type Errors struct {
 	N      int     `json:"n"`
 	Median float64 `json:"median_ape"`
 	P90    float64 `json:"p90_ape"`
 }
 
-func summarise(apes []float64) errors2 {
+func summarise(apes []float64) Errors {
 	if len(apes) == 0 {
-		return errors2{}
+		return Errors{}
 	}
 	v := append([]float64{}, apes...)
 	m := median(v)
 	at := max(int(math.Floor(0.9*float64(len(v))))-1, 0)
-	return errors2{len(v), 100 * m, 100 * v[at]}
+	return Errors{len(v), 100 * m, 100 * v[at]}
 }
 
 // ape is the absolute error of a predicted time relative to the measured speed.
@@ -238,7 +235,7 @@ func sameDevice(a, b *point) bool { return a.spec == b.spec }
 type Baseline struct {
 	Name string
 	What string
-	errors2
+	Errors
 }
 
 // Baselines computes the simple models M0 to M9 and C2 of the public recipe on
