@@ -71,6 +71,14 @@ func (r *Radio) wake(now time.Duration) time.Duration {
 	return extra
 }
 
+// Wake is how long a message that wants to leave now waits for the radio, and
+// Charge books activity from start to end, wake-up included, and returns what the
+// radio spends because of it: for links that are not made of a LinkState.
+func (r *Radio) Wake(now time.Duration) time.Duration { return r.wake(now) }
+
+// Charge is explained at Wake.
+func (r *Radio) Charge(start, end time.Duration) units.Joules { return r.charge(start, end) }
+
 // charge books activity from start to end, wake-up included, and returns what
 // the radio spends because of it.
 func (r *Radio) charge(start, end time.Duration) units.Joules {

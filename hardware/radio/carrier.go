@@ -61,7 +61,7 @@ func NewCarrierSpaced(frequency, bandwidth, spacing float64) (Carrier, error) {
 			return c, nil
 		}
 	}
-	return Carrier{}, fmt.Errorf("radio: a bandwidth of %g Hz with %g Hz between subcarriers: have, in MHz,%s", bandwidth, spacing, have)
+	return Carrier{}, fmt.Errorf("radio: a bandwidth of %g Hz with %g Hz between subcarriers: want one of, in MHz,%s", bandwidth, spacing, have)
 }
 
 // MustCarrier is NewCarrier for values known to be right.

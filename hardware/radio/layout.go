@@ -193,3 +193,13 @@ func Boresights(sectors int) []float64 {
 	}
 	return out
 }
+
+// Home is the image of a place in the torus itself; without wrap-around the
+// place.
+func (l *Layout) Home(p Point) Point {
+	if !l.Wraps() {
+		return p
+	}
+	u, v := l.lattice(p)
+	return l.Place(u-math.Floor(u), v-math.Floor(v))
+}

@@ -49,12 +49,11 @@ type Share struct {
 }
 
 type flow struct {
-	finish   float64 // virtual
-	weight   float64
-	seq      uint64
-	sleeping bool
-	done     bool
-	cond     Cond
+	finish float64 // virtual
+	weight float64
+	seq    uint64
+	done   bool
+	cond   Cond
 }
 
 // NewShare returns an idle resource of rate 1: work of a second takes a second.
@@ -105,9 +104,7 @@ func (s *Share) Use(work, weight float64) {
 		if s.heap[0] != f {
 			f.cond.Wait()
 		} else if d := s.left(now); d > 0 {
-			f.sleeping = true
 			s.env.Sleep(d)
-			f.sleeping = false
 		} else {
 			break
 		}
@@ -115,8 +112,8 @@ func (s *Share) Use(work, weight float64) {
 		s.advance(now)
 	}
 	s.leave(now)
-	if len(s.heap) > 0 && !s.heap[0].sleeping {
-		s.heap[0].cond.Signal()
+	if len(s.heap) > 0 {
+		s.heap[0].cond.Signal() // or it sleeps by its own clock and hears nothing
 	}
 	s.spare = append(s.spare, f)
 }

@@ -76,6 +76,7 @@ var Rooms = []Room{
 	{"harness/pipeline", 3, nil},
 	{"harness/serving", 3, nil},
 	{"hardware/floor", 3, nil},
+	{"hardware/city", 3, nil},
 	{"hardware/costmodel", 2, nil},
 	{"hardware/fitting", 2, nil},
 	{"hardware/kernel", 2, nil},
