@@ -25,7 +25,7 @@ func (s Spot) At(time.Duration) (x, y float64) { return s.X, s.Y }
 
 // Signal is how strongly a user receives a cell.
 type Signal struct {
-	Cell int32
+	Cell int
 	DBm  float64 // of the whole carrier at the cell's full power, shadowing included
 }
 
@@ -36,6 +36,9 @@ type View interface {
 	Signals(t time.Duration) []Signal
 	// Best is the strongest of them.
 	Best(t time.Duration) Signal
+	// Downlink is the SINR in dB at which the user would receive a cell in reach at a
+	// time, by the load of the others as it is now; -Inf if it is not in reach.
+	Downlink(t time.Duration, cell int) float64
 }
 
 // Handover decides which cell serves a user who moves while connected: A3 events
@@ -65,7 +68,7 @@ type Access struct {
 	links [2]link
 
 	seen     *scene // nil until asked
-	cell     int32  // serving; -1 before the first message
+	cell     int    // serving; -1 before the first message
 	asked    time.Duration
 	active   time.Duration // end of the latest activity
 	wasOn    bool
@@ -114,7 +117,7 @@ func (a *Access) Connect(at time.Duration) { a.power.Connect(at) }
 // about; a user who is idle camps on the best.
 func (a *Access) Cell(now time.Duration) int {
 	k, _ := a.serving(now)
-	return int(a.seen.signals[k].Cell)
+	return a.seen.signals[k].Cell
 }
 
 // Site is the site of Cell.
@@ -149,6 +152,17 @@ func (a *Access) Best(t time.Duration) Signal {
 	return a.seen.signals[a.seen.best]
 }
 
+// Downlink is the SINR of a cell; see View.
+func (a *Access) Downlink(t time.Duration, cell int) float64 {
+	a.look(t)
+	for k := range a.seen.signals {
+		if a.seen.signals[k].Cell == cell {
+			return a.downward(k, t).sinr
+		}
+	}
+	return math.Inf(-1)
+}
+
 // look works out what the user hears at a time, unless it is where it was.
 func (a *Access) look(t time.Duration) {
 	x, y := a.track.At(t)
@@ -177,7 +191,7 @@ func (n *Network) hear(s *scene, x, y float64) {
 		}
 		for k, b := range n.bore {
 			dbm := gain + n.c.Antenna.Element(angle-b, rise)
-			s.signals = append(s.signals, Signal{site*int32(n.c.Sectors) + int32(k), dbm})
+			s.signals = append(s.signals, Signal{int(site)*n.c.Sectors + k, dbm})
 			s.power = append(s.power, radio.Ratio(dbm))
 			if dbm > s.signals[s.best].DBm {
 				s.best = len(s.signals) - 1
@@ -214,18 +228,18 @@ func (a *Access) serving(now time.Duration) (k int, until time.Duration) {
 	}
 	if idle {
 		best := a.seen.best
-		a.hand.Attach(now, int(a.seen.signals[best].Cell))
+		a.hand.Attach(now, a.seen.signals[best].Cell)
 		return a.take(best, true), 0
 	}
 	cell, until := a.hand.Serving(now, a)
 	a.look(now) // it may have looked elsewhere
 	for i := range a.seen.signals {
-		if int(a.seen.signals[i].Cell) == cell {
+		if a.seen.signals[i].Cell == cell {
 			return a.take(i, false), until
 		}
 	}
 	best := a.seen.best // the serving cell is out of reach: a radio link failure, here without its pause
-	a.hand.Attach(now, int(a.seen.signals[best].Cell))
+	a.hand.Attach(now, a.seen.signals[best].Cell)
 	return a.take(best, false), until
 }
 
@@ -240,7 +254,7 @@ func (a *Access) take(k int, idle bool) int {
 
 // quality is what a user gets from a cell in one direction.
 type quality struct {
-	cell  int32
+	cell  int
 	sinr  float64 // dB
 	rate  float64 // bytes/s alone; 0 = out of range
 	part  float64 // of the carrier that it uses at that rate, in (0, 1]

@@ -238,7 +238,7 @@ func (n *Network) Config() Config { return n.c }
 
 // loadOf is the share of the last second in which a cell sent in a direction, or
 // received.
-func (n *Network) loadOf(i int32, d int, now time.Duration) float64 {
+func (n *Network) loadOf(i, d int, now time.Duration) float64 {
 	c := &n.cells[i]
 	if now-c.at >= refresh {
 		c.at = now

@@ -165,6 +165,10 @@ func TestX1InterferenceFollowsLoad(t *testing.T) {
 		require.Equal(t, 0, a.Cell(0))
 		_, quiet := a.SINR(r.Now())
 		require.InDelta(t, want(0), quiet, 1e-9)
+		require.Equal(t, quiet, a.Downlink(r.Now(), 0))
+		require.InDelta(t, 44-law.Loss(false, 100)-radio.Noise(273*360e3, 9), a.Downlink(r.Now(), 1), 1e-9)
+		require.Equal(t, math.Inf(-1), a.Downlink(r.Now(), 2))
+		require.Equal(t, a.Signals(0)[0], a.Best(0))
 		r.Sleep(8 * time.Second) // the other cell has been busy for eight seconds
 		_, loud := a.SINR(r.Now())
 		require.InDelta(t, want(1-math.Exp(-8)), loud, 1e-3)
