@@ -91,6 +91,7 @@ var Rooms = []Room{
 	{"hardware/world", 1, nil},
 	{"hardware", 1, nil},
 	{"hardware/radio", 1, nil},
+	{"hardware/mobility", 1, nil},
 	{"harness/record", 1, nil},
 	{"workloads/...", 1, []string{yamlReader}},
 	{"reference/...", 1, []string{"golang.org/x/sys/cpu"}},
