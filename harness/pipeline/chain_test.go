@@ -24,7 +24,11 @@ type lane struct {
 // newLane makes nodes that are as quick as the device; from the given moments on
 // for two seconds the nodes of their numbers are down.
 func newLane(n int, down map[int][]time.Duration) *lane {
-	l := &lane{scene: newScene(world.NewSim(nil))}
+	return newLaneIn(world.NewSim(nil), n, down)
+}
+
+func newLaneIn(env world.Runner, n int, down map[int][]time.Duration) *lane {
+	l := &lane{scene: newScene(env)}
 	l.site.Nodes = nil
 	for i := range n {
 		d := newToy(l.env, fmt.Sprint("n", i+1), ms(2), ms(4), 0)
