@@ -161,16 +161,21 @@ func TestX1InterferenceFollowsLoad(t *testing.T) {
 	want := func(load float64) float64 {
 		return radio.SINR(44-law.Loss(true, 50), radio.Noise(273*360e3, 9), []float64{44 - law.Loss(false, 100)}, []float64{load})
 	}
+	// Upwards the noise rises by at most Rise, 6 dB, in proportion to the load.
+	rise := func(load float64) float64 { return 10 * math.Log10(1+(math.Pow(10, 0.6)-1)*load) }
 	r.Go("victim", func() {
 		require.Equal(t, 0, a.Cell(0))
-		_, quiet := a.SINR(r.Now())
+		calm, quiet := a.SINR(r.Now())
 		require.InDelta(t, want(0), quiet, 1e-9)
 		require.Equal(t, quiet, a.Downlink(r.Now(), 0))
 		require.InDelta(t, 44-law.Loss(false, 100)-radio.Noise(273*360e3, 9), a.Downlink(r.Now(), 1), 1e-9)
 		require.Equal(t, math.Inf(-1), a.Downlink(r.Now(), 2))
 		require.Equal(t, a.Signals(0)[0], a.Best(0))
 		r.Sleep(8 * time.Second) // the other cell has been busy for eight seconds
-		_, loud := a.SINR(r.Now())
+		rough, loud := a.SINR(r.Now())
+		load := net.cells[1].share[up].Recent()
+		require.Greater(t, load, 0.2)
+		require.InDelta(t, rise(load), calm-rough, 1e-6)
 		require.InDelta(t, want(1-math.Exp(-8)), loud, 1e-3)
 		require.Less(t, loud, quiet-10)
 		r.Sleep(20 * time.Second)
@@ -182,6 +187,13 @@ func TestX1InterferenceFollowsLoad(t *testing.T) {
 		for r.Now() < 9*time.Second {
 			_, err := b.Down().Send(hardware.Payload{Bytes: 1 << 20})
 			require.NoError(t, err)
+		}
+	})
+	r.Go("upwards", func() {
+		for r.Now() < 9*time.Second {
+			_, err := b.Up().Send(hardware.Payload{Bytes: 1 << 18})
+			require.NoError(t, err)
+			r.Sleep(10 * time.Millisecond)
 		}
 	})
 	require.NoError(t, r.Run())
