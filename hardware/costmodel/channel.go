@@ -2,6 +2,7 @@ package costmodel
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -82,6 +83,7 @@ type Channel struct {
 	costed    bool    // energy is known
 	radio     *profiles.Radio
 	extra     time.Duration      // one way, for distance
+	trace     *Trace             // in place of rate; nil = none
 	trips     func() *rng.Mapped // round trips by draws; made at first use
 }
 
@@ -106,6 +108,11 @@ func NewChannel(p *profiles.LinkSheet, d Direction, extraRTT time.Duration) *Cha
 	if dir.Outage != nil && dir.Outage.Value > 0 {
 		c.outageZ = portable.NormalQuantile(dir.Outage.Value)
 	}
+	if t := p.Trace; t != nil && d == Up {
+		c.trace = t.UpRates
+	} else if t != nil {
+		c.trace = t.DownRates
+	}
 	if h := p.Handover; h != nil {
 		c.handover = h.Rate.Value
 		c.cut = time.Duration(math.Ceil(h.Interruption.Value * 1e9))
@@ -117,7 +124,11 @@ func NewChannel(p *profiles.LinkSheet, d Direction, extraRTT time.Duration) *Cha
 // sent to its arrival, and the largest rate, in bytes per second. Chance is cut
 // at both, so nothing passes faster.
 func (c *Channel) Fastest() (delay time.Duration, rate float64) {
-	return units.Seconds(c.rtt.at(-most)/2) + c.extra, c.rate.at(most)
+	rate = c.rate.at(most)
+	if c.trace != nil {
+		rate = slices.Max(c.trace.Rates)
+	}
+	return units.Seconds(c.rtt.at(-most)/2) + c.extra, rate
 }
 
 // memoryOf gives the moving-average weights of an AR(1) process of unit variance

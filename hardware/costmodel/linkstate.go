@@ -5,16 +5,14 @@ import (
 	"time"
 
 	"meibench/hardware"
+	"meibench/hardware/profiles"
 	"meibench/internal/portable"
 	"meibench/internal/rng"
 	"meibench/internal/units"
 )
 
-// Trace is a measured series of rates. It repeats from its start when it ends.
-type Trace struct {
-	Slot  time.Duration // how long each rate holds; positive
-	Rates []float64     // bytes per second; 0 = outage; at least one
-}
+// Trace is a measured series of rates; see profiles.Trace.
+type Trace = profiles.Trace
 
 // LinkOptions say which link a state belongs to and how it behaves.
 type LinkOptions struct {
@@ -24,7 +22,7 @@ type LinkOptions struct {
 	// Constant switches chance off: median rate and delay, no loss, no handover.
 	Constant bool
 	// Trace replaces the rate of the profile and its handovers, which a trace has
-	// in it; delay, loss and radio stay.
+	// in it; delay, loss and radio stay. nil = the profile's own, if it has one.
 	Trace *Trace
 	// Timeout is how long a message may make no progress at all before the link
 	// counts as down; 0 = 30 s.
@@ -87,6 +85,9 @@ type LinkState struct {
 func NewLinkState(ch *Channel, o LinkOptions) *LinkState {
 	if o.Timeout == 0 {
 		o.Timeout = 30 * time.Second
+	}
+	if o.Trace == nil {
+		o.Trace = ch.trace
 	}
 	if o.Trace != nil && (o.Trace.Slot <= 0 || len(o.Trace.Rates) == 0) {
 		panic("costmodel: a trace needs a positive slot and at least one rate")

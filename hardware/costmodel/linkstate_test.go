@@ -75,7 +75,11 @@ func TestInfiniteRateAndNoDelayIsNoLink(t *testing.T) {
 
 func TestTraceByHand(t *testing.T) {
 	tr := &Trace{Slot: 100 * ms, Rates: []float64{1e6, 0, 2e6}}
-	s := state(wireSheet(), Up, LinkOptions{Trace: tr})
+	sheet := wireSheet()
+	sheet.Trace = &profiles.TraceFiles{UpRates: tr} // as a profile that names a file has it
+	_, fastest := NewChannel(sheet, Up, 0).Fastest()
+	require.Equal(t, 2e6, fastest)
+	s := state(sheet, Up, LinkOptions{})
 	// 100 kB in the first slot, nothing in the second, 150 kB after 75 ms of the third
 	got, err := s.Next(0, 250_000)
 	require.NoError(t, err)

@@ -19,6 +19,8 @@ type LinkSheet struct {
 	Loss        Quantity  `yaml:"loss" json:"loss" unit:"1" want:"share"`               // share of 1500-byte packets lost end to end
 	Handover    *Handover `yaml:"handover,omitempty" json:"handover,omitempty"`
 	Radio       *Radio    `yaml:"radio,omitempty" json:"radio,omitempty"`
+
+	Trace *TraceFiles `yaml:"trace,omitempty" json:"trace,omitempty"` // recorded rates; profiles from files only
 }
 
 // Direction is what differs between up and down.
@@ -63,6 +65,11 @@ func (l *LinkSheet) With(rtt, rate float64) *LinkSheet {
 	if rate > 0 {
 		to.Up.Rate = to.Up.Rate.scaled(rate / l.Up.Rate.P50.Value)
 		to.Down.Rate = to.Down.Rate.scaled(rate / l.Down.Rate.P50.Value)
+		if t := l.Trace; t != nil {
+			c := *t
+			c.DownRates, c.UpRates = t.DownRates.times(rate/l.Down.Rate.P50.Value), t.UpRates.times(rate/l.Up.Rate.P50.Value)
+			to.Trace = &c
+		}
 	}
 	return &to
 }
@@ -96,6 +103,9 @@ func (l *LinkSheet) check(c *checker) {
 	}
 	if l.Loss.Value >= 1 {
 		c.add("$.loss.value", "must be under 1")
+	}
+	if t := l.Trace; t != nil && (t.Down == "" && t.Up == "" || t.Source == "") {
+		c.add("$.trace", "must name a file for down, for up or for both, and its source")
 	}
 	if l.Radio == nil {
 		return

@@ -115,11 +115,16 @@ func Link(name string) (*LinkSheet, error) {
 	return l, nil
 }
 
-// LoadLink reads a link profile from a file.
+// LoadLink reads a link profile from a file, with the traces that it names.
 func LoadLink(path string) (*LinkSheet, error) {
 	l := &LinkSheet{}
 	if err := load(path, l); err != nil {
 		return nil, err
+	}
+	if l.Trace != nil {
+		if err := l.Trace.read(filepath.Dir(path)); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
 	}
 	return l, nil
 }
