@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"runtime"
@@ -102,10 +103,16 @@ func BenchmarkQuickstart(b *testing.B) {
 // BenchmarkMillion is the figure of the front page: a million offload requests
 // to Arrow tables, with the memory that takes.
 func BenchmarkMillion(b *testing.B) {
+	for _, rows := range []string{"", "brief"} {
+		b.Run("rows="+cmp.Or(rows, "full")+"/", func(b *testing.B) { million(b, rows) })
+	}
+}
+
+func million(b *testing.B, rows string) {
 	s, err := suites.Parse("scale.yaml", []byte(scaleSuite))
 	require.NoError(b, err)
 	require.NoError(b, s.Narrow(map[string][]string{"pipeline": {"offload"}}))
-	s.Cells[0].Requests = 1_000_000
+	s.Cells[0].Requests, s.Cells[0].Rows = 1_000_000, rows
 	for b.Loop() {
 		dir := b.TempDir()
 		o := Options{Suites: []*suites.Suite{s}, Out: dir + "/run", Progress: silent{}, Now: time.Now}

@@ -3,9 +3,11 @@ package harness
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -302,4 +304,47 @@ func TestEveryModelOfARunIsTimedHere(t *testing.T) {
 		suites.Set{Key: "model", Values: []any{"mei-small", "mei-base"}}, suites.Set{Key: "small", Values: []any{"mei-nano"}}, suites.Set{Key: "requests", Values: []any{1.0}})
 	require.NoError(t, Run(context.Background(), lab, options(t, t.TempDir(), s)))
 	require.Equal(t, []string{"mei-small", "mei-nano", "mei-base"}, timed)
+}
+
+// TestBriefRows: a cell that keeps rows only has the same times and sums, no spans,
+// and no metric that needs what was left out.
+func TestBriefRows(t *testing.T) {
+	text := "name: brief\nquestion: q?\ndefaults: {site: robot-5g-edge, model: \"qwen2.5-0.5b:q4_0\", scale: field, app: assistant, users: 5, rate: 1, requests: 40, pipeline: offload}\nmatrix: {rows: [full, brief]}\n"
+	s, err := suites.Parse("brief.yaml", []byte(text))
+	require.NoError(t, err)
+	dir := t.TempDir() + "/run"
+	require.NoError(t, Run(t.Context(), &Lab{}, Options{Suites: []*suites.Suite{s}, Out: dir, Progress: silent{}, Now: time.Now}))
+	set, err := results.Read(dir)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, set.Close()) }()
+	var rows [2][]record.Request
+	for i := range 2 {
+		for r, err := range set.Full(i) {
+			require.NoError(t, err)
+			c := *r
+			c.Chunks, c.Spans = slices.Clone(r.Chunks), slices.Clone(r.Spans)
+			rows[i] = append(rows[i], c)
+		}
+	}
+	require.Len(t, rows[1], 40)
+	for k := range rows[0] {
+		full, brief := rows[0][k], rows[1][k]
+		require.Greater(t, len(full.Chunks), 2)
+		require.NotEmpty(t, full.Spans)
+		require.Equal(t, []record.Chunk{{At: full.FirstToken, Tokens: 1}, {At: full.LastToken, Tokens: full.OutputTokens - 1}}, brief.Chunks)
+		require.Empty(t, brief.Spans)
+		full.Shorten()
+		require.Equal(t, fmt.Sprint(full), fmt.Sprint(brief))
+	}
+	for k, v := range set.Runs()[0].Values {
+		other := set.Runs()[1].Values[k]
+		switch {
+		case math.IsNaN(v.V):
+			require.True(t, math.IsNaN(other.V), v.Metric.Name)
+		case strings.HasPrefix(v.Metric.Name, "itl_") || strings.HasPrefix(v.Metric.Name, "queue_time"):
+			require.True(t, math.IsNaN(other.V), v.Metric.Name)
+		default:
+			require.Equal(t, v.V, other.V, v.Metric.Name)
+		}
+	}
 }

@@ -467,6 +467,6 @@ func (a *arm) header() record.Cell {
 		model = name
 	}
 	return record.Cell{Index: a.index, Suite: a.suite, Name: a.cell.Name, App: a.cell.App, Pipeline: a.cell.Pipeline,
-		Site: a.cell.Site, Model: model, Mode: a.cell.Mode, Seed: a.seed, Repeat: a.repeat, Contract: a.setup.hash,
+		Site: a.cell.Site, Model: model, Mode: a.cell.Mode, Seed: a.seed, Repeat: a.repeat, Contract: a.setup.hash, Brief: a.cell.Rows == "brief",
 		TTFTLimit: l.TTFT.Duration(), TPOTLimit: l.TPOT.Duration(), E2ELimit: l.E2E.Duration(), Params: a.setup.labels()}
 }

@@ -29,6 +29,7 @@ type settings struct {
 	Repeats  whole   `yaml:"repeats" json:"repeats,omitempty"`
 	Seed     whole   `yaml:"seed" json:"seed,omitempty"`
 	Trace    string  `yaml:"trace" json:"trace,omitempty"`
+	Rows     string  `yaml:"rows" json:"rows,omitempty"`
 	Find     *find   `yaml:"find" json:"find,omitempty"`
 }
 
@@ -59,7 +60,7 @@ func (s settings) over(base settings) settings {
 		Mode: cmp.Or(s.Mode, base.Mode), Scale: cmp.Or(s.Scale, base.Scale), Scenario: cmp.Or(s.Scenario, base.Scenario),
 		Rate: cmp.Or(s.Rate, base.Rate), Users: cmp.Or(s.Users, base.Users), Requests: cmp.Or(s.Requests, base.Requests),
 		Warmup: cmp.Or(s.Warmup, base.Warmup), Repeats: cmp.Or(s.Repeats, base.Repeats), Seed: cmp.Or(s.Seed, base.Seed), Trace: cmp.Or(s.Trace, base.Trace),
-		Find: cmp.Or(s.Find, base.Find),
+		Find: cmp.Or(s.Find, base.Find), Rows: cmp.Or(s.Rows, base.Rows),
 	}
 }
 
@@ -101,6 +102,8 @@ func (s *settings) assign(key string, v any, params map[string]any) error {
 		return text(&s.Scenario)
 	case "trace":
 		return text(&s.Trace)
+	case "rows":
+		return text(&s.Rows)
 	case "find":
 		return s.look(v)
 	case "users":
@@ -166,6 +169,14 @@ func (s settings) cell(name string) Cell {
 		Name: name, App: s.App, Pipeline: s.Pipeline, Site: s.Site, Model: s.Model, Small: s.Small, RTT: s.RTT, Mbps: s.Mbps, Mode: cmp.Or(s.Mode, "modelled"),
 		Scale: cmp.Or(s.Scale, "task"), Scenario: s.Scenario, Rate: s.Rate, Users: int(max(s.Users, 1)),
 		Requests: int(cmp.Or(s.Requests, 100)), Warmup: int(s.Warmup), Repeats: int(max(s.Repeats, 1)), Seed: uint64(cmp.Or(s.Seed, 1)), Trace: s.Trace,
-		Find: s.Find.capacity(),
+		Find: s.Find.capacity(), Rows: rows(s.Rows),
 	}
+}
+
+// rows is what a cell writes of its requests; full is the default and has no name.
+func rows(s string) string {
+	if s == "full" {
+		return ""
+	}
+	return s
 }

@@ -83,6 +83,7 @@ type Cell struct {
 	RTT      float64        `json:"rtt,omitempty"`    // s, of the users' link instead of its profile's; 0 = the profile's
 	Mbps     float64        `json:"mbps,omitempty"`   // of the users' link, both ways, instead of its profile's; 0 = the profile's
 	Params   map[string]any `json:"params,omitempty"` // of the pipeline: numbers (float64) and names (string)
+	Rows     string         `json:"rows,omitempty"`   // what of each request is written down: "" = all, or "brief": no spans, and of the tokens the first and the last
 	Find     *Capacity      `json:"find,omitempty"`   // look for the capacity, starting at Rate; nil = run at Rate
 }
 
@@ -217,6 +218,8 @@ func (c Cell) check() error {
 		return fmt.Errorf("rtt: want 0 to 60 s, got %g", c.RTT)
 	case !(c.Mbps >= 0) || c.Mbps > 1e6:
 		return fmt.Errorf("mbps: want 0 to 1,000,000 Mbit/s, got %g", c.Mbps)
+	case c.Rows != "" && c.Rows != "brief":
+		return fmt.Errorf("rows: want full or brief, got %q", c.Rows)
 	case c.Rate < 0 || c.Rate != c.Rate:
 		return fmt.Errorf("rate: want 0 or more requests per second, got %g", c.Rate)
 	case c.Requests > 1_000_000_000 || c.Repeats > 100_000 || c.Users > 10_000_000:

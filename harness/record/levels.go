@@ -145,6 +145,9 @@ func (j *jitter) add(r *Request) {
 		return
 	}
 	j.e2e.add((r.Done - r.Intended).Seconds())
+	if r.Brief {
+		return
+	}
 	last := Unset
 	for _, c := range r.Chunks {
 		if c.Tokens == 0 {

@@ -196,6 +196,9 @@ func over(x float64, n int) float64 {
 
 func spent(k Kind) func(*Request) float64 {
 	return func(r *Request) float64 {
+		if r.Brief {
+			return math.NaN()
+		}
 		var d time.Duration
 		for i := range r.Spans {
 			if r.Spans[i].Kind == k {
@@ -234,6 +237,9 @@ func energy(r *Request) float64 {
 }
 
 func itlMax(r *Request) float64 {
+	if r.Brief {
+		return math.NaN()
+	}
 	gap, last := Unset, Unset
 	for _, c := range r.Chunks {
 		if c.Tokens == 0 {

@@ -161,6 +161,8 @@ type Request struct {
 	Doubt    string // what is questionable in it; "" = nothing
 	Mismatch bool   // the server's counts of tokens contradict each other
 
+	Brief bool // no spans, and of the chunks the first and the last: see Shorten
+
 	cursor time.Duration
 }
 
@@ -229,6 +231,27 @@ func (r *Request) Tokens(at []time.Duration) {
 	}
 	r.OutputTokens += len(at) - 1
 	r.LastToken = at[len(at)-1]
+}
+
+// Shorten leaves out what a run of millions need not keep: spans, and the chunks
+// between the first token and the last. Metrics of these then do not exist.
+func (r *Request) Shorten() {
+	r.Brief, r.Spans = true, r.Spans[:0]
+	if len(r.Chunks) <= 2 {
+		return
+	}
+	chunks := r.Chunks[:0]
+	if r.FirstToken != r.FirstChunk {
+		chunks = append(chunks, Chunk{At: r.FirstChunk})
+	}
+	switch {
+	case r.OutputTokens == 0:
+	case r.LastToken == r.FirstToken:
+		chunks = append(chunks, Chunk{r.FirstToken, r.OutputTokens})
+	default:
+		chunks = append(chunks, Chunk{r.FirstToken, 1}, Chunk{r.LastToken, r.OutputTokens - 1})
+	}
+	r.Chunks = chunks
 }
 
 // Empty records a chunk that reached the user and held no token: a role, a

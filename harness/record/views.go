@@ -99,6 +99,9 @@ func allGaps(r *Request) float64     { return meanGap(r, 0) }
 
 // meanGap is the mean gap between successive chunks of at least so many tokens.
 func meanGap(r *Request, least int) float64 {
+	if r.Brief {
+		return math.NaN()
+	}
 	first, last, n := Unset, Unset, 0
 	for _, c := range r.Chunks {
 		if c.Tokens < least {

@@ -91,6 +91,9 @@ func appendRow(b []byte, r *record.Request, nodes *names) []byte {
 	if r.OutputHash != 0 {
 		mask |= 1 << (len(at) + 1)
 	}
+	if r.Brief {
+		mask |= 1 << (len(at) + 2)
+	}
 	b = binary.LittleEndian.AppendUint16(b, mask)
 	prev := r.Intended
 	for _, t := range at {
@@ -251,6 +254,7 @@ func (d *decoder) row(r *record.Request, nodes []string) {
 			prev = *t
 		}
 	}
+	r.Brief = mask&(1<<(len(at)+2)) != 0
 	for _, s := range sizes(r) {
 		*s = units.Bytes(d.varint())
 	}

@@ -103,6 +103,7 @@ func (s *Set) Rows(i int) iter.Seq2[*record.Request, error] {
 		e := s.runs[i].at
 		err := s.requests.each(e.FirstRow, e.Rows, func(b *batch, row int) (bool, error) {
 			b.request(row, &r)
+			r.Brief = s.runs[i].Cell.Brief
 			return yield(&r, nil), nil
 		})
 		if err != nil {

@@ -479,6 +479,9 @@ func (k *check) header(f *folder, a *arm, c *record.Cell) {
 	if c.TTFTLimit != h.TTFTLimit || c.TPOTLimit != h.TPOTLimit || c.E2ELimit != h.E2ELimit {
 		k.rep.say("V026", f.in(results.CellsFile, key), "limits %v, %v, %v; the application's are %v, %v, %v", c.TTFTLimit, c.TPOTLimit, c.E2ELimit, h.TTFTLimit, h.TPOTLimit, h.E2ELimit)
 	}
+	if c.Brief != h.Brief {
+		k.rep.say("V026", f.in(results.CellsFile, key), "keeps brief rows: %v; the plan says %v", c.Brief, h.Brief)
+	}
 	if c.Tier != "" && c.Tier != h.Tier && !f.foreign && (f.host != nil || !a.terms.Site.UsesHost()) {
 		k.rep.say("V026", f.in(results.CellsFile, key), "says that its devices are known by tier %q; their profiles are %q", c.Tier, h.Tier)
 	}
