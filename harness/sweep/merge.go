@@ -257,7 +257,7 @@ func (d *Dir) manifest(sets []*results.Set) (results.Manifest, error) {
 	if len(wrong) > 0 {
 		return m, &Refused{d.Path, wrong}
 	}
-	m.Command, m.Expected = d.Sheet.Command, d.Sheet.Plan.Runs()
+	m.Expected = d.Sheet.Plan.Runs()
 	for _, f := range []func(*results.Manifest) *string{
 		func(m *results.Manifest) *string { return &m.GoVersion }, func(m *results.Manifest) *string { return &m.GOARCH },
 		func(m *results.Manifest) *string { return &m.GOAMD64 }, func(m *results.Manifest) *string { return &m.CPU },

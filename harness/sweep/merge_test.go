@@ -60,8 +60,21 @@ type damage struct {
 }
 
 // wrongShards are those that are missing, double or of another sweep.
-func wrongShards(sound *Dir, other, halves string) []damage {
+func wrongShards(sound *Dir, other, halves, empty string) []damage {
 	return []damage{
+		{"one without its cells, its mark changed", func(t *testing.T, d string) {
+			require.NoError(t, os.RemoveAll(d+"/shard-1"))
+			copyTree(t, empty, d+"/shard-1")
+			remark(t, d+"/shard-1", func(m *Mark) { m.Shard = "1/3" })
+		}, "is missing from it (and 5 more)"},
+		{"a plan with other terms, all marks changed", func(t *testing.T, d string) {
+			edit(t, d+"/"+File, replaced(sound.Sheet.Plan.Suites[0].Cells[2].Contract, "00"))
+			changed, err := Open(d)
+			require.NoError(t, err)
+			for _, shard := range []string{"/shard-0", "/shard-1", "/shard-2"} {
+				remark(t, d+shard, func(m *Mark) { m.Plan = changed.digest })
+			}
+		}, "ran under other terms than the plan has"},
 		{"a shard is missing", func(t *testing.T, d string) { require.NoError(t, os.RemoveAll(d+"/shard-1")) }, "not whole: shard-1: it never began;"},
 		{"two are missing", func(t *testing.T, d string) {
 			require.NoError(t, os.RemoveAll(d+"/shard-1"))
@@ -129,7 +142,9 @@ func TestMergeRefusesByName(t *testing.T) {
 	halves := begin(t, 2)
 	require.NoError(t, halves.RunAll(context.Background(), &harness.Lab{}, options()))
 
-	for _, tc := range slices.Concat(wrongShards(sound, other.Path, halves.Path), damagedFiles()) {
+	many := begin(t, 25) // more than there are runs of cells
+	require.NoError(t, many.Run(context.Background(), &harness.Lab{}, 24, options()))
+	for _, tc := range slices.Concat(wrongShards(sound, other.Path, halves.Path, many.Name(24)), damagedFiles()) {
 		t.Run(tc.name, func(t *testing.T) {
 			dir, out := filepath.Join(t.TempDir(), "sweep"), filepath.Join(t.TempDir(), "merged")
 			copyTree(t, sound.Path, dir)

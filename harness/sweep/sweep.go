@@ -65,16 +65,18 @@ type Sheet struct {
 	Plan    *plan.Plan    `json:"plan"`
 	Receipt *plan.Receipt `json:"receipt,omitempty"` // of a plan in a log, whose seed it gives
 	Host    string        `json:"host,omitempty"`    // profile of the machine (YAML), where cells need one
-	CPU     string        `json:"cpu,omitempty"`     // of that machine: shards run on no other kind
+	CPU     string        `json:"cpu,omitempty"`     // of that machine, where cells run on it: shards run on no other kind
 	Command []string      `json:"command"`           // the meibench run that would leave the same
 }
 
-// Dir is the folder of a sweep that has begun.
+// Dir is the folder of a sweep that has begun. One goroutine at a time may run shards
+// with it; others open their own.
 type Dir struct {
 	Path  string
 	Sheet *Sheet
 
-	digest string // of the plan
+	digest  string       // of the plan
+	settled *harness.Lab // that settle was called with
 }
 
 // Begin writes the sheet into a folder, which it makes. If a sweep of the same plan and
@@ -253,10 +255,13 @@ func (d *Dir) options(i int) harness.Options {
 // settle gives the lab the machine's profile that all shards share, and refuses to run
 // what is not what the plan fixed.
 func (d *Dir) settle(lab *harness.Lab, opt harness.Options) error {
+	if d.settled == lab {
+		return nil
+	}
 	lab.Measure, lab.Host = nil, nil
 	if d.Sheet.Host != "" {
-		if here := host.Here().CPU; here != d.Sheet.CPU {
-			return bad("cells of this sweep need a machine with a %s, as where it began; here is a %s: run its shards there", d.Sheet.CPU, here)
+		if here := host.Here().CPU; d.Sheet.CPU != "" && here != d.Sheet.CPU {
+			return bad("cells of this sweep are measured on machines with the processor where it began (%s); here it is another (%s): run its shards there", d.Sheet.CPU, here)
 		}
 		sheet, err := profiles.ParseDevice(File, []byte(d.Sheet.Host))
 		if err != nil {
@@ -269,10 +274,14 @@ func (d *Dir) settle(lab *harness.Lab, opt harness.Options) error {
 		return err
 	}
 	digest, err := now.Digest()
-	if err == nil && digest != d.digest {
+	if err != nil {
+		return err
+	}
+	if digest != d.digest {
 		return bad("%s cannot be run here as it was planned: a model, a profile or the program is another (plan %.12s, here %.12s): use the program and the files that began it", d.Path, d.digest, digest)
 	}
-	return err
+	d.settled = lab
+	return nil
 }
 
 // finish marks a shard as done and gives it its name.

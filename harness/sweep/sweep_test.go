@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meibench/hardware/profiles"
 	"meibench/harness"
 	"meibench/harness/plan"
 	"meibench/harness/results"
@@ -91,7 +92,7 @@ func same(t *testing.T, want, got string) {
 // run that was never cut, for any number of shards, processors and workers.
 func TestBytesDoNotDependOnShards(t *testing.T) {
 	want := whole(t)
-	for n, all := range map[int][]int{1: {4}, 2: {2}, 3: {1, 2, 4}, 7: {1, 4}, 25: {2}} { // 25: seven of them have nothing to do
+	for n, all := range map[int][]int{1: {4}, 2: {2}, 3: {1, 4}, 7: {2}, 25: {1}} { // 25: seven of them have nothing to do
 		for _, procs := range all {
 			t.Run(fmt.Sprintf("%d shards, %d processors", n, procs), func(t *testing.T) {
 				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
@@ -200,13 +201,16 @@ func TestAShardThatAnotherProcessRunsIsLeftToIt(t *testing.T) {
 func TestBegin(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sweep")
 	var all sync.WaitGroup
-	errs := make([]error, 16)
+	errs, got := make([]error, 16), make([]*Dir, 16)
 	for i := range errs { // at once
 		p := planOf(t)
-		all.Go(func() { _, errs[i] = Begin(dir, &Sheet{Shards: 3, Plan: p, Command: []string{fmt.Sprint(i)}}) })
+		all.Go(func() { got[i], errs[i] = Begin(dir, &Sheet{Shards: 3, Plan: p, Command: []string{fmt.Sprint(i)}}) })
 	}
 	all.Wait()
 	require.NoError(t, errors.Join(errs...))
+	for _, d := range got {
+		require.Equal(t, got[0].Sheet.Command, d.Sheet.Command, "all have the sheet of the one that wrote it")
+	}
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Len(t, entries, 1, "one sheet, and nothing else")
@@ -245,7 +249,30 @@ func TestWhatWasNotPlannedIsNotRun(t *testing.T) {
 	d.Sheet.Host, d.Sheet.CPU = "name: x\n", "a processor of the future"
 	err = d.Run(context.Background(), &harness.Lab{}, 0, options())
 	require.ErrorAs(t, err, &bad)
-	require.ErrorContains(t, err, "need a machine with a a processor of the future")
+	require.ErrorContains(t, err, "where it began (a processor of the future); here it is another")
+}
+
+// TestSitesWithNodesHere: all shards have the profile of the machine where the sweep began.
+func TestSitesWithNodesHere(t *testing.T) {
+	set := []suites.Set{{Key: "site", Values: []any{"this-machine"}}, {Key: "model", Values: []any{"mei-nano"}}, {Key: "scale", Values: []any{"task"}}, {Key: "requests", Values: []any{3.0}}}
+	pi, err := profiles.Device("raspberry-pi-5")
+	require.NoError(t, err)
+	text, err := pi.YAML()
+	require.NoError(t, err)
+	o, want := options(), filepath.Join(t.TempDir(), "whole")
+	require.NoError(t, harness.Run(context.Background(), &harness.Lab{Host: pi}, harness.Options{Suites: []*suites.Suite{suite(t, set...)}, Out: want, Progress: o.Progress, Now: o.Now}))
+	d, err := Begin(filepath.Join(t.TempDir(), "sweep"), &Sheet{Shards: 2, Plan: planOf(t, set...), Host: string(text)})
+	require.NoError(t, err)
+	require.NoError(t, d.RunAll(context.Background(), &harness.Lab{}, o))
+	out := filepath.Join(t.TempDir(), "merged")
+	_, err = Merge(d.Path, out)
+	require.NoError(t, err)
+	same(t, want, out)
+	a, err := os.ReadFile(filepath.Join(want, hostFile))
+	require.NoError(t, err)
+	b, err := os.ReadFile(filepath.Join(out, hostFile))
+	require.NoError(t, err)
+	require.Equal(t, string(a), string(b))
 }
 
 func TestNodeName(t *testing.T) {

@@ -4,16 +4,25 @@
 //	go run ./scripts/manyrows -rows 10000000 -out many
 //	/usr/bin/time -v meibench report many --out page
 //
+// With -parts N it writes N folders of whole runs of cells, many/0 and so on, and with
+// -merge it puts such folders together again, to time that:
+//
+//	go run ./scripts/manyrows -rows 10000000 -parts 4 -out many
+//	/usr/bin/time -v go run ./scripts/manyrows -merge many -out merged
+//
 // The rows are those of five applications under five placements: modelled-looking
 // times with queues, four to eight chunks, energy of three parts, three spans.
 // Nothing in them is a result.
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"log"
 	"math"
+	"path/filepath"
+	"strconv"
 	"time"
 
 	"meibench/hardware"
@@ -26,24 +35,67 @@ import (
 func main() {
 	rows := flag.Int("rows", 10_000_000, "requests in all")
 	out := flag.String("out", "", "folder to write, which must not be there")
+	parts := flag.Int("parts", 1, "folders to deal the runs of cells to")
+	from := flag.String("merge", "", "folder of parts to merge, in place of writing rows")
 	flag.Parse()
 	if *out == "" {
 		log.Fatal("manyrows: -out is missing: name a folder to write")
 	}
-	if err := write(*out, *rows); err != nil {
+	var err error
+	switch {
+	case *from != "":
+		err = merge(*from, *out)
+	case *parts > 1:
+		for i := range *parts {
+			err = errors.Join(err, write(filepath.Join(*out, strconv.Itoa(i)), *rows, part{i, *parts}))
+		}
+	default:
+		err = write(*out, *rows, part{0, 1})
+	}
+	if err != nil {
 		log.Fatal(err)
 	}
 }
 
-func write(dir string, rows int) error {
+// part is every n-th run of a cell, from the i-th on.
+type part struct{ i, n int }
+
+// merge puts the parts in a folder together.
+func merge(from, out string) (err error) {
+	dirs, err := filepath.Glob(filepath.Join(from, "*", results.ManifestFile))
+	if err != nil {
+		return err
+	}
+	var sets []*results.Set
+	defer func() {
+		for _, s := range sets {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	for _, d := range dirs {
+		s, err := results.Read(filepath.Dir(d))
+		if err != nil {
+			return err
+		}
+		sets = append(sets, s)
+	}
+	if len(sets) == 0 {
+		return fmt.Errorf("%s: there are no parts in it", from)
+	}
+	m := sets[0].Manifest
+	m.Expected, m.Files = 0, nil
+	return results.Merge(out, m, sets)
+}
+
+func write(dir string, rows int, p part) error {
 	apps, pipelines := []string{"assistant", "ar", "driving", "healthcare", "robotics"}, []string{"local", "offload", "split", "speculate", "cascade"}
 	cells := len(apps) * len(pipelines)
-	run, err := results.Create(dir, results.Manifest{Command: []string{"manyrows"}, Expected: cells, Seeds: []string{"1"}})
+	run, err := results.Create(dir, results.Manifest{Command: []string{"manyrows"}, Expected: (cells - p.i + p.n - 1) / p.n, Seeds: []string{"1"}})
 	if err != nil {
 		return err
 	}
 	each := (rows + cells - 1) / cells
-	for i := range cells {
+	for i := p.i; i < cells; i += p.n {
 		c := record.Cell{Index: i, Suite: "manyrows", App: apps[i/len(pipelines)], Pipeline: pipelines[i%len(pipelines)], Site: "a-site", Model: "a-model", Mode: "modelled", Seed: 1,
 			Valid: true, Horizon: time.Duration(each) * 100 * time.Millisecond, TTFTLimit: 200 * time.Millisecond, E2ELimit: time.Second}
 		c.Name = "app=" + c.App + "/pipeline=" + c.Pipeline

@@ -20,8 +20,8 @@ var places = []string{"/etc/munge", "/etc/slurm", "/run/munge", "/var/lib/munge"
 
 // installation is what was here before.
 type installation struct {
-	packages, users, places []string
-	policy                  bool // a policy was here
+	packages, users, groups, places []string
+	policy                          bool // a policy was here
 }
 
 func state() (s installation, err error) {
@@ -30,13 +30,11 @@ func state() (s installation, err error) {
 		return s, err
 	}
 	s.packages = strings.Split(strings.TrimSpace(text), "\n")
-	users, err := os.ReadFile("/etc/passwd")
-	if err != nil {
+	if s.users, err = first("/etc/passwd"); err != nil {
 		return s, err
 	}
-	for line := range strings.Lines(string(users)) {
-		name, _, _ := strings.Cut(line, ":")
-		s.users = append(s.users, name)
+	if s.groups, err = first("/etc/group"); err != nil {
+		return s, err
 	}
 	for _, p := range places {
 		if _, err := os.Stat(p); err == nil {
@@ -46,6 +44,16 @@ func state() (s installation, err error) {
 	_, err = os.Stat(policyFile)
 	s.policy = err == nil
 	return s, nil
+}
+
+// first lists the first fields of a file of lines.
+func first(path string) (out []string, err error) {
+	text, err := os.ReadFile(path)
+	for line := range strings.Lines(string(text)) {
+		name, _, _ := strings.Cut(line, ":")
+		out = append(out, name)
+	}
+	return out, err
 }
 
 // install installs the packages without starting their services. What it returns takes
@@ -93,8 +101,18 @@ func restore(before installation) error {
 	if len(added) > 0 {
 		errs = append(errs, apt(append([]string{"purge"}, added...)...))
 	}
+	if now, err = state(); err != nil { // purging takes most of the users with it
+		return errors.Join(append(errs, err)...)
+	}
 	for _, u := range without(now.users, before.users) {
 		_, err := output("", "userdel", u)
+		errs = append(errs, err)
+	}
+	if now, err = state(); err != nil { // and a user its group
+		return errors.Join(append(errs, err)...)
+	}
+	for _, g := range without(now.groups, before.groups) {
+		_, err := output("", "groupdel", g)
 		errs = append(errs, err)
 	}
 	for _, p := range without(places, before.places) {
@@ -106,7 +124,7 @@ func restore(before installation) error {
 		}
 	}
 	after, err := state()
-	left := slices.Concat(without(after.packages, before.packages), without(after.users, before.users), without(after.places, before.places))
+	left := slices.Concat(without(after.packages, before.packages), without(after.users, before.users), without(after.groups, before.groups), without(after.places, before.places))
 	if len(left) > 0 {
 		errs = append(errs, fmt.Errorf("still here, and not before: %s", strings.Join(left, ", ")))
 	}

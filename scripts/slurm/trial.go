@@ -54,9 +54,9 @@ func (t *trial) run() (err error) {
 	t.say("local run: %s", time.Since(began).Round(time.Second))
 	if !t.installed {
 		began = time.Now()
-		remove, err := install()
-		if err != nil {
-			return err
+		remove, ierr := install()
+		if ierr != nil {
+			return ierr
 		}
 		t.say("installed %s: %s", strings.Join(packages, ", "), time.Since(began).Round(time.Second))
 		defer func() {
