@@ -151,8 +151,10 @@ func (d *desk) counted(down hardware.Trains, req *workloads.Request, log *record
 	} else {
 		j = &serving.Job{}
 	}
+	owed := j.Owed()
 	*j = serving.Job{ID: int64(req.ID), Held: d.held, Prompt: req.PromptTokens, Adapter: d.adapter, Limit: req.OutputTokens,
 		Deadline: deadline(req), Down: down, Token: tokenPayload(hardware.NoToken, d.tokenBytes)}
+	j.Lend(owed)
 	over := false
 	j.Finish = func(err error) {
 		over = true

@@ -109,10 +109,6 @@ func (c *crowd) join(j *Job) {
 		c.who[i], c.who[up] = c.who[up], c.who[i]
 		i = up
 	}
-	if !j.late {
-		j.late = true
-		j.Down.Late(j)
-	}
 }
 
 // phase is when, modulo the block, a member's cache needs one more.
@@ -266,7 +262,6 @@ func (s *Server) retire() {
 	c := &s.crowd
 	for len(c.who) > 0 && c.who[0].member.until <= c.step {
 		j := c.popped()
-		j.Down.Settle(c.ends[len(c.ends)-1])
 		s.leave(j)
 		s.end(j, nil)
 		j.over = false
@@ -308,6 +303,7 @@ func (s *Server) leave(j *Job) {
 	s.one[0] = hardware.Seq{ID: j.ID, Context: j.Context}
 	s.aside = hardware.Op{Model: c.held.Model, Layers: c.held.Span, Seqs: s.one[:]}
 	c.dev.Settle(&s.aside)
+	j.owed = append(j.owed, m.owed()...)
 	m.in = nil
 }
 
@@ -316,10 +312,6 @@ func (s *Server) disperse() {
 	c, v := &s.crowd, &s.view
 	if len(c.who) == 0 {
 		return
-	}
-	now := c.now()
-	for _, j := range c.who {
-		j.Down.Settle(now)
 	}
 	for i, j := range c.who {
 		s.leave(j)
@@ -331,23 +323,20 @@ func (s *Server) disperse() {
 	slices.SortFunc(v.Running, func(a, b *Job) int { return cmp.Compare(a.order, b.order) })
 }
 
-// Due is when the oldest token is due that was made in the crowd and not handed to the link.
-func (j *Job) Due() (time.Duration, bool) {
-	m := &j.member
-	if m.in == nil || m.told >= min(m.until, m.in.base+len(m.in.ends)) {
-		return 0, false
+// owed are the times of tokens made in the crowd and not handed to the link, also
+// those of the stride that is under way.
+func (m *member) owed() []time.Duration {
+	c := m.in
+	if c == nil {
+		return nil
 	}
-	return m.in.ends[m.told-m.in.base], true
+	return c.ends[m.told-c.base : max(m.told, min(m.until, c.base+len(c.ends)))-c.base]
 }
 
-// Pay hands tokens to the link: those that are due, or only the oldest.
-func (j *Job) Pay(by time.Duration, all bool) {
-	m := &j.member
-	ends := m.in.ends[m.told-m.in.base : min(m.until, m.in.base+len(m.in.ends))-m.in.base]
-	n := 1
-	if all {
-		n = sort.Search(len(ends), func(i int) bool { return ends[i] > by })
+func (m *member) due() (time.Duration, bool) {
+	c := m.in
+	if c == nil || m.told >= min(m.until, c.base+len(c.ends)) {
+		return 0, false
 	}
-	j.Down.Train(j.Token, ends[:n])
-	m.told += n
+	return c.ends[m.told-c.base], true
 }

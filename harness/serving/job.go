@@ -3,6 +3,7 @@ package serving
 import (
 	"fmt"
 	"math"
+	"sort"
 	"time"
 
 	"meibench/hardware"
@@ -40,9 +41,10 @@ type Job struct {
 	Joules     hardware.Source
 	Steps      int
 
-	member member // of a crowd
-	late   bool   // its link knows that it may owe tokens
-	order  int    // of entry, over all jobs
+	owed   []time.Duration // tokens made and not handed to Down
+	member member          // of a crowd
+	late   bool            // its link knows that it may owe tokens
+	order  int             // of entry, over all jobs
 
 	kind    hardware.Kind // of its next step
 	seq     hardware.Seq  // of its next step
@@ -52,8 +54,7 @@ type Job struct {
 	over    bool // leave the running set after this operation
 
 	token                               [1]int32 // backing for seq.Tokens, so that a decode step allocates nothing
-	one                                 [1]time.Duration
-	made                                []int32 // tokens made, kept where the server may preempt
+	made                                []int32  // tokens made, kept where the server may preempt
 	queued, admit, first, last, arrived time.Duration
 }
 
@@ -207,14 +208,55 @@ func nano(joules, part float64) int64 { return int64(math.Round(float64(joules*p
 
 func whole(flop, part float64) int64 { return int64(float64(flop * part)) }
 
-// emit hands a token to the user: by the job's own function, or as a message of
-// its link, behind those that others owe.
+// emit hands a token to the user by the job's own function. Tokens that are only
+// counted wait until the answer ends or something else wants to pass the link:
+// so they pass in the same order however many steps are one event.
 func (j *Job) emit(out hardware.Out, u hardware.Usage) {
 	if j.Down == nil {
 		j.Emit(out, u)
 		return
 	}
-	j.Down.Settle(u.End)
-	j.one[0] = u.End
-	j.Down.Train(j.Token, j.one[:])
+	if !j.late {
+		j.late = true
+		j.Down.Late(j)
+	}
+	j.owed = append(j.owed, u.End)
 }
+
+// Due is when the oldest token was made, or is going to be, that was not handed to
+// the link.
+func (j *Job) Due() (time.Duration, bool) {
+	if len(j.owed) > 0 {
+		return j.owed[0], true
+	}
+	return j.member.due()
+}
+
+// Pay hands tokens to the link: those that are due, or only the oldest.
+func (j *Job) Pay(by time.Duration, all bool) {
+	if n := due(j.owed, by, all); n > 0 {
+		j.Down.Train(j.Token, j.owed[:n])
+		if j.owed = j.owed[:copy(j.owed, j.owed[n:])]; !all {
+			return
+		}
+	}
+	if ends := j.member.owed(); len(ends) > 0 {
+		n := due(ends, by, all)
+		j.Down.Train(j.Token, ends[:n])
+		j.member.told += n
+	}
+}
+
+// due is how many of some tokens are due by a time, or one.
+func due(ends []time.Duration, by time.Duration, all bool) int {
+	if !all {
+		return min(1, len(ends))
+	}
+	return sort.Search(len(ends), func(i int) bool { return ends[i] > by })
+}
+
+// Owed is memory for tokens not handed over yet; give it to the next job.
+func (j *Job) Owed() []time.Duration { return j.owed }
+
+// Lend gives the job such memory.
+func (j *Job) Lend(memory []time.Duration) { j.owed = memory[:0] }

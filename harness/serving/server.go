@@ -406,6 +406,9 @@ func (s *Server) share(res hardware.Result, err error, tokens int) {
 
 func (s *Server) end(j *Job, err error) {
 	j.over = true
+	if j.Down != nil {
+		j.Down.Settle(s.env.Now())
+	}
 	j.Finish(err)
 }
 
