@@ -8,6 +8,7 @@ import (
 
 	"meibench/hardware"
 	"meibench/hardware/profiles"
+	"meibench/hardware/thermal"
 	"meibench/hardware/world"
 	"meibench/internal/rng"
 	"meibench/internal/units"
@@ -91,12 +92,18 @@ type Blueprint struct {
 	spec    hardware.DeviceSpec
 	law     *Law
 	thermal *profiles.Thermal
+	plant   *thermal.Plant
+	battery float64 // J; 0 = none
 }
 
 // NewBlueprint prepares a profile.
 func NewBlueprint(p *profiles.DeviceSheet) *Blueprint {
+	plant, err := heats(p)
+	if err != nil { // a profile is checked when it is read
+		panic(fmt.Errorf("device profile %q: %w", p.Name, err))
+	}
 	return &Blueprint{
-		law: NewLaw(p), thermal: p.Thermal,
+		law: NewLaw(p), thermal: p.Thermal, plant: plant, battery: value(p.Battery),
 		spec: hardware.DeviceSpec{
 			Name: p.Name, Slots: int(p.Slots.Value), Ops: allOps, Memory: units.Bytes(p.Memory.Value * p.MemoryShare.Value),
 			Time: hardware.Modelled, Digest: p.Digest(),
@@ -113,15 +120,12 @@ func New(env world.Env, p *profiles.DeviceSheet, opt Options) *Device {
 func (b *Blueprint) New(env world.Env, opt Options) *Device {
 	d := &Device{
 		env: env, spec: b.spec, law: b.law, opt: opt,
-		slots: world.NewSlots(env, b.spec.Slots), heat: newHeat(b.thermal), mem: newMemory(b.spec.Memory),
+		slots: world.NewSlots(env, b.spec.Slots), heat: newHeat(b.thermal, b.plant, opt.Heat), mem: newMemory(b.spec.Memory),
 		mood:   mood{weather: rng.NewKey(opt.Seed, "weather"), own: rng.NewKey(opt.Seed, "spread")},
 		accept: rng.NewKey(opt.Seed, "accept"), confide: rng.NewKey(opt.Seed, "confidence"),
 	}
 	if opt.Ops != 0 {
 		d.spec.Ops = opt.Ops
-	}
-	if d.heat != nil {
-		d.heat.level = opt.Heat
 	}
 	return d
 }
@@ -142,13 +146,22 @@ func (d *Device) Used() units.Bytes { return d.mem.used }
 // Busy is the time spent in operations so far, summed over slots.
 func (d *Device) Busy() time.Duration { return d.busy }
 
-// Heat is the thermal state now: 0 cool, 1 throttled to the retained share.
+// Heat is the thermal state now: 0 cool; by the two-node law 1 where throttling begins,
+// by the simple one where it is complete. Looking changes nothing.
 func (d *Device) Heat() float64 {
 	if d.heat == nil {
 		return 0
 	}
-	d.heat.advance(d.env.Now())
-	return d.heat.level
+	return d.heat.now(d.env.Now())
+}
+
+// Throttled is when the device first slowed down by heat; ok is false if it never did or
+// has no thermal part.
+func (d *Device) Throttled() (at time.Duration, ok bool) {
+	if d.heat == nil || d.heat.throttled == 0 {
+		return 0, false
+	}
+	return d.heat.throttled, true
 }
 
 // Run costs op and sleeps that long in one of the device's slots.
@@ -202,7 +215,10 @@ func (d *Device) throttled(c Cost, start time.Duration) (Cost, time.Duration) {
 	if d.heat == nil {
 		return c, c.Time
 	}
-	sec := d.heat.stretch(start, c.Time.Seconds())
+	if c.Time <= 0 {
+		return c, c.Time
+	}
+	sec := d.heat.stretch(start, c.Time.Seconds(), float64(c.Energy)/c.Time.Seconds())
 	busy := max(c.Time, time.Duration(math.Round(sec*1e9)))
 	if busy > c.Time { // the longer run pays idle power for longer
 		c.Energy += units.Joules(float64(d.law.idle * (busy - c.Time).Seconds()))

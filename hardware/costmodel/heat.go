@@ -6,35 +6,85 @@ import (
 
 	"meibench/hardware"
 	"meibench/hardware/profiles"
+	"meibench/hardware/thermal"
 	"meibench/internal/portable"
 	"meibench/internal/rng"
 	"meibench/internal/units"
 )
 
-// heat is the thermal state of a device: 0 cool, 1 as hot as it gets. Under load
-// it rises towards 1 with time constant up, at rest it falls towards 0 with down.
-// Speed is 1 - (1-retained) × heat: the exponential decay of decode rates that ten
-// minutes of continuous use show, from the burst rate to the retained share of it.
-//
-// Note: a two-node RC network (die and case) is the better physics, but the
-// published traces do not identify its four constants; one node fits them
-// within 9 %.
+// heat is how warm a device is, by the law of its profile: the two nodes of package
+// thermal, or without traces to fit them to, one.
 type heat struct {
+	node
+	net       *thermal.State // nil: the one node decides
+	throttled time.Duration  // when the clock was first less than full; 0 = never
+}
+
+// heats is the thermal part of a profile made ready; nil: the device has none.
+func heats(p *profiles.DeviceSheet) (*thermal.Plant, error) {
+	if p.Thermal == nil || p.Thermal.Network == nil {
+		return nil, nil
+	}
+	return thermal.New(p.Thermal.Network.Law(p.Power.Idle.Value))
+}
+
+// newHeat is a device that starts at a level between cool and as hot as continuous
+// work makes it.
+func newHeat(t *profiles.Thermal, plant *thermal.Plant, level float64) *heat {
+	if t == nil {
+		return nil
+	}
+	h := &heat{node: node{retained: t.Retained.Value, up: t.Heat.Value, down: t.Cool.Value, level: level}}
+	if plant != nil {
+		s := plant.Cool()
+		if level > 0 {
+			s = plant.Level(level)
+		}
+		h.net = &s
+	}
+	return h
+}
+
+// stretch is how many seconds work takes that takes sec at full clock and draws watts.
+func (h *heat) stretch(now time.Duration, sec, watts float64) float64 {
+	took := 0.0
+	if h.net != nil {
+		took = max(sec, h.net.Work(now, sec, watts))
+	} else {
+		took = h.node.stretch(now, sec)
+	}
+	if h.throttled == 0 && took > float64(sec*throttledBy) {
+		h.throttled = max(1, now)
+	}
+	return took
+}
+
+// throttledBy is by how much longer an operation takes that counts as throttled.
+const throttledBy = 1.02
+
+// now is the level, 1 where throttling begins (two nodes) or is complete (one).
+func (h *heat) now(at time.Duration) float64 {
+	if h.net != nil {
+		return h.net.At(at).Heat
+	}
+	n := h.node
+	n.advance(at)
+	return n.level
+}
+
+// node is the law of one node: 0 cool, 1 as hot as it gets. Under load
+// it rises towards 1 with time constant up, at rest it falls towards 0 with down.
+// Speed is 1 - (1-retained) × level: the exponential decay of decode rates that ten
+// minutes of continuous use show, from the burst rate to the retained share of it.
+type node struct {
 	retained, up, down float64 // share, s, s
 	level              float64
 	at                 time.Duration // when level was right
 	busyUntil          time.Duration // load known so far
 }
 
-func newHeat(t *profiles.Thermal) *heat {
-	if t == nil {
-		return nil
-	}
-	return &heat{retained: t.Retained.Value, up: t.Heat.Value, down: t.Cool.Value}
-}
-
 // advance brings the level to now: warming while busy, cooling after.
-func (h *heat) advance(now time.Duration) {
+func (h *node) advance(now time.Duration) {
 	if busy := min(now, h.busyUntil) - h.at; busy > 0 {
 		h.level = 1 - float64((1-h.level)*portable.Exp(-busy.Seconds()/h.up))
 		h.at += busy
@@ -52,7 +102,7 @@ func (h *heat) advance(now time.Duration) {
 //
 // solved by Newton's method, which approaches from below since the left side is
 // concave. Work much shorter than the time constant converges at once.
-func (h *heat) stretch(now time.Duration, sec float64) float64 {
+func (h *node) stretch(now time.Duration, sec float64) float64 {
 	h.advance(now)
 	lost := float64((1 - h.retained) * (1 - h.level)) // speed above the retained share
 	t := sec / (h.retained + lost)

@@ -2,8 +2,12 @@ package profiles
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"meibench/hardware/thermal"
+	"meibench/internal/units"
 )
 
 // Host is the device name that stands for the machine the run is on. Its
@@ -110,12 +114,56 @@ type Power struct {
 	Cap     *Quantity `yaml:"cap,omitempty" json:"cap,omitempty" unit:"W" want:"positive"`
 }
 
-// Thermal holds the throttling law: under load the speed falls from 1 towards
-// Retained with time constant Heat and recovers with time constant Cool.
+// Thermal holds the throttling law. Where there are traces to fit it to, that is the
+// network. Without one, the speed under load falls from 1 towards Retained with time
+// constant Heat and recovers with time constant Cool; with one, these three only sum it up.
 type Thermal struct {
 	Retained Quantity `yaml:"retained" json:"retained" unit:"1" want:"share"`
 	Heat     Quantity `yaml:"heat" json:"heat" unit:"s" want:"positive"`
 	Cool     Quantity `yaml:"cool" json:"cool" unit:"s" want:"positive"`
+
+	Network *Network `yaml:"network,omitempty" json:"network,omitempty"`
+}
+
+// Network holds a device's two-node thermal law; see package thermal. Thresholds are those
+// of the first step of clock, spans reach from the first step to the last.
+type Network struct {
+	DieR       Quantity `yaml:"die_r" json:"die_r" unit:"K/W" want:"positive"`
+	DieC       Quantity `yaml:"die_c" json:"die_c" unit:"J/K" want:"positive"`
+	CaseR      Quantity `yaml:"case_r" json:"case_r" unit:"K/W" want:"positive"`
+	CaseC      Quantity `yaml:"case_c" json:"case_c" unit:"J/K" want:"positive"`
+	Ambient    Quantity `yaml:"ambient" json:"ambient" unit:"degC"`
+	DieLimit   Quantity `yaml:"die_limit" json:"die_limit" unit:"degC" want:"positive"`
+	DieSpan    Quantity `yaml:"die_span" json:"die_span" unit:"K" want:"positive"`
+	SkinLimit  Quantity `yaml:"skin_limit" json:"skin_limit" unit:"degC" want:"positive"`
+	SkinSpan   Quantity `yaml:"skin_span" json:"skin_span" unit:"K" want:"positive"`
+	Hysteresis Quantity `yaml:"hysteresis" json:"hysteresis" unit:"K"`
+	Steps      Quantity `yaml:"steps" json:"steps" unit:"1" want:"count"`      // of clock below the full one
+	Floor      Quantity `yaml:"floor" json:"floor" unit:"1" want:"share"`      // of the full clock at the last step
+	Period     Quantity `yaml:"period" json:"period" unit:"s" want:"positive"` // of the governor
+}
+
+// Law is the network as arithmetic takes it, for a device that draws so many watts at rest.
+func (n *Network) Law(idle float64) thermal.Law {
+	return thermal.Law{DieR: n.DieR.Value, DieC: n.DieC.Value, CaseR: n.CaseR.Value, CaseC: n.CaseC.Value, Ambient: n.Ambient.Value, Idle: idle,
+		Die: n.DieLimit.Value, DieSpan: n.DieSpan.Value, Skin: n.SkinLimit.Value, SkinSpan: n.SkinSpan.Value, Hysteresis: n.Hysteresis.Value,
+		Steps: int(n.Steps.Value), Floor: n.Floor.Value, Period: units.Seconds(n.Period.Value).Round(time.Microsecond)}
+}
+
+func (t *Thermal) check(c *checker, idle float64) {
+	if t == nil {
+		return
+	}
+	if t.Retained.Value == 0 {
+		c.add("$.thermal.retained.value", "must be greater than 0: a device that stops is not a profile")
+	}
+	if t.Network == nil {
+		return
+	}
+	law := t.Network.Law(idle)
+	if err := law.Check(); err != nil {
+		c.add("$.thermal.network", "%v", err)
+	}
 }
 
 // Fit is a cost law measured on one machine for one model and one kernel. It
@@ -261,9 +309,7 @@ func (d *DeviceSheet) check(c *checker) {
 	case d.Law.MFUPeak == "int8" && d.PeakInt8 == nil:
 		c.add("$.law.mfu_peak", "is int8 but peak_int8 is missing")
 	}
-	if t := d.Thermal; t != nil && t.Retained.Value == 0 {
-		c.add("$.thermal.retained.value", "must be greater than 0: a device that stops is not a profile")
-	}
+	d.Thermal.check(c, d.Power.Idle.Value)
 	for i, f := range d.Fitted {
 		at := fmt.Sprintf("$.fitted[%d]", i)
 		if f.Model == "" || f.Kernel == "" {

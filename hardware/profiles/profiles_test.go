@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -284,4 +285,34 @@ links:
 			require.ErrorContains(t, err, tc.err)
 		})
 	}
+}
+
+// TestNetworkIsTheFit: the thermal network of the iPhone is what the traces gave, and a
+// profile without one has the digest that it had before networks existed.
+func TestNetworkIsTheFit(t *testing.T) {
+	text, err := os.ReadFile("../thermal/testdata/fit.json")
+	require.NoError(t, err)
+	var f struct{ All [9]float64 }
+	require.NoError(t, json.Unmarshal(text, &f))
+	p, err := Device("iphone-17-pro")
+	require.NoError(t, err)
+	l := p.Thermal.Network.Law(0.8)
+	for i, v := range []float64{l.DieR, l.DieR * l.DieC, l.CaseR, l.CaseR * l.CaseC, l.Die - l.Ambient, l.Skin - l.Ambient, l.DieSpan, l.SkinSpan} {
+		require.InEpsilon(t, f.All[i], v, 2e-3, i)
+	}
+	require.NoError(t, l.Check())
+	old, err := Device("midrange-phone")
+	require.NoError(t, err)
+	require.Equal(t, "1c8dbd4371dc72d4170a714700d0b9400313f256eee1e0e4095144c06ad2df18", old.Digest())
+}
+
+// TestHotNetworkIsRefused: a device that throttles at rest is not a profile.
+func TestHotNetworkIsRefused(t *testing.T) {
+	p, err := Device("iphone-17-pro")
+	require.NoError(t, err)
+	p.Thermal.Network.Ambient.Value = 60
+	text, err := p.YAML()
+	require.NoError(t, err)
+	_, err = ParseDevice("p.yaml", text)
+	require.ErrorContains(t, err, "would still be throttled")
 }

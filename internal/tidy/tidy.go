@@ -92,6 +92,7 @@ var Rooms = []Room{
 	{"hardware", 1, nil},
 	{"hardware/radio", 1, nil},
 	{"hardware/mobility", 1, nil},
+	{"hardware/thermal", 1, nil},
 	{"harness/record", 1, nil},
 	{"workloads/...", 1, []string{yamlReader}},
 	{"reference/...", 1, []string{"golang.org/x/sys/cpu"}},
