@@ -13,6 +13,7 @@ import (
 	"meibench/harness/pipeline"
 	"meibench/harness/record"
 	"meibench/harness/results"
+	"meibench/internal/units"
 	"meibench/internal/vitals"
 	"meibench/workloads"
 	"meibench/workloads/tasks"
@@ -26,7 +27,7 @@ func (l *Lab) runArm(ctx context.Context, run *results.Run, a *arm, p Progress) 
 		}
 	}
 	cell := a.header()
-	cell.Tier = l.tier(a.setup)
+	cell.Tier, cell.Stated = l.tier(a.setup)
 	w, err := run.Begin(cell)
 	if err != nil {
 		return err
@@ -159,6 +160,9 @@ func (t *trial) run(ctx context.Context, requests int) error {
 		runtime.GC() // each trial pays for its own garbage
 	}
 	d := newDriver(env, pipe, t.finished)
+	if h := b.handling(); h != nil {
+		d.lag = units.Seconds(h.Start)
+	}
 	d.writes = a.cell.Mode == "measured" && a.cell.Scale == "task"
 	switch {
 	case t.rush:

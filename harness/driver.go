@@ -22,7 +22,8 @@ type driver struct {
 	// follow says what is asked because a request is over, and when; nil in
 	// open loops. The slice is valid until the next call.
 	follow func(r workloads.Request, at time.Duration) []workloads.Request
-	writes bool // making a request up is real work, to be done off the turn
+	lag    time.Duration // from a request's release to its first step, in modelled worlds of this machine
+	writes bool          // making a request up is real work, to be done off the turn
 	free   []*flight
 
 	census            census
@@ -155,6 +156,9 @@ func (c *census) check() error {
 func (f *flight) serve() {
 	d := f.d
 	f.begin()
+	if d.lag > 0 {
+		d.env.Sleep(d.lag)
+	}
 	err := d.pipe.Handle(&f.req, &f.log)
 	f.log.Finish(d.env.Now(), err)
 	d.finished++

@@ -429,12 +429,13 @@ func (l *Lab) keepHost(dir string) error {
 }
 
 // tier is the least that is known of a device of a cell, and of its models on it; ""
-// where nothing is modelled but links, or nothing is known yet.
-func (l *Lab) tier(s *setup) string {
+// where nothing is modelled but links, or nothing is known yet. stated is the largest
+// error that the profiles state of their calibration; 0 where one of them does not.
+func (l *Lab) tier(s *setup) (tier string, stated float64) {
 	if s.cell.Mode == "measured" {
-		return ""
+		return "", 0
 	}
-	least := -1
+	least, silent := -1, false
 	for _, p := range s.site.Nodes {
 		if p.Device == "" || p.Served != nil {
 			continue
@@ -451,12 +452,17 @@ func (l *Lab) tier(s *setup) string {
 			if at := slices.Index(profiles.Tiers(), law.Tier(m.Spec)); least < 0 || at < least {
 				least = at
 			}
+			miss := law.Stated(m.Spec)
+			stated, silent = max(stated, miss), silent || miss == 0
 		}
 	}
-	if least < 0 {
-		return ""
+	if silent {
+		stated = 0
 	}
-	return profiles.Tiers()[least]
+	if least < 0 {
+		return "", 0
+	}
+	return profiles.Tiers()[least], stated
 }
 
 // header is the record of an arm before it ran.

@@ -76,7 +76,7 @@ func (l *Lab) Terms(a Arm) (*Terms, error) {
 	}
 	s := as.setup
 	t := &Terms{Header: as.header(), Contract: s.contract, Model: s.model, Small: s.small, Site: s.site, Planned: a.Cell.Requests, work: s.work, seed: a.Seed}
-	t.Header.Tier = l.tier(s)
+	t.Header.Tier, t.Header.Stated = l.tier(s)
 	if s.trace != nil {
 		t.Planned = min(t.Planned, len(s.trace.Rows))
 	}

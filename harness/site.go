@@ -264,14 +264,41 @@ func (b *builder) wire(w profiles.Wire, user int) (up, down hardware.Link, err e
 	for i, ch := range channels {
 		state := costmodel.NewLinkState(ch, opt)
 		if real, ok := b.env.(*world.Real); ok && b.set.cell.Mode == "measured" {
-			if pair[i], err = netem.New(real, state.Spec(), state); err != nil {
+			l, err := netem.New(real, state.Spec(), state)
+			if err != nil {
 				return nil, nil, err
 			}
+			if b.ops != nil {
+				l.Observe(func(what netem.Moment, due, at time.Duration) {
+					b.ops.Message(ops.Wait{Link: state.Spec().Name, Resumed: what == netem.Resumed, Due: due, End: max(at, due)})
+				})
+			}
+			pair[i] = l
 			continue
 		}
-		pair[i] = costmodel.Wrap(b.env, state)
+		l := costmodel.Wrap(b.env, state)
+		l.SetLate(b.late())
+		pair[i] = l
 	}
 	return pair[0], pair[1], nil
+}
+
+// handling is what this machine takes beside computing, where the cell models it; nil
+// else.
+func (b *builder) handling() *profiles.Handling {
+	if b.set.cell.Mode != "modelled" || b.lab.Host == nil || !b.set.site.UsesHost() {
+		return nil
+	}
+	return b.lab.Host.Host
+}
+
+// late is how unpunctual the links of this machine are.
+func (b *builder) late() costmodel.Late {
+	h := b.handling()
+	if h == nil {
+		return costmodel.Late{}
+	}
+	return costmodel.Late{After: units.Seconds(h.After), Idle: units.Seconds(h.Idle), Busy: units.Seconds(h.Busy), Resume: units.Seconds(h.Resume)}
 }
 
 func (b *builder) close() {

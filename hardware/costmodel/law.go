@@ -85,6 +85,21 @@ func (l *Law) Tier(m *hardware.Model) string {
 	return l.tier
 }
 
+// Stated is by how much the median end-to-end time missed where a model's fit was
+// calibrated, relative; 0 where nobody says.
+func (l *Law) Stated(m *hardware.Model) float64 {
+	f := l.fit(m)
+	if f == nil {
+		return 0
+	}
+	for _, e := range f.Errors {
+		if e.Metric == "e2e" {
+			return e.P50
+		}
+	}
+	return 0
+}
+
 // Interval bounds what the law says of a model, nominally 80 % of the times; nil
 // where nobody knows.
 func (l *Law) Interval(m *hardware.Model) *profiles.Interval {

@@ -20,6 +20,29 @@ type Link struct {
 	env   world.Env
 	state *LinkState
 	spec  hardware.LinkSpec
+	late  Late
+	came  time.Duration // the latest message
+}
+
+// Late is what the machines at the ends of a link take beyond its model: a message is
+// late by Idle if none came for After, else by Busy, and who sent it goes on Resume
+// after it has arrived. Trains of messages know nothing of it.
+type Late struct{ After, Idle, Busy, Resume time.Duration }
+
+// SetLate makes a link unpunctual; call it before the first message.
+func (l *Link) SetLate(late Late) { l.late = late }
+
+// arrival is when a message is there that the link delivers at a time.
+func (l *Link) arrival(at time.Duration) time.Duration {
+	if l.late == (Late{}) {
+		return at
+	}
+	wait := l.late.Busy
+	if at-l.came >= l.late.After {
+		wait = l.late.Idle
+	}
+	l.came = max(at+wait, l.came+1)
+	return l.came
 }
 
 // NewLink returns one direction of a link profile as a link of its own, with a
@@ -52,6 +75,9 @@ func (l *Link) pass(p hardware.Payload) (hardware.Delivery, error) {
 	}
 	l.state.debts.settle(now)
 	t, err := l.state.Next(now, p.Bytes+FrameBytes)
+	if err == nil {
+		t.Arrive = l.arrival(t.Arrive)
+	}
 	return hardware.Delivery{Payload: p, Usage: hardware.Usage{
 		Start: now, End: t.Arrive, Moved: p.Bytes + FrameBytes, Energy: t.Energy,
 		Time: hardware.Modelled, Joules: t.Joules,
@@ -61,7 +87,7 @@ func (l *Link) pass(p hardware.Payload) (hardware.Delivery, error) {
 // Send blocks until the message has arrived, or the link has given up.
 func (l *Link) Send(p hardware.Payload) (hardware.Delivery, error) {
 	d, err := l.pass(p)
-	l.sleepUntil(d.Usage.End)
+	l.sleepUntil(d.Usage.End + l.late.Resume)
 	return d, err
 }
 

@@ -51,7 +51,22 @@ type Link struct {
 	number  uint64
 	filler  []byte
 	broken  error
+	observe func(what Moment, due, at time.Duration)
 }
+
+// Moment is what an observer of a link is told of.
+type Moment int
+
+// Moments: a message arrived, after the time when the model wanted it to; and its
+// sender went on, after it had arrived.
+const (
+	Arrived Moment = iota
+	Resumed
+)
+
+// Observe tells fn of every message how late it was, and how late its sender went
+// on. Call it before the first message.
+func (l *Link) Observe(fn func(what Moment, due, at time.Duration)) { l.observe = fn }
 
 // message is one payload between Send or Write and its arrival.
 type message struct {
@@ -137,6 +152,9 @@ func (l *Link) Send(p hardware.Payload) (hardware.Delivery, error) {
 	for !m.arrived {
 		m.cond.Wait()
 	}
+	if l.observe != nil && m.err == nil {
+		l.observe(Resumed, m.got.Usage.End, l.env.Now())
+	}
 	return m.got, m.err
 }
 
@@ -207,6 +225,9 @@ func (l *Link) receive() {
 		}
 		got.Usage.Start = m.got.Usage.Start
 		got.Usage.Energy, got.Usage.Joules = m.transit.Energy, m.transit.Joules
+		if l.observe != nil {
+			l.observe(Arrived, m.transit.Arrive, got.Usage.End)
+		}
 		l.deliver(m, got, nil)
 	}
 }

@@ -34,6 +34,7 @@ type DeviceSheet struct {
 	Thermal *Thermal  `yaml:"thermal,omitempty" json:"thermal,omitempty"`
 	Battery *Quantity `yaml:"battery,omitempty" json:"battery,omitempty" unit:"J" want:"positive"`
 	Fitted  []Fit     `yaml:"fitted,omitempty" json:"fitted,omitempty"`
+	Host    *Handling `yaml:"handling,omitempty" json:"handling,omitempty"` // what this machine takes beside computing; only of the host
 }
 
 // Law holds the parameters of the analytic cost law
@@ -55,6 +56,19 @@ type Law struct {
 	Tier          string    `yaml:"tier,omitempty" json:"tier,omitempty"`         // how the numbers came to be: prior (default), microbenchmark or calibrated
 	Encode        *Quantity `yaml:"encode,omitempty" json:"encode,omitempty" unit:"FLOP/B" want:"positive"`
 	Interval      *Interval `yaml:"interval,omitempty" json:"interval,omitempty"` // of what the law says; nil: none is known
+}
+
+// Handling is what a machine that runs a measured cell takes for what is no computing:
+// to wake who waits for a message or for a request's time. Modelled links and
+// arrivals are punctual without it.
+type Handling struct {
+	After  float64 `yaml:"after" json:"after"`   // s without a message from which on a receiver sleeps
+	Idle   float64 `yaml:"idle" json:"idle"`     // s that a message is late at a receiver that slept
+	Busy   float64 `yaml:"busy" json:"busy"`     // s that it is late at one that did not
+	Resume float64 `yaml:"resume" json:"resume"` // s from a message's arrival until its sender's process goes on
+	Start  float64 `yaml:"start" json:"start"`   // s from a request's time until its first step
+	Source string  `yaml:"source" json:"source"`
+	Kind   Kind    `yaml:"kind" json:"kind"`
 }
 
 // Tiers of knowledge about a device, from the least: the figures of its class, its
@@ -298,6 +312,9 @@ func (d *DeviceSheet) check(c *checker) {
 		c.add("$.law.efficiency.value", "%g of the memory bandwidth is more than a cache can explain", e.Value)
 	}
 	d.Law.Interval.check(c, "$.law.interval")
+	if h := d.Host; h != nil && (len(h.Source) < 3 || h.Kind == "") {
+		c.add("$.handling.source", "source and kind are missing: say who measured it and when")
+	}
 	switch d.Law.Tier {
 	case "", TierPrior, TierMicrobenchmark, TierCalibrated:
 	default:

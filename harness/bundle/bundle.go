@@ -141,7 +141,9 @@ type Claim struct {
 	Good     int               `json:"good"` // within all limits
 	Valid    bool              `json:"valid"`
 	Invalid  []string          `json:"invalid,omitempty"`
-	Metrics  map[string]Metric `json:"metrics"` // by the names of record.Metrics; those without a value are left out
+	Tier     string            `json:"tier,omitempty"`   // of a modelled or emulated cell: what is known of its devices
+	Stated   float64           `json:"stated,omitempty"` // error of E2E p50 where their profile was calibrated, as that says; 0 = it does not
+	Metrics  map[string]Metric `json:"metrics"`          // by the names of record.Metrics; those without a value are left out
 }
 
 // Metric is a median over runs of a cell with its order-statistic interval at

@@ -96,11 +96,11 @@ func (l *Claims) Add(path string, c *record.Cell, f Figures) error {
 			return err
 		}
 		g = &gathering{index: c.Index, params: string(params), said: map[string]bool{}, claim: Claim{ID: id[:16], Run: path, Suite: c.Suite, Cell: c.Name, App: c.App,
-			Pipeline: c.Pipeline, Site: c.Site, Model: c.Model, Mode: c.Mode, Params: c.Params, Contract: c.Contract, Valid: true}}
+			Pipeline: c.Pipeline, Site: c.Site, Model: c.Model, Mode: c.Mode, Params: c.Params, Contract: c.Contract, Tier: c.Tier, Stated: c.Stated, Valid: true}}
 		l.at[key], l.list = g, append(l.list, g)
 	}
 	if w := &g.claim; g.params != string(params) || g.index != c.Index || w.App != c.App || w.Pipeline != c.Pipeline || w.Site != c.Site ||
-		w.Model != c.Model || w.Mode != c.Mode || w.Contract != c.Contract {
+		w.Model != c.Model || w.Mode != c.Mode || w.Contract != c.Contract || w.Tier != c.Tier || w.Stated != c.Stated {
 		return fmt.Errorf("%s: %s is not the same thing as other runs of this cell: application, pipeline, site, model, mode, parameters and contract must be equal: the tables were put together from several runs", path, results.KeyOf(c))
 	}
 	g.add(c, f)

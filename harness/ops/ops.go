@@ -57,6 +57,14 @@ type Op struct {
 	Start, End time.Duration // on the run's clock
 }
 
+// Wait is what passed beside computing: from when a message was due until it was
+// there, or from then until its sender went on.
+type Wait struct {
+	Link     string
+	Resumed  bool          // else a message
+	Due, End time.Duration // on the run's clock
+}
+
 // Row is what the coefficients of a law multiply, for a model with so many layers.
 func (o *Op) Row(layers int) costmodel.Row {
 	return costmodel.RowFor(o.Kind, hardware.Span{Lo: o.Lo, Hi: o.Hi}, layers, o.Size())
@@ -80,14 +88,23 @@ type Run struct {
 // Table are the operations of one run of a cell, in the order in which they ended.
 type Table struct {
 	Run
-	Ops []Op
+	Ops   []Op
+	Waits []Wait // on shaped links, likewise
 }
 
 // Recorder gathers the operations of one run. It belongs to one world, whose turn
 // guards it.
 type Recorder struct {
-	ops  []Op
-	left int
+	ops   []Op
+	waits []Wait
+	left  int
+}
+
+// Message notes a wait on a link.
+func (r *Recorder) Message(w Wait) {
+	if len(r.waits) < Most {
+		r.waits = append(r.waits, w)
+	}
 }
 
 // NewRecorder returns one with room for some thousand operations.
@@ -148,6 +165,13 @@ func (r *Recorder) Write(dir string, run Run) error {
 		o := &r.ops[i]
 		err = errors.Join(err, w.Write([]string{o.Node, o.Kind.String(), o.Model, num(o.Lo), num(o.Hi), num(o.Sequences), num(o.Tokens),
 			strconv.FormatInt(o.Pairs, 10), strconv.FormatInt(int64(o.Start), 10), strconv.FormatInt(int64(o.End), 10)}))
+	}
+	for _, x := range r.waits {
+		what := "message"
+		if x.Resumed {
+			what = "resumed"
+		}
+		err = errors.Join(err, w.Write([]string{x.Link, what, "", "0", "0", "0", "0", "0", strconv.FormatInt(int64(x.Due), 10), strconv.FormatInt(int64(x.End), 10)}))
 	}
 	w.Flush()
 	path := filepath.Join(dir, name(run))
@@ -217,10 +241,18 @@ func Parse(text []byte) (*Table, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(t.Ops) >= Most {
+		if len(t.Ops) >= Most || len(t.Waits) >= Most {
 			return nil, fmt.Errorf("more than %d operations: no run keeps so many", Most)
 		}
 		line, _ := r.FieldPos(0)
+		if rec[1] == "message" || rec[1] == "resumed" {
+			w, err := parseWait(rec, names)
+			if err != nil {
+				return nil, fmt.Errorf("line %d: %w", line+1, err)
+			}
+			t.Waits = append(t.Waits, w)
+			continue
+		}
 		o, err := parse(rec, names)
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", line+1, err)
@@ -232,16 +264,33 @@ func Parse(text []byte) (*Table, error) {
 // most bounds every count: no model has so many layers, no batch so many tokens.
 const most = 1 << 30
 
-func parse(rec []string, names map[string]string) (o Op, err error) {
-	intern := func(s string) string { // two words in a hundred thousand rows
-		if k, ok := names[s]; ok {
-			return k
-		}
-		s = strings.Clone(s)
-		names[s] = s
-		return s
+// intern keeps one copy of a word: there are two in a hundred thousand rows.
+func intern(names map[string]string, s string) string {
+	if k, ok := names[s]; ok {
+		return k
 	}
-	o.Node, o.Model = intern(rec[0]), intern(rec[2])
+	s = strings.Clone(s)
+	names[s] = s
+	return s
+}
+
+func parseWait(rec []string, names map[string]string) (w Wait, err error) {
+	w.Link, w.Resumed = intern(names, rec[0]), rec[1] == "resumed"
+	for i, to := range []*time.Duration{&w.Due, &w.End} {
+		n, err := strconv.ParseInt(rec[8+i], 10, 64)
+		if err != nil || n < 0 {
+			return w, fmt.Errorf("%s %q: want a whole number from 0 up", columns()[8+i], rec[8+i])
+		}
+		*to = time.Duration(n)
+	}
+	if w.End < w.Due {
+		return w, fmt.Errorf("time goes back: a message due at %d ns came at %d ns", w.Due, w.End)
+	}
+	return w, nil
+}
+
+func parse(rec []string, names map[string]string) (o Op, err error) {
+	o.Node, o.Model = intern(names, rec[0]), intern(names, rec[2])
 	switch rec[1] {
 	case hardware.Prefill.String():
 		o.Kind = hardware.Prefill

@@ -31,7 +31,10 @@ func recorded() *Recorder {
 func TestWrittenAndRead(t *testing.T) {
 	dir := t.TempDir()
 	run := Run{Suite: "s", Cell: "app=ar/pipeline=local", Index: 3, Repeat: 1, Seed: 9}
-	require.NoError(t, recorded().Write(dir, run))
+	rec := recorded()
+	rec.Message(Wait{Link: "up", Due: 7, End: 9})
+	rec.Message(Wait{Link: "up", Resumed: true, Due: 9, End: 12})
+	require.NoError(t, rec.Write(dir, run))
 	require.NoError(t, NewRecorder().Write(dir, Run{Index: 4}))
 	got, err := Read(dir)
 	require.NoError(t, err)
@@ -41,6 +44,7 @@ func TestWrittenAndRead(t *testing.T) {
 		{Node: "edge", Kind: hardware.Prefill, Model: "toy", Lo: 0, Hi: 4, Sequences: 2, Tokens: 13, Pairs: 55 + 15 + 6, Start: 5, End: 20},
 		{Node: "edge", Kind: hardware.Decode, Model: "toy", Lo: 1, Hi: 4, Sequences: 1, Tokens: 1, Pairs: 11, Start: 30, End: 40},
 	}, got[0].Ops)
+	require.Equal(t, []Wait{{Link: "up", Due: 7, End: 9}, {Link: "up", Resumed: true, Due: 9, End: 12}}, got[0].Waits)
 	require.Equal(t, [6]float64{1, 3, 3, 33, 1, 1}, [6]float64(got[0].Ops[1].Row(4)))
 
 	none, err := Read(t.TempDir())
@@ -64,6 +68,7 @@ node,kind,model,layer_lo,layer_hi,sequences,tokens,pairs,start_ns,end_ns
 func TestRefusals(t *testing.T) {
 	for row, want := range map[string]string{
 		"edge,decode,toy,0,4,1,1,5,20,10":                    "line 3: time goes back: it started at 20 ns and ended at 10 ns",
+		"up,message,,0,0,0,0,0,20,10":                        "time goes back: a message due at 20 ns came at 10 ns",
 		"edge,load,toy,0,4,1,1,5,10,20":                      `line 3: kind "load": want prefill, decode or verify`,
 		"edge,decode,toy,0,4,2,1,5,10,20":                    "2 sequences with 1 new tokens",
 		"edge,decode,toy,0,4,1,2,5,10,20":                    "a decode step of 1 sequences made 2 tokens",

@@ -34,7 +34,54 @@ func Text(w io.Writer, pairs []Pair) error {
 		}
 		fmt.Fprintf(t, "\t%s\n", share(x.Covered))
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	for _, b := range Bars(pairs) {
+		fmt.Fprintf(w, "%-46s median %.1f %% (at most %.0f %%); %d of %d cells within\n", b.Name, 100*b.Value, 100*b.Most, b.Within, b.Of)
+	}
+	return nil
+}
+
+// Bar is what a twin of this machine has to keep: see Bars.
+type Bar struct {
+	Name        string
+	Value, Most float64 // the median over cells of the error without sign, and what it may be
+	Within, Of  int     // cells
+}
+
+// Bars holds pairs against what is asked of a twin under Poisson load: E2E and TPOT
+// within 8 % and TTFT within 20 % or 20 ms by their means, p99 within 25 %.
+func Bars(pairs []Pair) (out []Bar) {
+	for _, b := range []struct {
+		name   string
+		m      Metric
+		s      Stat
+		most   float64
+		orMost float64 // seconds
+	}{
+		{"E2E, error of the mean", E2E, Mean, 0.08, 0},
+		{"TPOT, error of the mean", TPOT, Mean, 0.08, 0},
+		{"TTFT, error of the mean (or 20 ms)", TTFT, Mean, 0.20, 0.020},
+		{"E2E, error of p99", E2E, P99, 0.25, 0},
+		{"TPOT, error of p99", TPOT, P99, 0.25, 0},
+		{"TTFT, error of p99", TTFT, P99, 0.25, 0},
+	} {
+		bar := Bar{Name: b.name, Value: MedianError(pairs, b.m, b.s), Most: b.most}
+		for i := range pairs {
+			f := &pairs[i].Metrics[b.m]
+			if f.N == 0 {
+				continue
+			}
+			bar.Of++
+			if math.Abs(f.Error(b.s)) <= b.most || math.Abs(f.Modelled[b.s]-f.Measured[b.s]) <= b.orMost {
+				bar.Within++
+			}
+		}
+		out = append(out, bar)
+	}
+	return out
 }
 
 func rateOf(params map[string]any) string {

@@ -14,6 +14,7 @@ type Cell struct {
 	Seed                             uint64
 	Repeat                           int
 	Tier                             string          `json:",omitempty"` // of what is known about the devices of a modelled or emulated cell: prior, microbenchmark, calibrated or fitted; the least of its nodes
+	Stated                           float64         `json:",omitempty"` // by how much E2E p50 missed where the devices' profile was calibrated, relative; 0 = nobody says
 	Brief                            bool            `json:",omitempty"` // its requests are: see Request.Shorten
 	Contract                         string          // hash over what must be equal for two runs to be compared
 	TTFTLimit, TPOTLimit, E2ELimit   time.Duration   // the application's limits; 0 = none

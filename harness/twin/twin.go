@@ -76,12 +76,21 @@ func observe(lab *harness.Lab, dir string, models []string, mode string) (*Obser
 	}
 	defer set.Close()
 	o := &Observation{Dir: dir, mode: mode, Manifest: set.Manifest, lab: lab, specs: map[string]*hardware.Model{}, seen: map[string]string{}}
+	invalid := map[results.Key]string{}
 	for _, c := range set.Runs() {
-		if c.Cell.Mode == mode {
+		switch {
+		case c.Cell.Mode != mode:
+		case !c.Cell.Valid:
+			invalid[results.KeyOf(&c.Cell)] = strings.Join(c.Cell.Invalid, "; ")
+			o.Skipped = append(o.Skipped, fmt.Sprintf("%s/%s is INVALID (%s)", c.Cell.Suite, c.Cell.Name, strings.Join(c.Cell.Invalid, "; ")))
+		default:
 			o.cells = append(o.cells, c)
 		}
 	}
-	if len(o.cells) == 0 {
+	switch {
+	case len(o.cells) == 0 && len(invalid) > 0:
+		return nil, fmt.Errorf("%s: all %d measured cells are INVALID, so they say nothing about the machine: %s (stop other programs and measure again)", dir, len(invalid), o.Skipped[0])
+	case len(o.cells) == 0:
 		return nil, fmt.Errorf("%s has no measured cells, so there is nothing to calibrate by: observe first, with meibench run --mode measured", dir)
 	}
 	if o.Host, err = profiles.LoadDevice(filepath.Join(dir, pairs.HostFile)); err != nil {
@@ -96,6 +105,9 @@ func observe(lab *harness.Lab, dir string, models []string, mode string) (*Obser
 	if o.ops, err = ops.Read(dir); err != nil {
 		return nil, err
 	}
+	o.ops = slices.DeleteFunc(o.ops, func(t ops.Table) bool {
+		return invalid[results.Key{Suite: t.Suite, Cell: t.Cell, Seed: t.Seed, Repeat: t.Repeat}] != ""
+	})
 	if len(o.ops) == 0 {
 		return nil, fmt.Errorf("%s keeps no timings of operations (folder %s): it was measured by an older version, or on other machines; measure it again", dir, ops.Dir)
 	}
@@ -222,6 +234,9 @@ func (o *Observation) Calibrate() (*profiles.DeviceSheet, error) {
 	if err != nil {
 		return nil, err
 	}
+	if out.Host, err = o.handling(source); err != nil {
+		return nil, err
+	}
 	out.Summary = strings.TrimSuffix(o.Host.Summary, calibrated) + calibrated
 	return out, nil
 }
@@ -250,7 +265,6 @@ func typical(f *profiles.Fit, m *hardware.Model) (out []fitting.Sample) {
 
 // arms are the measured cells as modelled ones, with the seeds that they had.
 func (o *Observation) arms() ([]harness.Arm, error) {
-	o.Skipped = nil
 	var out []harness.Arm
 	for i := range o.cells {
 		c := &o.cells[i].Cell

@@ -128,6 +128,51 @@ func TestIntervalsOfRequestsCover(t *testing.T) {
 	require.Less(t, pairs.MedianError(list, pairs.TPOT, pairs.P90), 0.08)
 }
 
+// Messages that come after a rest are 100 µs late, those that follow at once 20, and
+// senders go on 30 µs later; one of each kind waited for something else. A replay pays
+// as much, and 50 µs before each first step.
+func TestHandlingIsLearntAndPaid(t *testing.T) {
+	us := time.Microsecond
+	var waits []ops.Wait
+	for i := range 20 {
+		at, late := time.Duration(i+1)*10*time.Millisecond, 100*us
+		if i == 7 {
+			late = 3 * time.Millisecond
+		}
+		waits = append(waits, ops.Wait{Link: "up", Due: at, End: at + late}, ops.Wait{Link: "up", Resumed: true, Due: at + late, End: at + late + 30*us},
+			ops.Wait{Link: "up", Due: at + late + 300*us, End: at + late + 320*us})
+	}
+	o, err := observe(&harness.Lab{}, modelled(t, truth(t, nil), 1), nil, "modelled")
+	require.NoError(t, err)
+	for i := range o.ops {
+		o.ops[i].Waits = nil
+	}
+	o.ops[0].Waits = waits
+	h, err := o.handling("this test")
+	require.NoError(t, err)
+	require.InDelta(t, 100e-6, h.Idle, 1e-9)
+	require.InDelta(t, 20e-6, h.Busy, 1e-9)
+	require.InDelta(t, 30e-6, h.Resume, 1e-9)
+	require.Zero(t, h.Start, "modelled requests start at once")
+
+	plain, late := truth(t, nil), truth(t, nil)
+	h.Start = 50e-6
+	late.Host = h
+	mean := func(sheet *profiles.DeviceSheet) map[string]float64 {
+		list, err := o.Replay(context.Background(), sheet, filepath.Join(t.TempDir(), "twin"))
+		require.NoError(t, err)
+		out := map[string]float64{}
+		for _, p := range list {
+			out[p.Measured.Pipeline+p.Measured.Model] = p.Metrics[pairs.TTFT].Modelled[pairs.P50]
+		}
+		return out
+	}
+	a, b := mean(plain), mean(late)
+	require.InDelta(t, 50e-6, b["localmei-nano"]-a["localmei-nano"], 3e-6)
+	// the prompt's message is late and its sender goes on later; so is the first token
+	require.InDelta(t, 50e-6+100e-6+30e-6+100e-6, b["offloadmei-nano"]-a["offloadmei-nano"], 20e-6)
+}
+
 func TestObserveRefuses(t *testing.T) {
 	dir := modelled(t, truth(t, nil), 1)
 	lab := &harness.Lab{}

@@ -482,8 +482,8 @@ func (k *check) header(f *folder, a *arm, c *record.Cell) {
 	if c.Brief != h.Brief {
 		k.rep.say("V026", f.in(results.CellsFile, key), "keeps brief rows: %v; the plan says %v", c.Brief, h.Brief)
 	}
-	if c.Tier != "" && c.Tier != h.Tier && !f.foreign && (f.host != nil || !a.terms.Site.UsesHost()) {
-		k.rep.say("V026", f.in(results.CellsFile, key), "says that its devices are known by tier %q; their profiles are %q", c.Tier, h.Tier)
+	if (c.Tier != "" && c.Tier != h.Tier || c.Stated != 0 && c.Stated != h.Stated) && !f.foreign && (f.host != nil || !a.terms.Site.UsesHost()) {
+		k.rep.say("V026", f.in(results.CellsFile, key), "says that its devices are known by tier %q with an error of %g; their profiles say %q, %g", c.Tier, c.Stated, h.Tier, h.Stated)
 	}
 	model := a.Cell.Model
 	if c.Pipeline == "endpoint" {

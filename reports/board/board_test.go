@@ -179,6 +179,18 @@ func TestOnlyWhatWasCheckedIsRanked(t *testing.T) {
 	e.Verdict.Tier = bundle.Consistent
 	require.Equal(t, "it was not run again", row(e))
 
+	// without a twin, the error that a calibration states is a badge too
+	apart := func(stated float64) Entry {
+		return pair(60, func(c *bundle.Claim) { c.Run, c.Tier, c.Stated = "another", "fitted", stated })
+	}
+	require.Empty(t, row(apart(0.05)))
+	require.Contains(t, row(apart(0.7)), "off by 70.0 %")
+	for _, c := range Build(Input{Contracts: contracts(), Entries: []Entry{apart(0.05)}}).categories {
+		if c.Mode == "modelled" {
+			require.Contains(t, strings.Join(c.tables[0].rows[0].badges(), "; "), "fitted; error of E2E stated by the calibration in its profile: 5.0 %")
+		}
+	}
+
 	e = entryOf("x", "ann", claim("local", 50, 1))
 	e.Verdict.Tier = bundle.Reported
 	require.Equal(t, "verify could not derive it again", whyOf(t, "local", e))

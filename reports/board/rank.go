@@ -25,7 +25,7 @@ func Rule() []string {
 		"A table holds cells of one division under one contract: the same workload, data, model, tokenizer, limits, definitions and mode. Measured and modelled cells never share a table, nor closed and open ones.",
 		"First come the cells whose requests met all limits in the share that the application needs, by the median over runs; then the others. Within each, the lower median E2E p50 comes first.",
 		"Cells whose 95 % intervals overlap that of the first of their group share its rank.",
-		fmt.Sprintf("Not ranked, but listed with the reason: INVALID cells, fewer than %d runs, quality below %d %% of the best of the table with intervals apart, modelled cells that were not run again, whose run holds no measured twin, or that are off by more than %d %% from it, what verify could not derive again, superseded and retracted entries.", leastRuns, int(100*qualityGate), int(100*mostError)),
+		fmt.Sprintf("Not ranked, but listed with the reason: INVALID cells, fewer than %d runs, quality below %d %% of the best of the table with intervals apart, modelled cells that were not run again, without an error (that of a measured twin in their run, or else that of a calibration which their profile states), or off by more than %d %%, what verify could not derive again, superseded and retracted entries.", leastRuns, int(100*qualityGate), int(100*mostError)),
 	}
 }
 
@@ -123,18 +123,21 @@ func (r *row) unranked(best float64) string {
 	case scored && q.Value < qualityGate*best && (q.High == nil || *q.High < qualityGate*best):
 		return fmt.Sprintf("quality %.3g is below %d %% of the best, %.3g", q.Value, int(100*qualityGate), best)
 	case r.claim.Mode == "modelled" && r.twin == nil:
-		return "its error is not stated: its run holds no measured twin"
+		return "its error is not stated: its run holds no measured twin, and its profile no calibration"
 	case r.claim.Mode == "modelled" && r.entry.Verdict.Tier < bundle.Replayed:
 		return "it was not run again"
 	case r.claim.Mode == "modelled" && !(r.twin.E2E <= mostError):
-		return fmt.Sprintf("its E2E p50 is off by %s from the measured one, more than %d %%", percentText(r.twin.E2E), int(100*mostError))
+		return fmt.Sprintf("its E2E p50 is off by %s, more than %d %%", percentText(r.twin.E2E), int(100*mostError))
 	}
 	return ""
 }
 
 // twinError is how far a modelled or emulated cell is from the measured cell of
 // the same run that differs in the mode only.
-type twinError struct{ TTFT, TPOT, E2E float64 } // relative; NaN where one of them has none
+type twinError struct {
+	TTFT, TPOT, E2E float64 // relative; NaN where one of them has none
+	stated          bool    // by the profile's calibration: there is no twin
+}
 
 func (r *row) findTwin() *twinError {
 	if r.claim.Mode == "measured" {
@@ -152,7 +155,10 @@ func (r *row) findTwin() *twinError {
 			}
 			return math.Abs(x.Value/y.Value - 1)
 		}
-		return &twinError{e("ttft_p50"), e("tpot_p50"), e(latency)}
+		return &twinError{TTFT: e("ttft_p50"), TPOT: e("tpot_p50"), E2E: e(latency)}
+	}
+	if r.claim.Mode == "modelled" && r.claim.Stated > 0 {
+		return &twinError{TTFT: math.NaN(), TPOT: math.NaN(), E2E: r.claim.Stated, stated: true}
 	}
 	return nil
 }

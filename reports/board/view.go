@@ -124,7 +124,11 @@ func (r *row) badges() (out []string) {
 	if r.entry.audited {
 		out = append(out, "audited")
 	}
-	if t := r.twin; t != nil {
+	switch t := r.twin; {
+	case t == nil:
+	case t.stated:
+		out = append(out, fmt.Sprintf("%s; error of E2E stated by the calibration in its profile: %s", r.claim.Tier, percentText(t.E2E)))
+	default:
 		out = append(out, fmt.Sprintf("error against measured: TTFT %s, TPOT %s, E2E %s", percentText(t.TTFT), percentText(t.TPOT), percentText(t.E2E)))
 	}
 	if r.entry.Division == "open" {
