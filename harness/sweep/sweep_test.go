@@ -215,6 +215,11 @@ func TestBegin(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, entries, 1, "one sheet, and nothing else")
 
+	require.NoError(t, place(dir, &Sheet{Format: Format, Shards: 9, Plan: planOf(t), Command: []string{"late"}}))
+	kept, err := Open(dir)
+	require.NoError(t, err)
+	require.Equal(t, got[0].Sheet.Command, kept.Sheet.Command, "who comes late replaces nothing")
+
 	var bad *harness.InputError
 	_, err = Begin(dir, &Sheet{Shards: 4, Plan: planOf(t)})
 	require.ErrorAs(t, err, &bad)

@@ -127,7 +127,34 @@ func (t *trial) through(nodes int) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := t.refused(nodes); err != nil {
+		return err
+	}
 	t.say("%d node(s): equal bytes after a requeued and a killed task; shards ran on %s; %s", nodes, where, time.Since(began).Round(time.Second))
+	return nil
+}
+
+// refused sends a sweep whose plan this program cannot run as it was fixed: its task must
+// end with exit code 42, and must not be sent again.
+func (t *trial) refused(nodes int) error {
+	dir := t.at(fmt.Sprintf("refused%d", nodes))
+	if err := t.meibench("sweep", "placement", "--app", "driving", "--set", "requests=5", "--out", dir, "--shards", "2", "--backend", "slurm", "--mib", "900", "--quiet"); err != nil {
+		return err
+	}
+	path := filepath.Join(dir, sweep.File)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(path, bytes.Replace(text, []byte(`"contract":"`), []byte(`"contract":"0`), 1), 0o644); err != nil {
+		return err
+	}
+	sent := 0
+	a := array{dir: dir, out: t.at("never"), program: t.program, tries: 3, say: os.Stdout, table: io.Discard, sent: func(string) error { sent++; return nil }}
+	if err := a.run(); err == nil || sent != 1 {
+		return fmt.Errorf("a plan that cannot be run was sent %d times, and merging it gave %v", sent, err)
+	}
+	t.say("%d node(s): exit code 42 was not sent again", nodes)
 	return nil
 }
 
