@@ -84,9 +84,6 @@ type scene struct {
 	signals []Signal
 	power   []float64 // the same in mW
 	best    int
-	last    [2]quality // by direction, as it was until until
-	until   [2]time.Duration
-	known   [2]bool
 }
 
 // Access adds a user. A nil track is a user at (0, 0). With no handover the best
@@ -177,7 +174,7 @@ func (a *Access) look(t time.Duration) {
 
 // hear fills in a scene.
 func (n *Network) hear(s *scene, x, y float64) {
-	s.x, s.y, s.best, s.known = x, y, 0, [2]bool{}
+	s.x, s.y, s.best = x, y, 0
 	s.signals, s.power = s.signals[:0], s.power[:0]
 	p := n.c.Layout.Home(radio.Point{X: x, Y: y})
 	for _, site := range n.tiles.Near(p) {
@@ -305,24 +302,6 @@ func (a *Access) upward(k int, now time.Duration) quality {
 	}
 	q.rate = float64(n.full[up]*q.part) * goodput
 	q.watts = units.Watts(radio.Ratio(sent) / 1000)
-	return q
-}
-
-// quality in a direction, with the index of the serving cell. It is worked out
-// once while the user hears the same and the loads of cells stay as they were
-// read.
-func (a *Access) quality(k, d int, now time.Duration) *quality {
-	s := a.seen
-	q := &s.last[d]
-	if s.known[d] && q.cell == s.signals[k].Cell && now < s.until[d] {
-		return q
-	}
-	if d == up {
-		*q = a.upward(k, now)
-	} else {
-		*q = a.downward(k, now)
-	}
-	s.known[d], s.until[d] = true, now+refresh
 	return q
 }
 

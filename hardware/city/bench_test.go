@@ -12,6 +12,7 @@ import (
 	"meibench/hardware/radio"
 	"meibench/hardware/world"
 	"meibench/internal/rng"
+	"meibench/internal/vitals"
 )
 
 // town is a network of about cells cells with moving users.
@@ -34,11 +35,12 @@ func town(t testing.TB, env world.Env, cells, users int) (*Network, []*Access) {
 	return net, all
 }
 
-// load has users send requests at 0.1 a second each for as many as n: 2 kB up,
-// 60 ms of work, 50 tokens of 24 B down, 16 ms apart.
-func load(t testing.TB, r *world.Sim, users []*Access, n int) {
+// load has users send n requests, together so many a second: 2 kB up, 60 ms of
+// work, 50 tokens of 24 B down, 16 ms apart, one by one or in a train.
+func load(t testing.TB, r *world.Sim, users []*Access, how traffic, n int) {
+	rate, trains := how.rate, how.trains
 	luck := rng.Stream(3, "requests")
-	gap := 10e9 / float64(len(users))
+	gap := 1e9 / rate
 	r.Go("arrivals", func() {
 		for range n {
 			r.Sleep(time.Duration(gap * rng.Exp(luck)))
@@ -47,13 +49,26 @@ func load(t testing.TB, r *world.Sim, users []*Access, n int) {
 				_, err := a.Up().Send(hardware.Payload{Bytes: 2000})
 				require.NoError(t, err)
 				r.Sleep(60 * time.Millisecond)
-				s := a.Down().Open()
-				for range 50 {
-					s.Write(hardware.Payload{Bytes: 24, Tokens: 1})
-					r.Sleep(16 * time.Millisecond)
+				s := a.Down().Open().(hardware.Trains)
+				token := hardware.Payload{Bytes: 24, Tokens: 1}
+				if !trains {
+					for range 50 {
+						s.Write(token)
+						r.Sleep(16 * time.Millisecond)
+					}
+					s.Close(nil)
+					_, err = s.Drain()
+					require.NoError(t, err)
+					return
 				}
+				var at [50]time.Duration
+				for k := range at {
+					at[k] = r.Now() + time.Duration(k)*16*time.Millisecond
+				}
+				r.Sleep(800 * time.Millisecond)
+				s.Train(token, at[:])
 				s.Close(nil)
-				_, err = s.Drain()
+				_, _, err = s.DrainTrain()
 				require.NoError(t, err)
 			})
 		}
@@ -61,15 +76,29 @@ func load(t testing.TB, r *world.Sim, users []*Access, n int) {
 	require.NoError(t, r.Run())
 }
 
+type traffic struct {
+	rate   float64 // requests a second
+	trains bool
+}
+
 // go test -run xxx -bench City ./hardware/city
 func BenchmarkCity(b *testing.B) {
-	for _, size := range []struct{ cells, users int }{{21, 100}, {21, 1000}, {300, 10_000}, {1000, 100_000}} {
-		b.Run(fmt.Sprintf("cells=%d/users=%d", size.cells, size.users), func(b *testing.B) {
+	for _, size := range []struct {
+		cells, users int
+		traffic
+	}{
+		{21, 100, traffic{116, false}}, {21, 1000, traffic{116, false}}, {1000, 100_000, traffic{116, false}},
+		{21, 100, traffic{116, true}}, {21, 1000, traffic{116, true}}, {1000, 100_000, traffic{116, true}}, {1000, 100_000, traffic{10_000, true}},
+	} {
+		b.Run(fmt.Sprintf("cells=%d/users=%d/rate=%g/trains=%t", size.cells, size.users, size.rate, size.trains), func(b *testing.B) {
 			r := world.NewSim(nil)
 			_, users := town(b, r, size.cells, size.users)
 			b.ResetTimer()
-			load(b, r, users, b.N)
-			b.ReportMetric(float64(r.Events())/b.Elapsed().Seconds(), "events/s")
+			watch := vitals.Watch()
+			load(b, r, users, size.traffic, b.N)
+			cpu := watch.Until().CPU.Seconds()
+			b.ReportMetric(float64(r.Events())/cpu, "events/cpu-s")
+			b.ReportMetric(cpu*1e6/float64(b.N), "cpu-us/op")
 			b.ReportMetric(float64(r.Events())/float64(b.N), "events/op")
 		})
 	}

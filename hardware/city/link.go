@@ -17,6 +17,34 @@ type link struct {
 	d       int
 	gate    *world.Slots // made when first used
 	arrived time.Duration
+	q       quality       // as last looked at
+	fresh   time.Duration // it holds until then
+	debts   []hardware.Late
+	paying  bool
+}
+
+// look is what the link gets at a time, and until when a handover cuts it off. It
+// is worked out at most every refresh.
+func (l *link) look(at time.Duration) (until time.Duration) {
+	if at < l.fresh {
+		return 0
+	}
+	a := l.a
+	k, until := a.serving(at)
+	a.wasOn, a.active = true, max(a.active, at)
+	if until > at {
+		return until
+	}
+	if l.d == up {
+		l.q = a.upward(k, at)
+	} else {
+		l.q = a.downward(k, at)
+	}
+	l.fresh = at + refresh
+	if l.q.rate == 0 {
+		l.fresh = at
+	}
+	return 0
 }
 
 // Spec describes the link at an SINR of 10 dB with the whole cell.
@@ -64,6 +92,7 @@ func (l *link) transfer(p hardware.Payload) (hardware.Delivery, error) {
 	if err := l.whole(p); err != nil {
 		return hardware.Delivery{Usage: hardware.Usage{Start: w.from, End: w.from}}, err
 	}
+	l.settle(w.from)
 	if l.gate == nil {
 		l.gate = world.NewSlots(env, 1)
 	}
@@ -88,14 +117,12 @@ func (l *link) transfer(p hardware.Payload) (hardware.Delivery, error) {
 func (l *link) piece(w *passing, left float64) (float64, error) {
 	a, n := l.a, l.a.net
 	now := n.env.Now()
-	k, until := a.serving(now)
-	a.active, a.wasOn = now, true
-	if until > now {
+	if until := l.look(now); until > now {
 		a.interrupted(now, until)
 		n.env.Sleep(until - now)
 		return left, nil
 	}
-	w.q = *a.quality(k, l.d, now)
+	w.q = l.q
 	q := &w.q
 	if q.rate == 0 {
 		return left, l.stall(w)
@@ -170,26 +197,34 @@ const harqTrip = time.Duration(radio.HARQSeconds * 1e9)
 const small = 16 * units.KiB
 
 // pass hands a small message over now: it takes the cell before bulk transfers.
-// Where there is no service it waits for some, up to the timeout.
 func (l *link) pass(p hardware.Payload) (hardware.Delivery, error) {
-	a, n := l.a, l.a.net
+	n := l.a.net
 	now := n.env.Now()
-	w := passing{from: now, began: now}
-	at := now + a.power.Wake(now)
-	err := l.whole(p)
-	if err != nil {
+	if err := l.whole(p); err != nil {
 		return hardware.Delivery{Usage: hardware.Usage{Start: now, End: now}}, err
 	}
-	bytes := float64(p.Bytes + costmodel.FrameBytes)
+	l.settle(now)
+	w := passing{from: now, began: now}
+	err := l.air(&w, float64(p.Bytes+costmodel.FrameBytes))
+	if err == nil {
+		_, to := n.cells[w.q.cell].share[l.d].Take(w.airtime)
+		w.sent = max(to, w.sent)
+	}
+	return l.deliver(p, &w, err), err
+}
+
+// air finds when a small message leaves that is handed over at w.from. Where there
+// is no service it waits for some, up to the timeout.
+func (l *link) air(w *passing, bytes float64) error {
+	a, n := l.a, l.a.net
+	at := w.from + a.power.Wake(w.from)
 	for {
-		k, until := a.serving(at)
-		a.active, a.wasOn = at, true
-		if until > at {
+		if until := l.look(at); until > at {
 			a.interrupted(at, until)
 			at = until
 			continue
 		}
-		if w.q = *a.quality(k, l.d, now); w.q.rate > 0 {
+		if w.q = l.q; w.q.rate > 0 {
 			break
 		}
 		if w.stalled == 0 {
@@ -198,14 +233,13 @@ func (l *link) pass(p hardware.Payload) (hardware.Delivery, error) {
 		at += n.c.Step
 		w.stalled += n.c.Step
 		n.total.dark += n.c.Step
-		if err = l.down(w.stalled); err != nil {
+		if err := l.down(w.stalled); err != nil {
 			w.sent = at
-			return l.deliver(p, &w, err), err
+			return err
 		}
 	}
 	w.sending, w.watts = bytes/w.q.rate, w.q.watts
 	w.airtime = float64(w.sending * w.q.part)
-	_, to := n.cells[w.q.cell].share[l.d].Take(w.airtime)
-	w.sent = max(to, at+units.Seconds(w.sending))
-	return l.deliver(p, &w, nil), nil
+	w.sent = at + units.Seconds(w.sending)
+	return nil
 }

@@ -1,9 +1,11 @@
 package city
 
 import (
+	"slices"
+	"time"
+
 	"meibench/hardware"
 	"meibench/hardware/world"
-	"time"
 )
 
 // stream is an ordered flow of messages over a link. Small ones pass at once; a
@@ -21,6 +23,10 @@ type stream struct {
 	down    bool
 	err     error
 	end     time.Duration
+
+	late  hardware.Late   // who owes messages
+	times []time.Duration // when messages of trains arrived
+	took  hardware.Usage  // by trains
 }
 
 // Open starts a stream of messages that share the link.
@@ -35,7 +41,7 @@ func (s *stream) Write(p hardware.Payload) {
 		panic("city: write on a closed stream")
 	}
 	if !s.working && p.Bytes <= small {
-		s.took(s.l.pass(p))
+		s.got(s.l.pass(p))
 		return
 	}
 	s.pending = append(s.pending, p)
@@ -50,13 +56,13 @@ func (s *stream) work() {
 	for len(s.pending) > 0 && !s.down {
 		p := s.pending[0]
 		s.pending = s.pending[1:]
-		s.took(s.l.transfer(p))
+		s.got(s.l.transfer(p))
 	}
 	s.pending, s.working = nil, false
 	s.finish()
 }
 
-func (s *stream) took(d hardware.Delivery, err error) {
+func (s *stream) got(d hardware.Delivery, err error) {
 	s.end = max(s.end, d.Usage.End)
 	if err != nil {
 		s.down, s.closed, s.err = true, true, err
@@ -68,6 +74,10 @@ func (s *stream) took(d hardware.Delivery, err error) {
 
 // Close ends the stream. A link that went down earlier keeps its error.
 func (s *stream) Close(err error) {
+	if i := slices.Index(s.l.debts, s.late); s.late != nil && i >= 0 {
+		s.l.debts = slices.Delete(s.l.debts, i, i+1)
+	}
+	s.late = nil
 	if s.shut || s.down {
 		return
 	}
