@@ -29,11 +29,17 @@ type Join struct {
 }
 
 // User is one person's equipment: a device and the radio that joins it to the
-// first edge node of the site.
+// first edge node of the site, or to the one that serves the cell where the user is.
 type User struct {
 	ID       int
 	Device   Device
 	Up, Down Link
+	// Near is the node where the radio ends now, as an index of the site's Nodes; nil: the
+	// first edge node, always. It may change while a request is under way.
+	Near func() int
+	// Next is the node where it is likely to end soon, by what the user's radio has
+	// measured; ok is false where nothing is known. nil: never.
+	Next func() (node int, ok bool)
 }
 
 // Site is where pipelines run: users, fixed nodes, links between them. It is a
@@ -44,7 +50,10 @@ type Site struct {
 	NewUser func(id int) *User // makes a user's equipment on first use
 	Nodes   []Node
 	Joins   []Join
-	users   map[int]*User
+	// Meet makes links between nodes that no Join names, the same at every call; nil: there
+	// are none. A thousand edge nodes have a million pairs.
+	Meet  func(from, to string) (Link, bool)
+	users map[int]*User
 }
 
 // User returns the equipment of user id, the same at every call.
@@ -88,6 +97,11 @@ func (s *Site) Between(from, to string) (Link, error) {
 	for _, j := range s.Joins {
 		if j.From == from && j.To == to {
 			return j.Link, nil
+		}
+	}
+	if s.Meet != nil {
+		if l, ok := s.Meet(from, to); ok {
+			return l, nil
 		}
 	}
 	return nil, fmt.Errorf("site %q has no link from %q to %q", s.Name, from, to)

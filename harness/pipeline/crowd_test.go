@@ -88,7 +88,7 @@ func (c *crowdCase) play(t *testing.T, stride bool) (rows []string, figures map[
 		rows = append(rows, fmt.Sprintf("%+v", logs[i]))
 	}
 	figures = pipe.(Figurer).Figures()
-	stats := pipe.(*offload).edge.Stats()
+	stats := pipe.(*offload).edge.servers[0].Stats()
 	require.Equal(t, stats.Taken, stats.Freed)
 	figures["taken"], figures["redone"], figures["tokens"] = float64(stats.Taken), float64(stats.Redone), float64(stats.Tokens)
 	figures["busy"], figures["memory left"] = device.Busy().Seconds(), float64(device.Used())

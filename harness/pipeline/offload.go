@@ -41,7 +41,7 @@ type offload struct {
 	env   world.Env
 	site  *hardware.Site
 	model *hardware.Model
-	edge  *serving.Server
+	edge  *edges
 	spare spares
 }
 
@@ -52,7 +52,8 @@ func (p *offload) Start(env world.Env, site *hardware.Site, models Models) (err 
 		m.LoRARank = p.rank
 		p.model = &m
 	}
-	p.edge, err = serveFirst("offload", env, site, p.options, serving.Held{Model: p.model, Span: p.model.All()})
+	e := &edges{who: "offload", env: env, site: site, options: p.options, held: serving.Held{Model: p.model, Span: p.model.All()}}
+	p.edge, err = e.start()
 	return err
 }
 
@@ -70,14 +71,19 @@ func serveFirst(who string, env world.Env, site *hardware.Site, o serving.Option
 
 func (p *offload) Handle(req *workloads.Request, log *record.Request) error {
 	log.Sent = p.env.Now()
-	d := desk{spare: &p.spare, srv: p.edge, held: serving.Held{Model: p.model, Span: p.model.All()}, tokenBytes: p.tokenBytes}
+	user := p.site.User(req.User)
+	srv, err := p.edge.of(user, log)
+	if err != nil {
+		return err
+	}
+	d := desk{spare: &p.spare, srv: srv, held: serving.Held{Model: p.model, Span: p.model.All()}, tokenBytes: p.tokenBytes}
 	if p.adapters > 0 {
 		d.adapter = adapterOf(req.User, p.adapters)
 	}
-	return d.answer(p.site.User(req.User), req, log)
+	return d.answer(user, req, log)
 }
 
-// Figures are those of the server.
+// Figures are those of the servers.
 func (p *offload) Figures() map[string]float64 { return p.edge.Figures() }
 
 // desk is where a server answers whole requests.

@@ -98,6 +98,11 @@ func (s *scene) run(t *testing.T) {
 			p.forget(t)
 		}
 	}
+	if p, ok := s.pipe.(*follower); ok {
+		for _, t := range p.chats {
+			p.forget(t)
+		}
+	}
 	require.Empty(t, s.device.live, "KV caches left on the device")
 	require.Empty(t, s.edge.live, "KV caches left at the edge")
 }

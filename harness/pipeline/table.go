@@ -12,6 +12,7 @@ var Table = []Entry{
 	exitEntry,
 	expertsEntry,
 	fallbackEntry,
+	followEntry,
 	localEntry,
 	offloadEntry,
 	parallelEntry,

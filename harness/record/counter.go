@@ -20,6 +20,11 @@ const (
 	Escalated                     // times that a smaller model passed the request on to a larger one
 	Handovers                     // changes of cell during the request
 	Retries                       // transfers or operations that were repeated
+	Stalls                        // hand-overs that held up the answer
+	StallTime                     // nanoseconds by which they held it up, beyond the mean time between tokens
+	BackhaulBytes                 // bytes over links between servers for the request
+	Recomputed                    // tokens computed again because the user moved
+	Place                         // number of the edge node that served the request last, from 1
 	NumCounters
 )
 
@@ -40,6 +45,11 @@ var counters = [NumCounters]counter{
 	{"escalated", "times", "times that a smaller model passed the request on"},
 	{"handovers", "times", "changes of cell during the request"},
 	{"retries", "times", "transfers or operations that were repeated"},
+	{"handover_stalls", "times", "hand-overs that held up the answer"},
+	{"handover_stall_time", "ns", "time by which hand-overs held the answer up, beyond the mean time between its tokens"},
+	{"request_backhaul_bytes", "B", "bytes over links between servers for the request"},
+	{"recomputed_tokens", "tok", "tokens computed again because the user moved"},
+	{"place", "number", "edge node that served the request last, from 1; absent where a site has no cells"},
 }
 
 // String is the counter as it appears in records.
@@ -94,8 +104,11 @@ var figures = []figure{
 	{label{"node_time", "node-on-sec", "sec"}, Lower, "time that replicas were on, starting or ending, all together"},
 	{label{"optimum_ratio", "optimum-ratio", "ratio"}, Higher, "objective of the best decision for the modelled instance over that of the decision taken, mean over decisions; 1 = optimal"},
 	{label{"perplexity", "perplexity", "1"}, Lower, "exp of the mean negative log-likelihood per token"},
+	{label{"ping_pongs", "ping-pongs", "times"}, Lower, "hand-overs back to the node that was left within 5 s"},
 	{label{"policy_violations", "violations", "1"}, Lower, "requests whose data went where its locality class forbids; must be 0"},
 	{label{"preempted", "preempted-jobs", "times"}, Lower, "times that a request lost its KV cache to another and was computed again"},
+	{label{"prefetch_hits", "prefetch-hits", "times"}, Higher, "hand-overs to a node to which the cache was already being copied"},
+	{label{"prefetch_waste", "prefetch-waste-B", "B"}, Lower, "bytes copied to nodes to which the user did not go"},
 	{label{"recovered_share", "recovered-share", "share"}, Lower, "share of the prompt's tokens that an attack reads from the activations that leave the device"},
 	{label{"recovery", "recovery-sec", "sec"}, Lower, "from a node's failure to the next token"},
 	{label{"regret", "regret-share", "share"}, Lower, "loss against the clairvoyant policy, over the latter's value"},
