@@ -15,6 +15,7 @@ var Table = []Entry{
 	followEntry,
 	localEntry,
 	offloadEntry,
+	orchestrateEntry,
 	parallelEntry,
 	routeEntry,
 	sessionEntry,

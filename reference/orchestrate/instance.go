@@ -47,7 +47,8 @@ type Cell struct {
 type User struct {
 	Name             string
 	Cell             int
-	Rate             float64 // requests per second; > 0
+	Rate             float64 // requests per second, of all people together; > 0
+	People           float64 // each with a device of their own; 0 = 1
 	UpBits, DownBits float64 // of a request
 	UpEff, DownEff   float64 // bit/s/Hz; > 0 where the cell is shared
 	Access           float64 // seconds that every request that leaves the device spends on the radio besides
@@ -134,7 +135,7 @@ func (in *Instance) Check() error {
 			return fmt.Errorf("orchestrate: users[%d] %q: cell %d of %d", i, u.Name, u.Cell, len(in.Cells))
 		case !(u.Rate > 0) || math.IsInf(u.Rate, 1):
 			return fmt.Errorf("orchestrate: users[%d] %q: rate: want > 0 and finite, got %g", i, u.Name, u.Rate)
-		case bad(u.UpBits, u.DownBits, u.Prompt, u.Output, u.Deadline, u.Access, u.JoulesPerBit):
+		case bad(u.UpBits, u.DownBits, u.Prompt, u.Output, u.Deadline, u.Access, u.JoulesPerBit, u.People):
 			return fmt.Errorf("orchestrate: users[%d] %q: sizes and times: want >= 0", i, u.Name)
 		case in.Cells[u.Cell].UpHz > 0 && !(u.UpEff > 0), in.Cells[u.Cell].DownHz > 0 && !(u.DownEff > 0):
 			return fmt.Errorf("orchestrate: users[%d] %q: spectral efficiency: want > 0 in a cell that is shared, got %g up and %g down", i, u.Name, u.UpEff, u.DownEff)

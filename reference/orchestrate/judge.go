@@ -1,6 +1,7 @@
 package orchestrate
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 )
@@ -107,7 +108,7 @@ func (in *Instance) delays(d *Decision) []float64 {
 		case c.Node == Refused:
 			out[u] = in.Refusal
 		case c.Node == OnDevice:
-			out[u] = PS(user.Rate, in.Service(u, c)).Sojourn
+			out[u] = PS(user.Rate/people(user), in.Service(u, c)).Sojourn
 		default:
 			out[u] = user.Access
 			if away := in.Nodes[c.Node].Away; away != nil {
@@ -231,7 +232,7 @@ func (in *Instance) figures(d *Decision) (f Figures) {
 		n := in.node(u, c)
 		f.NodeWeight += float64(user.Rate * n.Weight)
 		if c.Node == OnDevice {
-			f.power(n, float64(user.Rate*in.Service(u, c)))
+			f.power(n, float64(user.Rate*in.Service(u, c))/people(user), people(user))
 			continue
 		}
 		joules := user.UpBits + user.DownBits
@@ -239,7 +240,7 @@ func (in *Instance) figures(d *Decision) (f Figures) {
 	}
 	for n, placed := range d.Placed {
 		if in.bytes(placed) > 0 || len(nodes[n].users) > 0 {
-			f.power(&in.Nodes[n], in.busy(n, nodes[n].flows))
+			f.power(&in.Nodes[n], in.busy(n, nodes[n].flows), 1)
 			f.CostRate += in.Nodes[n].Price
 		}
 	}
@@ -252,9 +253,12 @@ func (in *Instance) figures(d *Decision) (f Figures) {
 	return f
 }
 
-// power adds that of a node which is busy for a share of the time.
-func (f *Figures) power(n *Node, busy float64) {
-	watts := n.IdleWatts + float64(max(0, n.BusyWatts-n.IdleWatts)*min(busy, 1))
+// people of a user.
+func people(u *User) float64 { return cmp.Or(u.People, 1) }
+
+// power adds that of so many nodes which are busy for a share of the time.
+func (f *Figures) power(n *Node, busy, count float64) {
+	watts := count * (n.IdleWatts + float64(max(0, n.BusyWatts-n.IdleWatts)*min(busy, 1)))
 	f.Watts += watts
 	f.CarbonRate += float64(watts * n.CarbonPerJoule)
 }

@@ -170,6 +170,11 @@ func TestX4FiguresByHand(t *testing.T) {
 	require.InDelta(t, 0.5, f.Quality, 1e-12)
 	require.InDelta(t, f.Mean+2*f.Worst+4*0.4+8*f.Watts+16*f.CarbonRate+32*f.CostRate+64*f.NodeWeight, in.Score(&d), 1e-9)
 
+	in.Users[1].People, in.Users[1].Rate, in.Users[1].Device.IdleWatts = 4, 2, 1 // the same load on four devices
+	g := in.figures(&d)
+	require.InDelta(t, self, g.Delay[1], 1e-12)
+	require.InDelta(t, 10+0.2*20+4*(1+0.25*1)+1, g.Watts, 1e-12)
+
 	in.Nodes[0].Batch, in.Nodes[0].Gain = true, 2 // load 0.1
 	require.InDelta(t, 0.125+0.25+0.1/0.9+0.2/0.9, in.figures(&d).Delay[0], 1e-12)
 }
