@@ -48,11 +48,7 @@ func newAccuracy(a *app) *cobra.Command {
 
 // accuracy predicts and prints.
 func (a *app) accuracy(f *accuracyFlags) error {
-	study, err := newStudy(f)
-	if err != nil {
-		return withCode(exitUsage, err)
-	}
-	predictions, err := study.Run()
+	predictions, sum, err := f.predict()
 	if err != nil {
 		return withCode(exitUsage, err)
 	}
@@ -61,11 +57,27 @@ func (a *app) accuracy(f *accuracyFlags) error {
 			return withCode(exitEnvironment, err)
 		}
 	}
-	sum := predict.Summarise(predictions)
 	if a.json {
 		return sum.JSON(a.out)
 	}
 	return sum.Text(a.out)
+}
+
+// predict runs what the flags ask for.
+func (f *accuracyFlags) predict() ([]predict.Prediction, *predict.Accuracy, error) {
+	if f.rows == "" && f.specs == "" && f.calibrate == 0 {
+		return predict.Embedded()
+	}
+	study, err := newStudy(f)
+	if err != nil {
+		return nil, nil, err
+	}
+	predictions, err := study.Run()
+	if err != nil {
+		return nil, nil, err
+	}
+	sum := predict.Summarise(predictions)
+	return predictions, &sum, nil
 }
 
 // newStudy reads what is to be predicted and leaves its devices out of what is

@@ -42,15 +42,16 @@ func (e *effects) of(terms []term) float64 {
 // Constants of the robust fit.
 const (
 	noise     = 0.15 // sd of the logarithm of a row around the law of its device
-	rounds    = 6    // re-weightings; the golden figures do not change from the fourth on
+	rounds    = 4    // re-weightings; more change no figure of accuracy by more than half a point
 	leastLoss = 0.05 // residuals below this weigh alike
 )
 
 // fitEffects fits a hierarchical model by iteratively re-weighted ridge
 // regression: close to least absolute deviations for the rows, quadratic for
 // the coefficients, so that an effect with little evidence stays near 0
-// (partial pooling). Robinson 1991 calls the coefficients BLUPs.
-func fitEffects(obs []observation) *effects {
+// (partial pooling). Robinson 1991 calls the coefficients BLUPs. Rows above the
+// law weigh slow times as much as rows below.
+func fitEffects(obs []observation, slow float64) *effects {
 	e, sd, own := indexTerms(obs)
 	p := len(sd)
 	e.coef = make([]float64, p)
@@ -82,8 +83,11 @@ func fitEffects(obs []observation) *effects {
 		solve(a, b, own)
 		copy(e.coef, b)
 		for i, o := range obs {
-			r := math.Abs(o.y - e.of(o.terms))
-			w[i] = o.w * min(1, noise/max(r, leastLoss))
+			r := o.y - e.of(o.terms)
+			w[i] = o.w * min(1, noise/max(math.Abs(r), leastLoss))
+			if r > 0 {
+				w[i] *= slow
+			}
 		}
 	}
 	return e

@@ -162,6 +162,10 @@ func promptLength(r *Row) float64 {
 	return r.PromptTokens
 }
 
+// refCore is what a core of a laptop or desktop computes at, FLOP/s; smaller ARM
+// cores do a quarter.
+const refCore = 150e9
+
 // promptOverhead is the time of a prefill beside its arithmetic, s.
 const promptOverhead = 0.01
 
@@ -172,6 +176,12 @@ func (m *sample) prompts() *sample {
 	peak := m.peak * n
 	if m.kind == "cpu" && !strings.HasSuffix(m.spec.Class, "_cpu") && m.spec.Class != "sbc" {
 		peak = min(peak, 5*m.bw) // the sheet's peak is that of the graphics unit
+	}
+	if k := promptThreads(r.Accelerator); m.kind == "cpu" && k > 0 {
+		peak = float64(k) * refCore
+		if instructionSet(vendorOf(m.spec.Device)) == "arm" {
+			peak /= 4
+		}
 	}
 	tokens := promptLength(r) * r.Batch
 	read := 1e9 * coverage(r, tokens) * bytesPerWeight(r) / (n * refEff * m.bw)
@@ -184,6 +194,11 @@ func (m *sample) prompts() *sample {
 	m.base = math.Log(work + (read+promptOverhead)/tokens)
 	return m
 }
+
+// How much more a row counts that is slower than the law says: the error is
+// relative to the measured speed, so a speed too high costs more than one too
+// low.
+const slowStep, slowPrompt = 1.5, 2
 
 // Fit fits the law to rows whose devices the catalogue knows. Rows of devices
 // to be predicted must not be among them.
@@ -201,7 +216,7 @@ func Fit(rows []Row, c *Catalogue) *Law {
 			s := *m
 			s.steps()
 			if isPlain(&s) {
-				plain = append(plain, observation{math.Log(r.Batch/r.Decode) - s.base, s.stepTerms(), 1})
+				plain = append(plain, observation{math.Log(r.Batch/r.Decode) - s.base, s.stepTerms(), weightOf(r)})
 			} else {
 				later = append(later, &s)
 			}
@@ -209,16 +224,16 @@ func Fit(rows []Row, c *Catalogue) *Law {
 		if r.Prefill > 0 {
 			s := *m
 			s.prompts()
-			prompt = append(prompt, observation{-math.Log(r.Prefill) - s.base, s.promptTerms(), 1})
+			prompt = append(prompt, observation{-math.Log(r.Prefill) - s.base, s.promptTerms(), weightOf(r)})
 		}
 	}
-	l.step = fitEffects(plain)
+	l.step = fitEffects(plain, slowStep)
 	for _, s := range later {
 		y := math.Log(s.row.Batch/s.row.Decode) - s.base - l.step.of(s.stepTerms())
 		others = append(others, observation{y, s.regimeTerms(), 1})
 	}
-	l.regime = fitEffects(others)
-	l.prompt = fitEffects(prompt)
+	l.regime = fitEffects(others, 1)
+	l.prompt = fitEffects(prompt, slowPrompt)
 	return l
 }
 
@@ -302,4 +317,16 @@ func (e *effects) String() string {
 		fmt.Fprintf(&b, "%+.3f %s\n", e.coef[e.index[n]], n)
 	}
 	return b.String()
+}
+
+// calibrationWeight is the weight of a row of the device to be predicted itself.
+const calibrationWeight = 2
+
+// weightOf is how much a row counts: one that calibrates the very device to be
+// predicted says more than a published one.
+func weightOf(r *Row) float64 {
+	if r.calibrates {
+		return calibrationWeight
+	}
+	return 1
 }

@@ -44,6 +44,18 @@ func threadsOf(accelerator string) int {
 	return 0
 }
 
+var promptRun = regexp.MustCompile(`pp ([0-9]+) threads`)
+
+// promptThreads is the number of threads that prefilled, 0 if the row does not
+// say.
+func promptThreads(accelerator string) int {
+	if m := promptRun.FindStringSubmatch(accelerator); m != nil {
+		n, _ := strconv.Atoi(m[1])
+		return n
+	}
+	return threadsOf(accelerator)
+}
+
 func runtimeOf(framework string) string {
 	if f := strings.Fields(framework); len(f) > 0 {
 		return f[0]

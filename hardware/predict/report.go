@@ -17,12 +17,13 @@ type Accuracy struct {
 	Decode   Errors         `json:"decode"`       // plain rows: one sequence, at most 2,048 tokens of context, one device
 	Other    Errors         `json:"decode_other"` // batches, several devices, long contexts, ...
 	All      Errors         `json:"decode_all"`
-	Prefill  Errors         `json:"prefill"`     // one sequence on one device
-	PrefAll  Errors         `json:"prefill_all"` // batches and several devices too
+	Prefill  Errors         `json:"prefill"`     // one sequence of a stated length on one device
+	PrefAll  Errors         `json:"prefill_all"` // batches, several devices and unstated lengths too
 	Cover    float64        `json:"coverage80"`  // percent of decode speeds (plain rows) within their nominal 80 % interval
 	CoverPre float64        `json:"coverage80_prefill"`
 	Share    float64        `json:"predicted_share"` // percent of rows with a prediction; calibration rows do not count
 	Refused  map[string]int `json:"refused"`
+	Bars     []Bar          `json:"bars,omitempty"` // filled in for the embedded rows
 
 	tables []breakdown
 }
@@ -47,8 +48,9 @@ func (b *breakdown) add(label string, decode, prompt []float64) {
 	b.prompt[label] = append(b.prompt[label], prompt...)
 }
 
-// lonePrompt reports whether a row prefills one sequence on one device.
-func lonePrompt(r *Row) bool { return r.Batch <= 1.01 && r.NGPU == 1 }
+// lonePrompt reports whether a row counts in the prefill figures: one sequence
+// of a stated length on one device. A rate means little without the length.
+func lonePrompt(r *Row) bool { return r.Batch <= 1.01 && r.NGPU == 1 && r.PromptTokens > 0 }
 
 // usedToCalibrate is the refusal of a row that the law was shown.
 const usedToCalibrate = "used to calibrate"
@@ -185,7 +187,7 @@ func (a *Accuracy) Text(w io.Writer) error {
 	line("decode, plain rows", a.Decode, fmt.Sprintf("%.0f %%", a.Cover))
 	line("decode, other rows", a.Other, "")
 	line("decode, all rows", a.All, "")
-	line("prefill, one sequence, one device", a.Prefill, fmt.Sprintf("%.0f %%", a.CoverPre))
+	line("prefill, stated length, one device", a.Prefill, fmt.Sprintf("%.0f %%", a.CoverPre))
 	line("prefill, all rows", a.PrefAll, "")
 	for _, t := range a.tables {
 		sort.Strings(t.labels)
@@ -203,6 +205,9 @@ func (a *Accuracy) Text(w io.Writer) error {
 	sort.Strings(why)
 	for _, k := range why {
 		fmt.Fprintf(&b, "  %5d refused: %s\n", a.Refused[k], k)
+	}
+	if len(a.Bars) > 0 {
+		writeBars(&b, a.Bars)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -35,6 +35,8 @@ type Row struct {
 	NGPU      int     // accelerators used at once
 	Context   float64 // tokens in the KV cache while decoding; -1 if unknown
 	JPerToken float64 // J per generated token, 0 if unknown
+
+	calibrates bool // the row calibrates the device that is predicted
 }
 
 // rowColumns are the columns of a file of rows; required ones may not be empty.

@@ -2,6 +2,8 @@ package predict
 
 import (
 	"math"
+	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -61,6 +63,30 @@ func instructionSet(vendor string) string {
 	return "arm"
 }
 
+var (
+	yearText  = regexp.MustCompile(`20(2[2-9])(?:-([01][0-9]))?`)
+	buildText = regexp.MustCompile(`(?:^b|\()([1-9][0-9]{3})(?:\)|$| )`)
+)
+
+// yearsOf is the age of a runtime's version, years after 2025, as far as its
+// text says: a date, or a build of llama.cpp (4384 is of December 2024, 7948 of
+// February 2026).
+func yearsOf(r *Row) (years float64, known bool) {
+	if m := buildText.FindStringSubmatch(r.FrameworkVersion); m != nil {
+		n, _ := strconv.ParseFloat(m[1], 64)
+		return (n-4384)*0.000317 - 0.03, true
+	}
+	if m := yearText.FindStringSubmatch(r.FrameworkVersion); m != nil {
+		y, _ := strconv.ParseFloat(m[1], 64)
+		month := 6.0
+		if m[2] != "" {
+			month, _ = strconv.ParseFloat(m[2], 64)
+		}
+		return y - 25 + month/12, true
+	}
+	return 0, false
+}
+
 // stepTerms are the effects on a decoding step of one sequence.
 func (m *sample) stepTerms() []term {
 	kind, class, run, dev := m.kind, m.spec.Class, m.run, m.spec.Device
@@ -82,7 +108,7 @@ func (m *sample) stepTerms() []term {
 		effect(gb, 0.3, "bytes", kind),
 		ownEffect(1, 0.6, "device", dev, kind),
 		ownEffect(1, 0.5, "device", dev, kind, run),
-		ownEffect(size, 0.15, "device size", dev, kind, run),
+		ownEffect(size, 0.2, "device size", dev, kind, run),
 	}
 	if m.kind == "gpu" && class == "desktop_gpu" && smallHost(m.row.Device) && (vendor == "amd" || vendor == "intel") {
 		t = append(t, effect(1, 1, "small host"))
@@ -98,6 +124,9 @@ func (m *sample) stepTerms() []term {
 	}
 	if m.row.ActiveB < m.row.ParamsB {
 		t = append(t, effect(1, 0.3, "experts"), effect(1, 0.15, "experts", class, kind))
+	}
+	if y, ok := yearsOf(m.row); ok {
+		t = append(t, effect(y, 0.1, "year"), effect(y, 0.1, "year", kind))
 	}
 	if kind == "gpu" {
 		t = append(t, effect(math.Log(m.bw/m.peak)+5, 0.1, "intensity"))
@@ -153,18 +182,18 @@ func (m *sample) promptTerms() []term {
 	t := []term{
 		effect(1, 10, "one"),
 		effect(1, 0.5, "type", kind),
-		effect(1, 0.6, "class", class, kind),
-		effect(1, 0.3, "vendor", vendor, kind),
+		effect(1, 0.3, "class", class, kind),
+		effect(1, 0.15, "vendor", vendor, kind),
 		effect(1, 0.2, "runtime", run, kind),
-		effect(1, 0.2, "runtime", run, class, kind),
+		effect(1, 0.1, "runtime", run, class, kind),
 		effect(1, 0.2, "format", formatOf(m.row), kind),
 		effect(size, 0.3, "size"),
 		effect(size, 0.2, "size", kind),
-		effect(size, 0.2, "size", class, kind),
+		effect(size, 0.1, "size", class, kind),
 		effect(math.Log(m.peak)-30, 0.2, "peak", kind),
 		effect(math.Log(m.bw)-26, 0.2, "bandwidth", kind),
-		ownEffect(1, 0.6, "device", dev, kind),
-		ownEffect(1, 0.5, "device", dev, kind, run),
+		ownEffect(1, 0.3, "device", dev, kind),
+		ownEffect(1, 0.25, "device", dev, kind, run),
 		ownEffect(size, 0.2, "device size", dev, kind, run),
 	}
 	if m.row.PromptTokens == 0 {
@@ -172,10 +201,13 @@ func (m *sample) promptTerms() []term {
 	}
 	if n := promptLength(m.row); n != usualPrompt {
 		c := math.Log(n / usualPrompt)
-		t = append(t, effect(c, 0.2, "length"), effect(c, 0.15, "length", class, kind), effect(c, 0.15, "length", run, kind))
+		t = append(t, effect(c, 0.2, "length"), effect(c, 0.1, "length", class, kind), effect(c, 0.1, "length", run, kind))
 	}
 	if m.row.Batch > 1.01 {
 		t = append(t, effect(math.Log(m.row.Batch), 0.3, "batch"), effect(math.Log(m.row.Batch), 0.2, "batch", run))
+	}
+	if y, ok := yearsOf(m.row); ok {
+		t = append(t, effect(y, 0.1, "year"), effect(y, 0.1, "year", kind))
 	}
 	if n := m.row.NGPU; n > 1 {
 		t = append(t, effect(math.Log(float64(n)), 0.3, "devices"), effect(math.Log(float64(n)), 0.2, "devices", run))
