@@ -110,22 +110,39 @@ func writeSheet(sheet *profiles.DeviceSheet, path string) error {
 }
 
 // tell prints what came of it: the twins of the run itself, and of the others.
+// compared is a run folder and its twin, as --json prints them.
+type compared struct {
+	Run     string      `json:"run"`
+	Skipped []string    `json:"skipped,omitempty"`
+	Pairs   []pairs.Row `json:"pairs"`
+	Bars    []pairs.Bar `json:"bars"`
+}
+
 func (f *calibrateFlags) tell(ctx context.Context, a *app, sheet *profiles.DeviceSheet, list []pairs.Pair, all []*twin.Observation) error {
+	var out []compared
 	for i, o := range all {
 		if i > 0 {
 			var err error
 			if list, err = replayInto(ctx, o, sheet, ""); err != nil {
 				return withCode(exitIncomplete, err)
 			}
-			fmt.Fprintf(a.out, "\npredicted: %s\n\n", o.Dir)
-		} else {
-			fmt.Fprintf(a.out, "calibrated by: %s\n\n", o.Dir)
 		}
+		list = pairs.Pool(list)
+		if a.json {
+			out = append(out, compared{o.Dir, o.Skipped, pairs.Rows(list), pairs.Bars(list)})
+			continue
+		}
+		fmt.Fprintf(a.out, "%s: %s\n\n", []string{"calibrated by", "\npredicted"}[min(i, 1)], o.Dir)
 		if err := pairs.Text(a.out, list); err != nil {
 			return err
 		}
 		if len(o.Skipped) > 0 {
 			fmt.Fprintf(a.err, "not modelled: %s\n", strings.Join(o.Skipped, "; "))
+		}
+	}
+	if a.json {
+		if err := writeJSON(a.out, out); err != nil {
+			return err
 		}
 	}
 	if f.out != "-" {

@@ -61,7 +61,7 @@ func (h Host) sheet() (*profiles.DeviceSheet, error) {
 	measured := func(v float64, unit, how string) profiles.Quantity {
 		return number(v, unit, who+": "+how, profiles.Measured)
 	}
-	d := &profiles.DeviceSheet{Name: profiles.Host, Class: m.class(), Type: "cpu",
+	d := &profiles.DeviceSheet{Name: profiles.Host, Class: m.class(), Type: "cpu", Law: profiles.Law{Tier: profiles.TierMicrobenchmark},
 		Summary:     fmt.Sprintf("this machine: %s, %d core(s), operations on %d thread(s)", m.CPU, m.Cores, h.Threads),
 		MemoryShare: number(0.8, "1", "the rest is the system's and this program's", profiles.Assumed),
 		StorageRead: number(5e8, "B/s", "order of magnitude of a SATA SSD; storage was not measured", profiles.Assumed),

@@ -44,11 +44,51 @@ func Text(w io.Writer, pairs []Pair) error {
 	return nil
 }
 
+// Row is one metric of a pair, for programs.
+type Row struct {
+	Suite    string             `json:"suite"`
+	Cell     string             `json:"cell"` // without its mode
+	App      string             `json:"app"`
+	Pipeline string             `json:"pipeline"`
+	Model    string             `json:"model"`
+	Tier     string             `json:"tier,omitempty"`
+	Metric   string             `json:"metric"`
+	Requests int                `json:"requests"`
+	Measured map[string]float64 `json:"measured"` // seconds, by mean, p50, p90, p95, p99
+	Modelled map[string]float64 `json:"modelled"`
+	Inside   *float64           `json:"inside"` // share in the nominal 80 % interval; null where none is stated
+}
+
+// Rows are pairs for programs.
+func Rows(pairs []Pair) (out []Row) {
+	for i := range pairs {
+		p := &pairs[i]
+		for m := range NumMetrics {
+			f := &p.Metrics[m]
+			if f.N == 0 {
+				continue
+			}
+			r := Row{Suite: p.Measured.Suite, Cell: Modeless(p.Measured.Name), App: p.Measured.App, Pipeline: p.Measured.Pipeline, Model: p.Measured.Model,
+				Tier: p.Tier, Metric: m.String(), Requests: f.N, Measured: map[string]float64{}, Modelled: map[string]float64{}}
+			for s := range NumStats {
+				r.Measured[s.String()], r.Modelled[s.String()] = f.Measured[s], f.Modelled[s]
+			}
+			if c := f.Covered(); !math.IsNaN(c) {
+				r.Inside = &c
+			}
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
 // Bar is what a twin of this machine has to keep: see Bars.
 type Bar struct {
-	Name        string
-	Value, Most float64 // the median over cells of the error without sign, and what it may be
-	Within, Of  int     // cells
+	Name   string  `json:"name"`
+	Value  float64 `json:"value"`  // the median over cells of the error without sign
+	Most   float64 `json:"most"`   // what it may be
+	Within int     `json:"within"` // cells
+	Of     int     `json:"of"`
 }
 
 // Bars holds pairs against what is asked of a twin under Poisson load: E2E and TPOT

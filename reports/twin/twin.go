@@ -281,7 +281,8 @@ func statedRow(d *profiles.DeviceSheet, m *hardware.Model) (reports.Row, bool) {
 }
 
 // Stated is the interval that is known of a device's times for a model: the profile's
-// own, or for a prior that of its class and type. what is decode or prefill.
+// own, or that of its class and type where the law is that of its class; measured
+// limits of the device can only make it better. what is decode or prefill.
 func Stated(d *profiles.DeviceSheet, m *hardware.Model, what string) (lo, hi float64, ok bool) {
 	law := costmodel.NewLaw(d)
 	if in := law.Interval(m); in != nil {
@@ -291,7 +292,7 @@ func Stated(d *profiles.DeviceSheet, m *hardware.Model, what string) (lo, hi flo
 		}
 		return b.Lo, b.Hi, true
 	}
-	if law.Tier(m) != profiles.TierPrior {
+	if t := law.Tier(m); t != profiles.TierPrior && t != profiles.TierMicrobenchmark {
 		return 0, 0, false
 	}
 	return predict.Interval(d.Class, d.Type, what)
