@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"meibench/harness"
+	"meibench/harness/ops"
 	"meibench/harness/plan"
 	"meibench/harness/results"
 	"meibench/internal/canon"
@@ -311,6 +312,14 @@ func (d *Dir) beside(out string, marks []Mark) error {
 	}
 	if d.Sheet.Host != "" {
 		err = errors.Join(err, writeSynced(filepath.Join(out, hostFile), []byte(d.Sheet.Host)))
+	}
+	// What measured cells left for calibration: a file for each run of a cell.
+	err = errors.Join(err, os.RemoveAll(filepath.Join(out, ops.Dir)))
+	for i := range marks {
+		from := filepath.Join(d.Name(i), ops.Dir)
+		if _, serr := os.Stat(from); serr == nil {
+			err = errors.Join(err, os.CopyFS(filepath.Join(out, ops.Dir), os.DirFS(from)))
+		}
 	}
 	text, jerr := canon.JSON(marks)
 	return errors.Join(err, jerr, writeSynced(filepath.Join(out, SharesFile), append(text, '\n')))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meibench/harness"
+	"meibench/harness/ops"
 	"meibench/harness/results"
 	"meibench/internal/canon"
 	"meibench/suites"
@@ -176,9 +178,18 @@ func TestShardsOfManyMachines(t *testing.T) {
 		return text
 	})
 	remark(t, d.Name(1), func(m *Mark) { m.Node = "edge2" })
+	for i := range 2 { // as measured cells leave them
+		require.NoError(t, os.Mkdir(filepath.Join(d.Name(i), ops.Dir), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(d.Name(i), ops.Dir, fmt.Sprint(i)), []byte{byte(i)}, 0o644))
+	}
 	out := filepath.Join(t.TempDir(), "merged")
 	_, err := Merge(d.Path, out)
 	require.NoError(t, err)
+	for i := range 2 {
+		b, err := os.ReadFile(filepath.Join(out, ops.Dir, fmt.Sprint(i)))
+		require.NoError(t, err)
+		require.Equal(t, []byte{byte(i)}, b)
+	}
 	m := manifest(t, out)
 	require.Equal(t, cpu+" | Zilog Z80", m.CPU)
 	require.Contains(t, m.Host["cores"], "1")
