@@ -44,8 +44,8 @@ func (n *Network) book(a *Access, d int, w *passing, size units.Bytes, err error
 //
 //	cell_airtime_up, cell_airtime_down         share of time in which a cell was in use, mean over cells
 //	cell_airtime_up_max, cell_airtime_down_max that of the busiest cell
+//	cell_changes                               handovers of all users
 //	fairness_up, fairness_down                 Jain's index of users' throughput while transferring
-//	handovers                                  changes of cell while connected
 //	interruption                               time that transfers waited for handovers
 //	outage_share                               messages that met a place without service, of all
 //	outage_time                                time that transfers waited there
@@ -82,7 +82,7 @@ func (n *Network) Figures() map[string]float64 {
 	for _, a := range n.users {
 		handovers += a.handed
 	}
-	f["handovers"], f["radio_failed"] = float64(handovers), float64(t.failed)
+	f["cell_changes"], f["radio_failed"] = float64(handovers), float64(t.failed)
 	f["interruption"], f["outage_time"] = t.cut.Seconds(), t.dark.Seconds()
 	if sent > 0 {
 		f["outage_share"] = float64(t.outages) / float64(sent)
