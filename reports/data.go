@@ -55,7 +55,8 @@ type Group struct {
 	answers      []answers // of all requests, repeat by repeat
 	Energy       [record.NumParts]PartEnergy
 	Quality      Score
-	Errors       []tally // a few kinds
+	Places       *record.Places // of the first repeat, where a site has several edge nodes that users move between; else nil
+	Errors       []tally        // a few kinds
 
 	ended   []ending                                   // the first requests of the first repeat that ended well, by ID
 	fetch   func(id int, each func(record.Span)) error // streams the spans of one of them
@@ -194,6 +195,7 @@ type Sample struct {
 const (
 	mostEnded  = 1 << 14 // requests of a group among which one is looked for to be drawn
 	mostSpans  = 1 << 17 // of a sample
+	mostBins   = 96      // of time, in what is shown of a city
 	mostErrors = 3       // kinds of errors that warnings quote
 	mostKinds  = 16      // kinds of errors kept per group
 	mostName   = 80      // runes of a name that reports print
@@ -319,6 +321,17 @@ func (d *Data) group(run int, c record.Cell) *Group {
 	return g
 }
 
+// place keeps what is shown of where and when requests were served.
+func (g *Group) place(c *record.Cell, r *record.Request) {
+	if len(g.Cells) > 1 || r.Counts[record.Place] == 0 && g.Places == nil {
+		return
+	}
+	if g.Places == nil {
+		g.Places = record.NewPlaces(c, mostBins)
+	}
+	g.Places.Add(r)
+}
+
 func (g *Group) add(c *record.Cell, r *record.Request) {
 	g.N++
 	g.Outcomes[min(r.Outcome, record.Cancelled)]++
@@ -330,6 +343,7 @@ func (g *Group) add(c *record.Cell, r *record.Request) {
 	for i, n := range r.Counts {
 		g.Counts[i] += n
 	}
+	g.place(c, r)
 	g.answers[len(g.answers)-1].add(r)
 	g.Tokens += r.OutputTokens
 	g.addEnergy(r)

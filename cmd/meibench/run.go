@@ -22,6 +22,7 @@ import (
 	"meibench/reports/inference"
 	"meibench/reports/levels"
 	"meibench/reports/maps"
+	"meibench/reports/town"
 	twins "meibench/reports/twin"
 	"meibench/suites"
 )
@@ -201,7 +202,7 @@ func commandLine() []string { return append([]string{"meibench"}, os.Args[1:]...
 
 // buildReport is the report with the tables that applications ask for.
 func buildReport(data *reports.Data, more ...reports.Section) *reports.Report {
-	return reports.Build(data, slices.Concat(more, twins.Sections(data), maps.Sections(data), inference.Sections(data), levels.Sections(data))...)
+	return reports.Build(data, slices.Concat(more, twins.Sections(data), town.Sections(data), maps.Sections(data), inference.Sections(data), levels.Sections(data))...)
 }
 
 // afterRun prints the table, writes the report and says where it is, last.
