@@ -22,19 +22,20 @@ var balanceEntry = Entry{
 		{Name: "bucket_rps", Default: 10, Min: 0, Max: 1e6, Doc: "admit bucket: requests per second"},
 		{Name: "bucket_burst", Default: 10, Min: 1, Max: 1e6, Doc: "admit bucket: requests above the rate"},
 		{Name: "queue", Default: 32, Min: 1, Max: 1e6, Doc: "admit queue: requests at the replica, those it serves included"},
-		{Name: "scale", Names: []string{"fixed", "erlang", "reactive", "target"}, Doc: "how many replicas run: all; what Erlang C needs for a wait; by marks of use; by a target of use"},
-		{Name: "least_replicas", Default: 1, Min: 1, Max: 10_000, Doc: "replicas at least, and at the start unless scale is fixed"},
+		{Name: "within_s", Default: 10, Min: 0.001, Max: 1e9, Doc: "admit slo: time within which a request should be done that has no deadline of its own"},
+		{Name: "scaler", Names: []string{"fixed", "erlang", "reactive", "target"}, Doc: "how many replicas run: all; what Erlang C needs for a wait; by marks of use; by a target of use"},
+		{Name: "least_replicas", Default: 1, Min: 1, Max: 10_000, Doc: "replicas at least, and at the start unless scaler is fixed"},
 		{Name: "period_ms", Default: 1000, Min: 1, Max: 1e9, Doc: "time between two decisions of the scaler"},
-		{Name: "low", Default: 0.3, Min: 0, Max: 1, Doc: "scale reactive: share of use below which one goes"},
-		{Name: "high", Default: 0.8, Min: 0, Max: 1, Doc: "scale reactive: share of use above which one comes; scale target: the target"},
-		{Name: "wait_ms", Default: 100, Min: 0.001, Max: 1e9, Doc: "scale erlang: mean wait aimed at"},
+		{Name: "low", Default: 0.3, Min: 0, Max: 1, Doc: "scaler reactive: share of use below which one goes"},
+		{Name: "high", Default: 0.8, Min: 0, Max: 1, Doc: "scaler reactive: share of use above which one comes; scaler target: the target"},
+		{Name: "wait_ms", Default: 100, Min: 0.001, Max: 1e9, Doc: "scaler erlang: mean wait aimed at"},
 		{Name: "calm", Default: 5, Min: 0, Max: 1e6, Doc: "periods in a row in which fewer replicas must do before one goes"},
 	}, replicaParams),
 	New: func(p Params) Pipeline {
-		b := &balance{rs: newReplicas(p), period: units.Seconds(p.Num("period_ms") / 1e3)}
+		b := &balance{rs: newReplicas(p), within: units.Seconds(p.Num("within_s")), period: units.Seconds(p.Num("period_ms") / 1e3)}
 		b.pick, _ = orchestrate.FindBalancer(p.Name("route"))
 		b.admission = orchestrate.Admission{Rule: p.Name("admit"), Queue: p.Int("queue"), Rate: p.Num("bucket_rps"), Burst: p.Num("bucket_burst")}
-		b.scaler = orchestrate.Scaler{Rule: p.Name("scale"), Min: p.Int("least_replicas"), Low: p.Num("low"), High: p.Num("high"), Target: p.Num("high"),
+		b.scaler = orchestrate.Scaler{Rule: p.Name("scaler"), Min: p.Int("least_replicas"), Low: p.Num("low"), High: p.Num("high"), Target: p.Num("high"),
 			Wait: p.Num("wait_ms") / 1e3, Calm: p.Int("calm")}
 		return b
 	},
@@ -45,6 +46,7 @@ var balanceEntry = Entry{
 type balance struct {
 	rs        *replicas
 	period    time.Duration
+	within    time.Duration
 	pick      orchestrate.Balancer
 	admission orchestrate.Admission
 	scaler    orchestrate.Scaler
@@ -217,12 +219,11 @@ func (p *balance) choose(req *workloads.Request, try uint64) (*replica, time.Dur
 // admitted asks the rule at the door.
 func (p *balance) admitted(req *workloads.Request, r *replica, finish time.Duration) bool {
 	ask := orchestrate.Request{Now: p.env.Now().Seconds(), Waiting: r.jobs, Finish: finish.Seconds()}
+	by := req.ArriveAt + p.within
 	if req.Deadline > 0 {
-		ask.Deadline = (deadline(req) - p.env.Now()).Seconds()
-		if ask.Deadline <= 0 {
-			ask.Deadline = 1e-9 // it has passed; 0 would be none
-		}
+		by = deadline(req)
 	}
+	ask.Deadline = max((by - p.env.Now()).Seconds(), 1e-9) // 0 would be none
 	return p.admission.Admit(ask)
 }
 

@@ -35,7 +35,7 @@ func (l *lane) figures() map[string]float64 { return l.pipe.(Figurer).Figures() 
 func TestX4BalanceKeepsAnswers(t *testing.T) {
 	for _, set := range []map[string]any{
 		{"route": "least"}, {"route": "jsq"}, {"route": "random"}, {"route": "roundrobin"}, {"route": "two"},
-		{"scale": "reactive", "period_ms": 200.0, "start_ms": 100.0}, {"scale": "target", "period_ms": 200.0}, {"scale": "erlang", "period_ms": 300.0, "start_ms": 50.0, "calm": 1.0},
+		{"scaler": "reactive", "period_ms": 200.0, "start_ms": 100.0}, {"scaler": "target", "period_ms": 200.0}, {"scaler": "erlang", "period_ms": 300.0, "start_ms": 50.0, "calm": 1.0},
 		{"batch": 1.0, "kv": "paged"},
 	} {
 		t.Run(fmt.Sprint(set), func(t *testing.T) {
@@ -80,7 +80,7 @@ func TestX4ScalingFollowsTheLoad(t *testing.T) {
 	}
 	require.Greater(t, slow, 4*quick, "one node is too few in the crest")
 	for _, rule := range []string{"erlang", "reactive", "target"} {
-		f, worst := run(map[string]any{"batch": 1.0, "scale": rule, "period_ms": 250.0, "start_ms": 100.0, "calm": 2.0})
+		f, worst := run(map[string]any{"batch": 1.0, "scaler": rule, "period_ms": 250.0, "start_ms": 100.0, "calm": 2.0})
 		require.Less(t, f["node_time"], 0.9*fixed["node_time"], rule)
 		require.Greater(t, f["replicas_mean"], 1.0, rule)
 		require.Greater(t, f["replicas_max"], 1.0, rule)
@@ -140,7 +140,7 @@ func TestX4OutageByHand(t *testing.T) {
 
 // TestX4BalanceInBothWorlds: with several nodes, a scaler and deaths, both worlds agree to the nanosecond.
 func TestX4BalanceInBothWorlds(t *testing.T) {
-	for _, set := range []map[string]any{{"route": "two"}, {"scale": "reactive", "period_ms": 251.003, "start_ms": 99.001}} {
+	for _, set := range []map[string]any{{"route": "two"}, {"scaler": "reactive", "period_ms": 251.003, "start_ms": 99.001}} {
 		run := func(env world.Runner) (rows []string) {
 			l := newLaneIn(env, 3, map[int][]time.Duration{2: {ms(3000.007)}})
 			for i, d := range l.nodes {
@@ -175,7 +175,7 @@ func TestX4BalanceRefusesWhatCannotBe(t *testing.T) {
 	l.check(t)
 	require.Zero(t, l.nodes[0].ops)
 	l = newLane(1, nil)
-	require.ErrorContains(t, l.use("balance", map[string]any{"scale": "reactive", "low": 0.9}), "low < high")
+	require.ErrorContains(t, l.use("balance", map[string]any{"scaler": "reactive", "low": 0.9}), "low < high")
 	l = newLane(2, nil)
 	l.nodes[0].fail = errors.New("broken") // an error that is no death is not tried again
 	require.NoError(t, l.use("balance", map[string]any{"route": "roundrobin"}))
