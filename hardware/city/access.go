@@ -261,6 +261,9 @@ type quality struct {
 // downward: S / (N + Σ load_i I_i).
 func (a *Access) downward(k int, now time.Duration) quality {
 	n, s := a.net, a.seen
+	if n.c.WiFi != nil {
+		return n.contending(s.signals[k].Cell, s.signals[k].DBm-radio.DB(n.noise), 0)
+	}
 	sum := n.noise
 	for i, p := range s.power {
 		if i != k {
@@ -277,6 +280,10 @@ func (a *Access) downward(k int, now time.Duration) quality {
 func (a *Access) upward(k int, now time.Duration) quality {
 	n, s := a.net, a.seen
 	loss := n.c.Power - s.signals[k].DBm
+	if n.c.WiFi != nil {
+		noise := radio.DB(n.noise) + n.c.BaseNoise - n.c.UserNoise
+		return n.contending(s.signals[k].Cell, n.c.User.Max-loss-noise, n.c.User.Max)
+	}
 	busy, others := 0.0, 0
 	for i := range s.signals {
 		if i != k {
@@ -302,6 +309,20 @@ func (a *Access) upward(k int, now time.Duration) quality {
 	}
 	q.rate = float64(n.full[up]*q.part) * goodput
 	q.watts = units.Watts(radio.Ratio(sent) / 1000)
+	return q
+}
+
+// contending is what a station gets from an access point at an SNR in dB; power
+// in dBm is what it sends at, 0 where it listens.
+func (n *Network) contending(cell int, snr, power float64) quality {
+	q := quality{cell: cell, sinr: snr, part: 1}
+	top := n.mcs.Rows[len(n.mcs.Rows)-1].Efficiency
+	if goodput := n.mcs.Goodput(snr); goodput > 0 {
+		d := *n.c.WiFi
+		d.Rate = float64(d.Rate*goodput) / top
+		q.rate = d.Alone() / 8
+	}
+	q.watts = units.Watts(radio.Ratio(power) / 1000)
 	return q
 }
 

@@ -59,6 +59,12 @@ type Config struct {
 	BaseNoise float64            // dB, noise figure of bases
 	Rise      float64            // dB by which the uplink's noise rises when all neighbours are busy
 
+	// WiFi makes each site an access point: both directions of all its users contend
+	// for one channel (radio.DCF), every flow in service as a station; sites do not
+	// interfere. Shares of slots, layers and Scheduler do not apply. DCF.Rate is that
+	// of the best MCS, and falls with the SNR as MCSTable's goodput does.
+	WiFi *radio.DCF
+
 	Scheduler  radio.Scheduler
 	Background float64       // load of every other cell by traffic that is not modelled, 0 to 1
 	Candidates int           // sites a user hears; the others' interference is left out
@@ -114,6 +120,9 @@ func (c *Config) Check() error {
 		if math.IsNaN(s.X+s.Y) || math.IsInf(s.X+s.Y, 0) {
 			return bad("a site stands at (%g, %g): want finite metres", s.X, s.Y)
 		}
+	}
+	if w := c.WiFi; w != nil && !(c.Sectors == 1 && w.Rate > 0 && w.Payload > 0 && w.Slot > 0 && w.SIFS >= 0 && w.DIFS >= 0 && w.Window >= 1 && w.Stages >= 0) {
+		return bad("Wi-Fi: want one sector a site, a positive rate, payload, slot and window")
 	}
 	if c.Candidates < 1 || c.Step <= 0 || c.Timeout <= 0 || c.Delay < 0 {
 		return bad("want at least one candidate site, a positive step and timeout, and a delay of at least 0")
@@ -194,10 +203,17 @@ func New(env world.Env, c Config) (*Network, error) {
 	for d := range n.nominal {
 		n.nominal[d] = n.full[d] * mcs.Goodput(10)
 	}
+	if c.WiFi != nil {
+		n.c.Scheduler = radio.RoundRobin
+		n.nominal = [2]float64{c.WiFi.Alone() / 8, c.WiFi.Alone() / 8}
+	}
 	n.cells = make([]cell, len(c.Layout.Sites)*c.Sectors)
 	for i := range n.cells {
 		for d := range n.cells[i].share {
 			n.cells[i].share[d] = n.newShare()
+		}
+		if c.WiFi != nil {
+			n.cells[i].share[up] = n.cells[i].share[down]
 		}
 	}
 	return n, nil
@@ -207,15 +223,18 @@ func New(env world.Env, c Config) (*Network, error) {
 // scheduling is taken: 10 dB.
 const fadingSNR = 10
 
-// mostFaders: beyond so many users the gain of one more is taken as none.
+// mostFaders: beyond so many users one more changes the rate of a cell no further.
 const mostFaders = 32
 
 func (n *Network) newShare() *world.Share {
-	if n.c.Scheduler != radio.Proportional {
+	wifi := n.c.WiFi
+	if n.c.Scheduler != radio.Proportional && wifi == nil {
 		return world.NewShare(n.env)
 	}
-	if n.gain == nil {
-		for k := range mostFaders + 1 {
+	for k := len(n.gain); k <= mostFaders; k++ {
+		if wifi != nil {
+			n.gain = append(n.gain, wifi.Throughput(max(1, k))/wifi.Throughput(1))
+		} else {
 			n.gain = append(n.gain, radio.PFGain(k, fadingSNR))
 		}
 	}

@@ -183,8 +183,11 @@ func (l *link) deliver(p hardware.Payload, w *passing, err error) hardware.Deliv
 	if n.c.Radio != nil {
 		u.Energy, u.Joules = a.power.Charge(w.began, w.sent), hardware.Modelled
 		if l.d == up {
-			// The transmitter is on in the direction's slots only.
-			u.Energy += units.Joules(float64(w.watts) * w.sending * n.c.UpShare / n.c.Amplifier)
+			on := n.c.UpShare // the transmitter is on in the direction's slots only
+			if n.c.WiFi != nil {
+				on = 1
+			}
+			u.Energy += units.Joules(float64(w.watts) * w.sending * on / n.c.Amplifier)
 		}
 	}
 	n.book(a, l.d, w, size, err)

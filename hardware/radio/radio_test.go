@@ -309,6 +309,7 @@ func TestX1BianchiFixedPoint(t *testing.T) {
 	require.InEpsilon(t, best, BianchiFHSS.BestThroughput(), 0.01)
 	require.Greater(t, BianchiFHSS.Throughput(5), BianchiFHSS.Throughput(50), "contention costs")
 	require.Greater(t, WiFi6.Throughput(1), 0.5*WiFi6.Rate)
+	require.InEpsilon(t, WiFi6.Throughput(1), WiFi6.Alone(), 1e-9)
 }
 
 func TestX1CompatChannel(t *testing.T) {

@@ -187,6 +187,13 @@ func (d DCF) Throughput(n int) float64 {
 	return d.throughputAt(n, tau)
 }
 
+// Alone is Throughput(1) in closed form: a frame after a mean backoff of (W-1)/2
+// slots.
+func (d DCF) Alone() float64 {
+	ts, _ := d.busy()
+	return d.Payload / (float64(float64(d.Window-1)/2*d.Slot) + ts)
+}
+
 func (d DCF) throughputAt(n int, tau float64) float64 {
 	idle := portable.Pow(1-tau, float64(n))
 	one := float64(n) * tau * portable.Pow(1-tau, float64(n-1))
