@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"meibench/reports"
 	"meibench/reports/definitions"
+	"meibench/reports/tracks"
 )
 
 const reportLong = `Write report.md and a self-contained report.html from one or more run folders, and print the table.
@@ -20,11 +22,15 @@ The same run gives the same bytes.
 
 --figures names the formats of figures (svg, png, pdf). With --only a figure is written
 again without the rest of the report, in another width if --width is given: 8.8cm is a
-column of a paper, 18cm two. A pattern such as 'cdf-*' names several.`
+column of a paper, 18cm two. A pattern such as 'cdf-*' names several.
+
+--trace writes a cell of one run as Chrome trace events and nothing else: open the
+file at ui.perfetto.dev. --cell names the cell where there are several (docs/energy.md).`
 
 // reportFlags are those of meibench report.
 type reportFlags struct {
 	out, only, width string
+	trace, cell      string
 	definitions      string
 	figures          []string
 }
@@ -33,7 +39,7 @@ func newReport(a *app) *cobra.Command {
 	f := &reportFlags{}
 	c := &cobra.Command{
 		Use: "report RUN...", Short: "tables and figures from run folders", Long: reportLong,
-		Example: "  meibench report runs/quickstart-20261122-120000\n  meibench report runs/a runs/b --out both --figures svg,png,pdf\n  meibench report runs/a --only cdf-ar --width 8.8cm --figures pdf\n  meibench report runs/a --definitions all",
+		Example: "  meibench report runs/quickstart-20261122-120000\n  meibench report runs/a runs/b --out both --figures svg,png,pdf\n  meibench report runs/a --only cdf-ar --width 8.8cm --figures pdf\n  meibench report runs/a --definitions all\n  meibench report runs/a --trace a.json.gz --cell NAME",
 		Args:    cobra.MinimumNArgs(1),
 		RunE:    func(_ *cobra.Command, args []string) error { return f.report(a, args) },
 	}
@@ -42,10 +48,30 @@ func newReport(a *app) *cobra.Command {
 	c.Flags().StringVar(&f.only, "only", "", "write the figures of this name (or pattern) and nothing else")
 	c.Flags().StringVar(&f.width, "width", "", "width of the figures of --only, such as 8.8cm (default 18cm)")
 	c.Flags().StringVar(&f.definitions, "definitions", "", "also show the same requests under this tool's definitions of TTFT, TPOT, ITL and goodput: all, or names with commas")
+	c.Flags().StringVar(&f.trace, "trace", "", "write a cell as Chrome trace events to this file, packed if it ends in .gz, and nothing else")
+	c.Flags().StringVar(&f.cell, "cell", "", "with --trace: the cell, as NAME or SUITE/NAME; its first repeat")
 	return c
 }
 
+// writeTrace writes the trace of a cell of the only run folder.
+func (f *reportFlags) writeTrace(a *app, args []string) error {
+	if len(args) != 1 {
+		return withCode(exitUsage, fmt.Errorf("--trace: want one run folder, got %d", len(args)))
+	}
+	if err := tracks.File(f.trace, args[0], f.cell); err != nil {
+		return withCode(exitUsage, err)
+	}
+	_, err := fmt.Fprintln(a.out, "trace:", f.trace)
+	return err
+}
+
 func (f *reportFlags) report(a *app, args []string) error {
+	if f.trace != "" {
+		return f.writeTrace(a, args)
+	}
+	if f.cell != "" {
+		return withCode(exitUsage, errors.New("--cell belongs to --trace: a report shows all cells"))
+	}
 	cm, err := f.check()
 	if err != nil {
 		return withCode(exitUsage, err)

@@ -23,6 +23,7 @@ import (
 	"meibench/reports/levels"
 	"meibench/reports/maps"
 	"meibench/reports/town"
+	"meibench/reports/tracks"
 	twins "meibench/reports/twin"
 	"meibench/suites"
 )
@@ -42,6 +43,7 @@ type runFlags struct {
 	dryRun    bool
 	quick     bool
 	noReport  bool
+	trace     string
 	away      awayFlags
 	modelFile string
 	server    profiles.Served
@@ -117,6 +119,7 @@ func (f *runFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.away.certs, "agent-certs", "", "folder with the client's certificate, from meibench agent certs")
 	fs.StringVar(&f.away.serverName, "agent-name", "", "name in the agent's certificate (default the host of its address)")
 	fs.BoolVar(&f.away.insecure, "agent-insecure", false, "no TLS to agents, which must be on this machine")
+	fs.StringVar(&f.trace, "trace", "", "also write the run's one cell as Chrome trace events to this file, for ui.perfetto.dev (of several cells: meibench report RUN --trace)")
 	fs.BoolVar(&f.noReport, "no-report", false, "do not write report.md and report.html")
 }
 
@@ -146,6 +149,9 @@ func (a *app) run(ctx context.Context, f *runFlags, list []*suites.Suite) error 
 			return withCode(exitUsage, err)
 		}
 	}
+	if err := f.traceable(list); err != nil {
+		return withCode(exitUsage, err)
+	}
 	if f.dryRun {
 		return a.dryRun(list)
 	}
@@ -170,6 +176,18 @@ func (a *app) run(ctx context.Context, f *runFlags, list []*suites.Suite) error 
 		return a.runFailed(ctx, f, err)
 	}
 	return a.afterRun(f)
+}
+
+// traceable refuses --trace for more than one cell, before an hour is spent.
+func (f *runFlags) traceable(list []*suites.Suite) error {
+	n := 0
+	for _, s := range list {
+		n += len(s.Cells)
+	}
+	if f.trace == "" || n == 1 {
+		return nil
+	}
+	return fmt.Errorf("--trace %s: a trace holds one cell and this run has %d: narrow it by --app, --pipeline or --part, or afterwards use meibench report RUN --trace FILE --cell NAME", f.trace, n)
 }
 
 // runFailed picks the exit code: what the user did, what the machine cannot do,
@@ -227,6 +245,11 @@ func (a *app) afterRun(f *runFlags) error {
 		}
 		if err != nil {
 			return withCode(exitEnvironment, fmt.Errorf("write %s: %w", f.bench, err))
+		}
+	}
+	if f.trace != "" {
+		if err := tracks.File(f.trace, f.out, ""); err != nil {
+			return withCode(exitEnvironment, err)
 		}
 	}
 	last := "run folder: " + f.out

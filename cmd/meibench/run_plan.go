@@ -34,7 +34,7 @@ type planned struct {
 
 // besidePlan are the flags that may stand beside --plan: all others would change
 // what is run.
-var besidePlan = []string{"plan", "cell", "log", "out", "resume", "bench", "profile", "shard", "jobs", "dry-run", "no-report", "json", "quiet"}
+var besidePlan = []string{"plan", "cell", "log", "out", "resume", "bench", "profile", "shard", "jobs", "dry-run", "no-report", "trace", "json", "quiet"}
 
 // load reads the plan, the receipt beside it, and the log.
 func (p *planned) load(flags *pflag.FlagSet, args []string) ([]*suites.Suite, error) {
