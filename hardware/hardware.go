@@ -261,6 +261,17 @@ type Estimator interface {
 	Estimate(op *Op) time.Duration
 }
 
+// Vital is a device that knows how it is: modelled devices do. Whoever places work may
+// spare it. Looking changes nothing.
+type Vital interface {
+	// Battery is the share of the charge that is left, from 1 to 0; ok is false where
+	// there is no battery.
+	Battery() (share float64, ok bool)
+	// Heat is 0 for a cool device and 1 where it begins to throttle; always 0 for one
+	// that nothing throttles.
+	Heat() float64
+}
+
 // Strider is a device that knows beforehand how long steps will take: of a
 // crowd that nobody joins or leaves, many steps are one event. What it plans is what
 // Run would do step by step, to the nanosecond.

@@ -67,7 +67,7 @@ func (b *builder) site() (*hardware.Site, error) {
 		if w.From == user.Name {
 			continue
 		}
-		up, down, err := b.wire(w, 0)
+		up, down, err := b.wire(w, 0, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -109,7 +109,7 @@ func (b *builder) user(p profiles.Place, id int) (*hardware.User, error) {
 	}
 	for _, w := range b.set.site.Links {
 		if w.From == p.Name {
-			if u.Up, u.Down, err = b.wire(w, id); err != nil {
+			if u.Up, u.Down, err = b.wire(w, id, u.Device); err != nil {
 				return nil, err
 			}
 		}
@@ -158,7 +158,7 @@ func (b *builder) newDevice(p profiles.Place) (hardware.Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	return plan.New(b.env, costmodel.Options{Seed: b.seed, Luck: b.luck, Observe: b.observe(p.Name)}), nil
+	return plan.New(b.env, costmodel.Options{Seed: b.seed, Luck: b.luck, Observe: b.observe(p.Name), Charge: p.Charge}), nil
 }
 
 // kernel makes a device that runs the reference kernels. Emulated, its time is
@@ -238,8 +238,9 @@ func energyOf(d *profiles.DeviceSheet) func(time.Duration) (units.Joules, hardwa
 }
 
 // wire makes both directions of a user's link. Measured and modelled links
-// follow the same states, drawn from the same luck.
-func (b *builder) wire(w profiles.Wire, user int) (up, down hardware.Link, err error) {
+// follow the same states, drawn from the same luck. The radio draws from the battery of
+// the user's device.
+func (b *builder) wire(w profiles.Wire, user int, owner hardware.Device) (up, down hardware.Link, err error) {
 	if w.Link == profiles.RealLink {
 		return b.real(w, user)
 	}
@@ -258,6 +259,9 @@ func (b *builder) wire(w profiles.Wire, user int) (up, down hardware.Link, err e
 		return [2]*costmodel.Channel{costmodel.NewChannel(sheet, costmodel.Up, extra), costmodel.NewChannel(sheet, costmodel.Down, extra)}, nil
 	})
 	radio := costmodel.NewRadio(sheet.Radio)
+	if d, ok := owner.(*costmodel.Device); ok {
+		radio.Draw(d)
+	}
 	radio.Connect(0) // as after a warm-up; idle gaps within the run are paid for
 	opt := costmodel.LinkOptions{Seed: b.seed, Name: fmt.Sprint(w.From, " ", user), Radio: radio}
 	var pair [2]hardware.Link

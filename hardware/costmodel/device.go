@@ -24,6 +24,8 @@ type Options struct {
 	// Heat is the thermal state at the start: 0 cool, 1 throttled to the retained
 	// share. Only profiles with a thermal part have one.
 	Heat float64
+	// Charge is the share of its battery that is full at the start; 0 stands for all of it.
+	Charge float64
 	// Observe, if given, is told of every operation that took time, with its start
 	// and its end on the world's clock. It may not keep op.
 	Observe func(op *hardware.Op, start, end time.Duration)
@@ -75,7 +77,9 @@ type Device struct {
 	opt   Options
 	busy  time.Duration
 	mood  mood
-	outs  []hardware.Out // of the latest Run; valid until its caller blocks
+
+	capacity, drawn float64        // J: of the battery, 0 = none; and what operations and the radio took from it
+	outs            []hardware.Out // of the latest Run; valid until its caller blocks
 
 	stride stride
 	depths []int // layers that each sequence of the operation at hand runs; empty = all
@@ -124,6 +128,9 @@ func (b *Blueprint) New(env world.Env, opt Options) *Device {
 		mood:   mood{weather: rng.NewKey(opt.Seed, "weather"), own: rng.NewKey(opt.Seed, "spread")},
 		accept: rng.NewKey(opt.Seed, "accept"), confide: rng.NewKey(opt.Seed, "confidence"),
 	}
+	if d.capacity = b.battery; opt.Charge > 0 {
+		d.drawn = float64((1 - opt.Charge) * d.capacity)
+	}
 	if opt.Ops != 0 {
 		d.spec.Ops = opt.Ops
 	}
@@ -145,24 +152,6 @@ func (d *Device) Used() units.Bytes { return d.mem.used }
 
 // Busy is the time spent in operations so far, summed over slots.
 func (d *Device) Busy() time.Duration { return d.busy }
-
-// Heat is the thermal state now: 0 cool; by the two-node law 1 where throttling begins,
-// by the simple one where it is complete. Looking changes nothing.
-func (d *Device) Heat() float64 {
-	if d.heat == nil {
-		return 0
-	}
-	return d.heat.now(d.env.Now())
-}
-
-// Throttled is when the device first slowed down by heat; ok is false if it never did or
-// has no thermal part.
-func (d *Device) Throttled() (at time.Duration, ok bool) {
-	if d.heat == nil || d.heat.throttled == 0 {
-		return 0, false
-	}
-	return d.heat.throttled, true
-}
 
 // Run costs op and sleeps that long in one of the device's slots.
 func (d *Device) Run(op *hardware.Op) (hardware.Result, error) {
@@ -203,6 +192,7 @@ func (d *Device) Run(op *hardware.Op) (hardware.Result, error) {
 	}
 	d.slots.Release()
 	d.busy += busy
+	d.drawn += float64(cost.Energy)
 	d.mood.last = start + busy
 	if d.opt.Observe != nil {
 		d.opt.Observe(op, start, start+busy)

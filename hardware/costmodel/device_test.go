@@ -10,6 +10,7 @@ import (
 	"meibench/hardware"
 	"meibench/hardware/profiles"
 	"meibench/hardware/world"
+	"meibench/internal/rng"
 	"meibench/internal/units"
 )
 
@@ -323,4 +324,53 @@ func TestTimesSpread(t *testing.T) {
 	p.Fitted[0].Spread = &profiles.Spread{Ops: []float64{1, 2}}
 	b := run(1)
 	require.NotEqual(t, b[0], b[1], "each its own")
+}
+
+// TestX7PartsAddUpToTheIntegralOfPower: what a battery lost is what operations and messages
+// were charged and idle power for the time in which nothing ran, as a meter that only
+// watches when operations run has it.
+func TestX7PartsAddUpToTheIntegralOfPower(t *testing.T) {
+	p, err := profiles.Device("iphone-17-pro")
+	require.NoError(t, err)
+	m, err := profiles.Model("llama-3.2-3b:q4_0")
+	require.NoError(t, err)
+	l, err := profiles.Link("lte-static-us-2021")
+	require.NoError(t, err)
+	require.NotNil(t, l.Radio, "the test needs a radio")
+	ran := time.Duration(0)
+	opt := Options{Charge: 0.5, Observe: func(_ *hardware.Op, start, end time.Duration) { ran += end - start }}
+	env := world.NewSim(nil)
+	d := New(env, p, opt)
+	radio := NewRadio(l.Radio)
+	radio.Draw(d)
+	up := Wrap(env, NewLinkState(NewChannel(l, Up, 0), LinkOptions{Seed: 1, Name: "u", Radio: radio}))
+	env.Go("user", func() {
+		r := rng.Stream(7, "power")
+		meter := 0.0
+		for k := range 400 {
+			switch r.IntN(3) {
+			case 0:
+				env.Sleep(time.Duration(r.IntN(3_000_000_000)))
+			case 1:
+				got, err := up.Send(hardware.Payload{Bytes: units.Bytes(r.IntN(100_000))})
+				require.NoError(t, err)
+				meter += float64(got.Usage.Energy)
+			default:
+				op := &hardware.Op{Kind: hardware.Prefill, Model: m, Layers: m.All(), Seqs: []hardware.Seq{{ID: int64(k), New: 1 + r.IntN(2000)}}}
+				res, err := d.Run(op)
+				require.NoError(t, err)
+				meter += float64(res.Usage.Energy)
+				op.Kind = hardware.Drop
+				_, err = d.Run(op)
+				require.NoError(t, err)
+			}
+			left, ok := d.Battery()
+			require.True(t, ok)
+			idle := p.Power.Idle.Value * (env.Now() - ran).Seconds()
+			require.InEpsilon(t, 0.5*p.Battery.Value+meter+idle, (1-left)*p.Battery.Value, 1e-9)
+		}
+		_, throttled := d.Throttled()
+		require.True(t, throttled, "the sum holds for stretched operations too")
+	})
+	require.NoError(t, env.Run())
 }

@@ -121,6 +121,39 @@ func (h *node) stretch(now time.Duration, sec float64) float64 {
 	return t
 }
 
+// Heat is the thermal state now: 0 cool; by the two-node law 1 where throttling begins,
+// by the simple one where it is complete. Looking changes nothing.
+func (d *Device) Heat() float64 {
+	if d.heat == nil {
+		return 0
+	}
+	return d.heat.now(d.env.Now())
+}
+
+// Battery is the share of the charge that is left: see hardware.Vital. Operations and the
+// radio draw what they are charged, and rest draws idle power; an empty battery stops nothing.
+func (d *Device) Battery() (share float64, ok bool) {
+	if d.capacity == 0 {
+		return 0, false
+	}
+	return max(0, 1-(d.drawn+float64(d.Rest()))/d.capacity), true
+}
+
+// Rest is what the device has drawn so far by being on beside what its operations were
+// charged: idle power, less the share that each slot at work has paid.
+func (d *Device) Rest() units.Joules {
+	return units.Joules(max(0, float64(d.law.rest*d.env.Now().Seconds())-float64(d.law.idle*d.busy.Seconds())))
+}
+
+// Throttled is when the device first slowed down by heat; ok is false if it never did or
+// has no thermal part.
+func (d *Device) Throttled() (at time.Duration, ok bool) {
+	if d.heat == nil || d.heat.throttled == 0 {
+		return 0, false
+	}
+	return d.heat.throttled, true
+}
+
 // mood is what a fitted law says beyond the operation at hand: how cold the device
 // is, and by how much the machine differs from its law just now.
 type mood struct {

@@ -123,7 +123,7 @@ func (s *LinkState) Spec() hardware.LinkSpec {
 // transit then ends when the link gave up.
 func (s *LinkState) Next(now time.Duration, n units.Bytes) (hardware.Transit, error) {
 	t, ready, err := s.pass(now, n)
-	t.Energy = units.Joules(float64(s.ch.perByte*float64(n))) + s.opt.Radio.charge(ready, t.Sent)
+	t.Energy = s.opt.Radio.drain(units.Joules(float64(s.ch.perByte*float64(n))) + s.opt.Radio.charge(ready, t.Sent))
 	if s.ch.costed {
 		t.Joules = hardware.Modelled
 	}

@@ -22,6 +22,22 @@ type Radio struct {
 	last          time.Duration // end of the latest activity = start of the tail
 	tailEnd       time.Duration // tail energy is paid until here
 	debts         debts
+	battery       *Device // that it draws from; nil = nobody asks
+}
+
+// Draw says whose battery the radio draws from.
+func (r *Radio) Draw(d *Device) {
+	if r != nil && d != nil && d.capacity > 0 {
+		r.battery = d
+	}
+}
+
+// drain takes what a message was charged from the battery, and returns it.
+func (r *Radio) drain(e units.Joules) units.Joules {
+	if r != nil && r.battery != nil {
+		r.battery.drawn += float64(e)
+	}
+	return e
 }
 
 // calm is how long after its last activity a radio is certainly awake.
@@ -77,7 +93,7 @@ func (r *Radio) wake(now time.Duration) time.Duration {
 func (r *Radio) Wake(now time.Duration) time.Duration { return r.wake(now) }
 
 // Charge is explained at Wake.
-func (r *Radio) Charge(start, end time.Duration) units.Joules { return r.charge(start, end) }
+func (r *Radio) Charge(start, end time.Duration) units.Joules { return r.drain(r.charge(start, end)) }
 
 // charge books activity from start to end, wake-up included, and returns what
 // the radio spends because of it.

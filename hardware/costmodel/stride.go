@@ -71,6 +71,9 @@ func (d *Device) Commit(op *hardware.Op, k int, s *hardware.Stride) {
 	for _, b := range d.stride.busy[:k] {
 		d.busy += b
 	}
+	for _, e := range s.Energy[:k] {
+		d.drawn += float64(e)
+	}
 	d.mood.last, d.mood.cold = s.Ends[k-1], 0
 }
 

@@ -204,7 +204,7 @@ func (s *stream) DrainTrain() ([]time.Duration, hardware.Usage, error) {
 	s.link.sleepUntil(s.end)
 	st, c := s.link.state, &s.cost
 	took := hardware.Usage{End: s.end, Moved: c.bytes, Time: hardware.Modelled,
-		Energy: units.Joules(float64(st.ch.perByte*float64(c.bytes))) + st.opt.Radio.price(c.fresh, c.tail)}
+		Energy: st.opt.Radio.drain(units.Joules(float64(st.ch.perByte*float64(c.bytes))) + st.opt.Radio.price(c.fresh, c.tail))}
 	if st.ch.costed {
 		took.Joules = hardware.Modelled
 	}

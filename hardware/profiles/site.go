@@ -25,9 +25,10 @@ type Place struct {
 	Role    hardware.Role `yaml:"role" json:"role"` // device, edge or cloud
 	Device  string        `yaml:"device" json:"device"`
 	PerUser bool          `yaml:"per_user,omitempty" json:"per_user,omitempty"`
-	Fails   []Outage      `yaml:"fails,omitempty" json:"fails,omitempty"`       // in order of time, apart from each other
-	Served  *Served       `yaml:"endpoint,omitempty" json:"endpoint,omitempty"` // in place of Device: a real server
-	Agent   *Agent        `yaml:"agent,omitempty" json:"agent,omitempty"`       // the device is on another machine, in measured runs
+	Fails   []Outage      `yaml:"fails,omitempty" json:"fails,omitempty"`                // in order of time, apart from each other
+	Charge  float64       `yaml:"charge,omitempty" json:"charge,omitempty" want:"share"` // of the users' batteries at the start; 0 = full. Part of the scenario: no source
+	Served  *Served       `yaml:"endpoint,omitempty" json:"endpoint,omitempty"`          // in place of Device: a real server
+	Agent   *Agent        `yaml:"agent,omitempty" json:"agent,omitempty"`                // the device is on another machine, in measured runs
 }
 
 // Outage is a time in which a node is down: it answers nothing, and what it had

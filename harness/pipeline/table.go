@@ -21,6 +21,7 @@ var Table = []Entry{
 	sessionEntry,
 	speculateEntry,
 	splitEntry,
+	thriftyEntry,
 }
 
 // serverParams are those of pipelines that serve from a batching node.
