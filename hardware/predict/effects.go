@@ -13,6 +13,21 @@ type term struct {
 	value float64
 	sd    float64
 	own   bool
+	grows growth
+}
+
+// growth says what a term's value follows when a model becomes larger.
+type growth int
+
+const (
+	fixed       growth = iota // nothing
+	withTime                  // the logarithm of the time of reference
+	withWeights               // the logarithm of the weights
+)
+
+func (t term) with(g growth) term {
+	t.grows = g
+	return t
 }
 
 // observation is a logarithm to explain by terms.

@@ -55,12 +55,13 @@ func TestBarsDoNotGetWorse(t *testing.T) {
 	}
 }
 
-// TestBarsThatMustHold are the bars that are met; a miss is a regression.
+// TestBarsThatMustHold are the bars that are met; a miss is a regression. One and three
+// calibration rows miss theirs, as docs/accuracy.md says.
 func TestBarsThatMustHold(t *testing.T) {
 	a, err := embeddedStudy()
 	require.NoError(t, err)
 	for _, b := range a.sum.Bars {
-		if !strings.Contains(b.Name, "after") {
+		if !strings.Contains(b.Name, "after one") && !strings.Contains(b.Name, "after three") {
 			require.True(t, b.MustMet, "%s: %v against %v", b.Name, b.Ours, b.Must)
 		}
 	}

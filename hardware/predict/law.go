@@ -19,18 +19,21 @@ type Law struct {
 	step      *effects           // rows of one sequence on one device
 	regime    *effects           // what batches, several devices, heat, ... change
 	prompt    *effects           // prefill
+	tuned     bool               // rows of the device to be predicted are among those fitted
 }
 
 // sample is a row with what its device's sheet says of it.
 type sample struct {
-	row  *Row
-	spec *Spec
-	kind string
-	run  string
-	bw   float64 // B/s of all devices used
-	peak float64 // FLOP/s, of the kind of arithmetic that the type uses
-	gb   float64 // bytes of weights read per token, 1e9
-	base float64 // logarithm of the time of reference, s
+	row   *Row
+	spec  *Spec
+	kind  string
+	run   string
+	bw    float64 // B/s of all devices used
+	peak  float64 // FLOP/s, of the kind of arithmetic that the type uses
+	gb    float64 // bytes of weights read per token, 1e9
+	base  float64 // logarithm of the time of reference, s
+	tuned bool    // rows of the device itself calibrate the law
+	part  float64 // the part of that time that grows in proportion to the weights, s
 }
 
 // Constants of the time of reference. They only set where the effects start
@@ -62,7 +65,7 @@ func (l *Law) sampleOf(r *Row, s *Spec) (*sample, string) {
 	case r.ParamsB == 0:
 		return nil, "no parameter count"
 	}
-	m := &sample{row: r, spec: s, kind: kindOf(r.Accelerator), run: runtimeOf(r.Framework)}
+	m := &sample{row: r, spec: s, tuned: l.tuned, kind: kindOf(r.Accelerator), run: runtimeOf(r.Framework)}
 	m.bw, m.peak = s.BandwidthGBs*1e9, peakOf(s, m.kind)
 	ratio, ok := l.peakPerBW[s.Class]
 	if !ok {
@@ -130,7 +133,7 @@ func (m *sample) steps() *sample {
 	if r.Batch > 1.01 {
 		work = 2e9 * activeB(r) * r.Batch / (n * refMFU * m.peak)
 	}
-	m.base = math.Log(read + reach + work + refOverhead(m.kind))
+	m.base, m.part = math.Log(read+reach+work+refOverhead(m.kind)), read+work
 	return m
 }
 
@@ -190,8 +193,8 @@ func (m *sample) prompts() *sample {
 	if r.Context > length {
 		depth += r.Context
 	}
-	work := 2e9*activeB(r)/(refMFU*peak) + attentionFLOP(r)*depth/(refAttention*peak)
-	m.base = math.Log(work + (read+promptOverhead)/tokens)
+	m.part = 2e9*activeB(r)/(refMFU*peak) + read/tokens
+	m.base = math.Log(m.part + attentionFLOP(r)*depth/(refAttention*peak) + promptOverhead/tokens)
 	return m
 }
 
@@ -206,6 +209,9 @@ func Fit(rows []Row, c *Catalogue) *Law {
 	l := &Law{peakPerBW: peakRatios(c)}
 	var plain, others, prompt []observation
 	var later []*sample
+	for i := range rows {
+		l.tuned = l.tuned || rows[i].calibrates
+	}
 	for i := range rows {
 		r := &rows[i]
 		m, why := l.sampleOf(r, c.Find(r.Device))
@@ -229,7 +235,7 @@ func Fit(rows []Row, c *Catalogue) *Law {
 	}
 	l.step = fitEffects(plain, slowStep)
 	for _, s := range later {
-		y := math.Log(s.row.Batch/s.row.Decode) - s.base - l.step.of(s.stepTerms())
+		y := math.Log(s.row.Batch/s.row.Decode) - l.step.rising(s, s.stepTerms())
 		others = append(others, observation{y, s.regimeTerms(), 1})
 	}
 	l.regime = fitEffects(others, 1)
@@ -271,11 +277,50 @@ func (l *Law) Step(r *Row, s *Spec) (seconds float64, why string) {
 		return 0, why
 	}
 	m.steps()
-	y := m.base + l.step.of(m.stepTerms())
+	y := l.step.rising(m, m.stepTerms())
 	if !isPlain(m) {
 		y += l.regime.of(m.regimeTerms())
 	}
 	return math.Exp(y), ""
+}
+
+// leastPower is the least power of the time of reference that a law may have.
+const leastPower = 0.1
+
+// rising is the logarithm of a sample's time, made to grow with the weights.
+//
+// With part the share of the time of reference that is proportional to the
+// weights and rest the others, the logarithm is
+// (1+a) log(part+rest) + b log(part) + others, where a and b are the effects of
+// size. For b < 0 it falls until part/(part+rest) = -b/(1+a); smaller models
+// take the time at that point.
+func (e *effects) rising(m *sample, terms []term) float64 {
+	y := m.base
+	a, b := 0.0, 0.0
+	for _, t := range terms {
+		i, ok := e.index[t.name]
+		if !ok {
+			continue
+		}
+		y += float64(e.coef[i] * t.value)
+		switch t.grows {
+		case withTime:
+			a += e.coef[i]
+		case withWeights:
+			b += e.coef[i]
+		}
+	}
+	if 1+a < leastPower {
+		y += (leastPower - 1 - a) * (m.base + middle)
+		a = leastPower - 1
+	}
+	rest := math.Exp(m.base) - m.part
+	if share := -b / (1 + a); share > 0 && m.part < share*(m.part+rest) {
+		share = min(share, 0.9)
+		turn := rest * share / (1 - share)
+		y += (1+a)*(math.Log(turn+rest)-m.base) + b*math.Log(turn/m.part)
+	}
+	return y
 }
 
 // PromptToken is the time of one prompt token, s, or why there is none.
@@ -285,7 +330,7 @@ func (l *Law) PromptToken(r *Row, s *Spec) (seconds float64, why string) {
 		return 0, why
 	}
 	m.prompts()
-	return math.Exp(m.base + l.prompt.of(m.promptTerms())), ""
+	return math.Exp(l.prompt.rising(m, m.promptTerms())), ""
 }
 
 // names of effects, for a fit that can be read.
@@ -320,7 +365,7 @@ func (e *effects) String() string {
 }
 
 // calibrationWeight is the weight of a row of the device to be predicted itself.
-const calibrationWeight = 2
+const calibrationWeight = 4
 
 // weightOf is how much a row counts: one that calibrates the very device to be
 // predicted says more than a published one.

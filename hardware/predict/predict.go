@@ -184,7 +184,8 @@ func (s *Study) predictDevice(f fold, rows, train []Row, out []Prediction) {
 func groupOf(r *Row) string { return kindOf(r.Accelerator) + " " + runtimeOf(r.Framework) }
 
 // choose picks the rows that calibrate a device: of each type and runtime the
-// middle model (1), the smallest and the largest (2), or all three (3). A group
+// middle model (1), the smallest and the largest (2), or all three (3), dense
+// models if there are enough. A group
 // needs one plain row more than it gives.
 func (s *Study) choose(f fold, rows []Row) (used map[int]bool, ready map[string]bool) {
 	used, ready = map[int]bool{}, map[string]bool{}
@@ -203,6 +204,7 @@ func (s *Study) choose(f fold, rows []Row) (used map[int]bool, ready map[string]
 			continue
 		}
 		ready[k] = true
+		g = preferDense(rows, g, s.Calibrate)
 		sort.SliceStable(g, func(a, b int) bool {
 			return rows[g[a]].ActiveB*rows[g[a]].BytesPerWeight < rows[g[b]].ActiveB*rows[g[b]].BytesPerWeight
 		})
@@ -211,6 +213,21 @@ func (s *Study) choose(f fold, rows []Row) (used map[int]bool, ready map[string]
 		}
 	}
 	return used, ready
+}
+
+// preferDense keeps the rows of dense models if there are n of them: what they
+// read does not depend on which experts a token meets.
+func preferDense(rows []Row, group []int, n int) []int {
+	var dense []int
+	for _, i := range group {
+		if rows[i].ActiveB >= rows[i].ParamsB {
+			dense = append(dense, i)
+		}
+	}
+	if len(dense) < n {
+		return group
+	}
+	return dense
 }
 
 // plainRow reports whether a row counts in the decode figures, by the recipe of

@@ -87,11 +87,14 @@ func yearsOf(r *Row) (years float64, known bool) {
 	return 0, false
 }
 
+// middle puts the middle of sizes at a step of 18 ms of reference.
+const middle = 4
+
 // stepTerms are the effects on a decoding step of one sequence.
 func (m *sample) stepTerms() []term {
 	kind, class, run, dev := m.kind, m.spec.Class, m.run, m.spec.Device
 	vendor := vendorOf(dev)
-	size := m.base + 4 // a step of 18 ms at reference is the middle
+	size := m.base + middle
 	gb := math.Log(m.gb)
 	t := []term{
 		effect(1, 10, "one"),
@@ -101,14 +104,14 @@ func (m *sample) stepTerms() []term {
 		effect(1, 0.12, "runtime", run, kind),
 		effect(1, 0.15, "runtime", run, class, kind),
 		effect(1, 0.2, "format", formatOf(m.row), kind),
-		effect(size, 0.2, "size"),
-		effect(size, 0.15, "size", kind),
-		effect(size, 0.15, "size", class, kind),
-		effect(gb, 0.1, "bytes"),
-		effect(gb, 0.3, "bytes", kind),
+		effect(size, 0.2, "size").with(withTime),
+		effect(size, 0.15, "size", kind).with(withTime),
+		effect(size, 0.15, "size", class, kind).with(withTime),
+		effect(gb, 0.1, "bytes").with(withWeights),
+		effect(gb, 0.3, "bytes", kind).with(withWeights),
 		ownEffect(1, 0.6, "device", dev, kind),
 		ownEffect(1, 0.5, "device", dev, kind, run),
-		ownEffect(size, 0.2, "device size", dev, kind, run),
+		ownEffect(size, 0.2, "device size", dev, kind, run).with(withTime),
 	}
 	if m.kind == "gpu" && class == "desktop_gpu" && smallHost(m.row.Device) && (vendor == "amd" || vendor == "intel") {
 		t = append(t, effect(1, 1, "small host"))
@@ -129,7 +132,10 @@ func (m *sample) stepTerms() []term {
 		t = append(t, effect(y, 0.1, "year"), effect(y, 0.1, "year", kind))
 	}
 	if kind == "gpu" {
-		t = append(t, effect(math.Log(m.bw/m.peak)+5, 0.1, "intensity"))
+		t = append(t, effect(math.Log(m.peak)-31, 0.1, "peak"))
+	}
+	if m.tuned {
+		t = append(t, ownEffect(1, 0.2, "device format", dev, kind, run, formatOf(m.row)))
 	}
 	return t
 }
@@ -187,14 +193,13 @@ func (m *sample) promptTerms() []term {
 		effect(1, 0.2, "runtime", run, kind),
 		effect(1, 0.1, "runtime", run, class, kind),
 		effect(1, 0.2, "format", formatOf(m.row), kind),
-		effect(size, 0.3, "size"),
-		effect(size, 0.2, "size", kind),
-		effect(size, 0.1, "size", class, kind),
+		effect(size, 0.3, "size").with(withWeights),
+		effect(size, 0.2, "size", kind).with(withWeights),
+		effect(size, 0.1, "size", class, kind).with(withWeights),
 		effect(math.Log(m.peak)-30, 0.2, "peak", kind),
-		effect(math.Log(m.bw)-26, 0.2, "bandwidth", kind),
 		ownEffect(1, 0.3, "device", dev, kind),
 		ownEffect(1, 0.25, "device", dev, kind, run),
-		ownEffect(size, 0.2, "device size", dev, kind, run),
+		ownEffect(size, 0.2, "device size", dev, kind, run).with(withWeights),
 	}
 	if m.row.PromptTokens == 0 {
 		t = append(t, effect(1, 0.5, "length not stated"), effect(1, 0.5, "length not stated", run))
