@@ -319,6 +319,7 @@ func (t *trial) facts(w vitals.Since, d *driver, env world.Env, b *builder, plan
 			t.figure(name, v)
 		}
 	}
+	t.vitals(b.devices)
 	var busy time.Duration
 	for _, dev := range b.devices {
 		u, ok := dev.(interface{ Busy() time.Duration })
@@ -342,6 +343,33 @@ func (t *trial) facts(w vitals.Since, d *driver, env world.Env, b *builder, plan
 	default:
 		c.Wall, c.ClientCPU = took.Mono, max(0, took.CPU-busy)
 		c.Lag = t.lag
+	}
+}
+
+// vitals notes when the first device throttled, and what requests took from batteries.
+func (t *trial) vitals(devices []hardware.Device) {
+	first, hot, drained, any := time.Duration(0), false, 0.0, false
+	for _, d := range devices {
+		v, ok := d.(interface {
+			Throttled() (time.Duration, bool)
+			Drained() (float64, bool)
+		})
+		if !ok {
+			continue
+		}
+		if at, ok := v.Throttled(); ok && (!hot || at < first) {
+			first, hot = at, true
+		}
+		if share, ok := v.Drained(); ok {
+			drained, any = drained+share, true
+		}
+	}
+	if hot {
+		t.figure("throttle_time", first.Seconds())
+	}
+	if any && drained > 0 && t.seen > 0 {
+		t.figure("battery_share_100", 100*drained/float64(t.seen))
+		t.figure("requests_per_charge", float64(t.seen)/drained)
 	}
 }
 

@@ -139,6 +139,19 @@ func (d *Device) Battery() (share float64, ok bool) {
 	return max(0, 1-(d.drawn+float64(d.Rest()))/d.capacity), true
 }
 
+// Drained is the share of a full charge that the device has used since the start; ok is
+// false where there is no battery.
+func (d *Device) Drained() (share float64, ok bool) {
+	if d.capacity == 0 {
+		return 0, false
+	}
+	before := 0.0
+	if d.opt.Charge > 0 {
+		before = float64((1 - d.opt.Charge) * d.capacity)
+	}
+	return (d.drawn - before + float64(d.Rest())) / d.capacity, true
+}
+
 // Rest is what the device has drawn so far by being on beside what its operations were
 // charged: idle power, less the share that each slot at work has paid.
 func (d *Device) Rest() units.Joules {
