@@ -10,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -64,14 +63,6 @@ func traces(t testing.TB) (runs []*run) {
 		x.at, x.rate = append(x.at, num(r["t_s"])), append(x.rate, num(r["decode_tok_s"]))
 	}
 	return runs
-}
-
-// class is the unit that computes: what a law is fitted for.
-func (r *run) class() string {
-	if strings.Contains(r.name, "-ane") || strings.HasPrefix(r.name, "coreml") {
-		return "npu"
-	}
-	return "gpu"
 }
 
 // free are the parameters that are fitted: K/W, s, K/W, s, K, K, K, K, W (drawn before a fair start).

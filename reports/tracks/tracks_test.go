@@ -239,11 +239,11 @@ func TestErrorsOfRowsAreTold(t *testing.T) {
 	err := Requests(&bytes.Buffer{}, &record.Cell{}, func(yield func(*record.Request, error) bool) { yield(nil, broken) })
 	require.ErrorIs(t, err, broken)
 	err = Requests(full{}, &record.Cell{}, each(crowd(1000)))
-	require.ErrorIs(t, err, broken2)
+	require.ErrorIs(t, err, errFull)
 }
 
 type full struct{}
 
-var broken2 = errors.New("disk full")
+var errFull = errors.New("disk full")
 
-func (full) Write([]byte) (int, error) { return 0, broken2 }
+func (full) Write([]byte) (int, error) { return 0, errFull }
