@@ -314,6 +314,11 @@ func (t *trial) facts(w vitals.Since, d *driver, env world.Env, b *builder, plan
 	f.PlannedSpan, f.OfferedSpan = t.first.hi-t.first.lo, t.released.hi-t.released.lo
 	f.Cores = runtime.GOMAXPROCS(0)
 	c.Horizon = t.first.hi
+	if b.field != nil {
+		for name, v := range b.field.Figures() {
+			t.figure(name, v)
+		}
+	}
 	if p, ok := d.pipe.(pipeline.Figurer); ok {
 		for name, v := range p.Figures() {
 			t.figure(name, v)

@@ -18,6 +18,7 @@ import (
 	"meibench/hardware/kernel"
 	"meibench/hardware/profiles"
 	"meibench/harness/eval"
+	"meibench/harness/field"
 	"meibench/harness/record"
 	"meibench/harness/results"
 	"meibench/internal/host"
@@ -196,6 +197,10 @@ func (l *Lab) furnish(s *profiles.SiteSheet) error {
 			return fmt.Errorf("site %q, link %s to %s: %w", s.Name, w.From, w.To, err)
 		}
 	}
+	if s.Cells != nil {
+		_, err := field.New(s, l.link)
+		return err
+	}
 	return nil
 }
 
@@ -292,6 +297,13 @@ func (l *Lab) digests(s *setup, models, sheets map[string]string) {
 	for _, w := range s.site.Links {
 		if k, err := l.link(w.Link); err == nil {
 			sheets["link "+w.Link] = k.Digest()
+		}
+	}
+	if n := s.site.Cells; n != nil {
+		for _, name := range []string{n.Backhaul, n.Radio} {
+			if k, err := l.link(name); err == nil {
+				sheets["link "+name] = k.Digest()
+			}
 		}
 	}
 }

@@ -138,6 +138,9 @@ func (s *setup) fits() error {
 	if err := s.fitsAgents(); err != nil {
 		return err
 	}
+	if s.site.Cells != nil && (s.cell.Mode != "modelled" || s.cell.RTT > 0 || s.cell.Mbps > 0) {
+		return fmt.Errorf("site %q has cells: mode modelled only, and no rtt or mbps of a link", s.site.Name)
+	}
 	kernels := s.cell.Mode == "measured" || s.cell.Mode == "emulated"
 	if (kernels || s.cell.Scale == "task") && s.model.Tok == nil {
 		return fmt.Errorf("model %q is only a shape: mode %s at %s scale runs prompts and needs weights (have %s, or give a GGUF file; --set scale=field with --mode modelled needs lengths only)",
@@ -160,7 +163,7 @@ func (s *setup) fits() error {
 // workload is the stream of requests that the cell offers.
 func (s *setup) workload(requests int) (*workloads.Workload, error) {
 	spec := workloads.Spec{App: s.cell.App, Scenario: workloads.Scenario(s.cell.Scenario), Scale: workloads.Scale(s.cell.Scale),
-		Rate: s.cell.Rate, Users: s.cell.Users, Requests: requests, Context: contextOf(s.model)}
+		Rate: s.cell.Rate, Users: s.cell.Users, Requests: requests, Day: s.cell.Day, Context: contextOf(s.model)}
 	deps := workloads.Deps{}
 	if s.own != nil {
 		spec.App, deps.App = s.own.App.Name, &s.own.App

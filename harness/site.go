@@ -14,6 +14,7 @@ import (
 	"meibench/hardware/netem"
 	"meibench/hardware/profiles"
 	"meibench/hardware/world"
+	"meibench/harness/field"
 	"meibench/harness/ops"
 	"meibench/internal/rng"
 	"meibench/internal/units"
@@ -34,6 +35,7 @@ type builder struct {
 	wires   kept[[2]*costmodel.Channel] // by link, up and down, shared by all users
 	devices []hardware.Device           // all, for utilisation
 	luck    costmodel.Luck
+	field   *field.Field  // nil: the site has no cells
 	ops     *ops.Recorder // nil: nobody wants to know what operations took
 }
 
@@ -53,14 +55,9 @@ func (b *builder) site() (*hardware.Site, error) {
 		if p.PerUser {
 			continue
 		}
-		d, err := b.device(p)
-		if err != nil {
+		if err := b.place(site, p); err != nil {
 			return nil, fmt.Errorf("site %q, node %q: %w", sheet.Name, p.Name, err)
 		}
-		if len(p.Fails) > 0 {
-			d = fault.New(b.env, p.Name, d, outages(p.Fails))
-		}
-		site.Nodes = append(site.Nodes, hardware.Node{Name: p.Name, Role: p.Role, Device: d})
 	}
 	user := sheet.User()
 	for _, w := range sheet.Links {
@@ -90,6 +87,34 @@ func (b *builder) site() (*hardware.Site, error) {
 	return site, nil
 }
 
+// place adds the nodes that stand for a place: one, or as many as a network of cells
+// has edge nodes, whose radio and backhaul are then made too.
+func (b *builder) place(site *hardware.Site, p profiles.Place) error {
+	first := len(site.Nodes)
+	for _, name := range b.set.site.Copies(p) {
+		d, err := b.device(p)
+		if err != nil {
+			return err
+		}
+		if len(p.Fails) > 0 {
+			d = fault.New(b.env, p.Name, d, outages(p.Fails))
+		}
+		site.Nodes = append(site.Nodes, hardware.Node{Name: name, Role: p.Role, Device: d})
+	}
+	if n := b.set.site.Cells; n == nil || n.Edge != p.Name {
+		return nil
+	}
+	plan, err := field.New(b.set.site, b.lab.link)
+	if err != nil {
+		return err
+	}
+	b.field, err = plan.Build(b.env, b.seed, first)
+	if err == nil {
+		site.Meet = b.field.Meet
+	}
+	return err
+}
+
 // outages are those of a place on the run's clock.
 func outages(fails []profiles.Outage) []fault.Window {
 	ws := make([]fault.Window, len(fails))
@@ -101,6 +126,9 @@ func outages(fails []profiles.Outage) []fault.Window {
 
 func (b *builder) user(p profiles.Place, id int) (*hardware.User, error) {
 	u := &hardware.User{ID: id}
+	if b.field != nil {
+		u = b.field.User(id, 0) // as after a warm-up; idle gaps within the run are paid for
+	}
 	var err error
 	if p.Device != "" || p.Agent != nil { // else the user only asks
 		if u.Device, err = b.device(p); err != nil {

@@ -30,6 +30,7 @@ type settings struct {
 	Seed     whole   `yaml:"seed" json:"seed,omitempty"`
 	Trace    string  `yaml:"trace" json:"trace,omitempty"`
 	Rows     string  `yaml:"rows" json:"rows,omitempty"`
+	Day      bool    `yaml:"day" json:"day,omitempty"` // the application's day curve modulates the rate
 	Find     *find   `yaml:"find" json:"find,omitempty"`
 }
 
@@ -106,6 +107,13 @@ func (s *settings) assign(key string, v any, params map[string]any) error {
 		return text(&s.Rows)
 	case "find":
 		return s.look(v)
+	case "day":
+		on, ok := v.(bool)
+		if !ok && v != "true" && v != "false" {
+			return fmt.Errorf("want true or false, got %v", v)
+		}
+		s.Day = on || v == "true"
+		return nil
 	case "users":
 		return count(&s.Users)
 	case "requests":

@@ -84,6 +84,7 @@ type Cell struct {
 	Mbps     float64        `json:"mbps,omitempty"`   // of the users' link, both ways, instead of its profile's; 0 = the profile's
 	Params   map[string]any `json:"params,omitempty"` // of the pipeline: numbers (float64) and names (string)
 	Rows     string         `json:"rows,omitempty"`   // what of each request is written down: "" = all, or "brief": no spans, and of the tokens the first and the last
+	Day      bool           `json:"day,omitempty"`    // the application's day curve modulates the rate
 	Find     *Capacity      `json:"find,omitempty"`   // look for the capacity, starting at Rate; nil = run at Rate
 }
 

@@ -192,6 +192,10 @@ func describeProfile(d description) (description, error) {
 		for _, w := range s.Links {
 			d.Lines = append(d.Lines, fmt.Sprintf("link %s to %s: %s", w.From, w.To, w.Link))
 		}
+		if n := s.Cells; n != nil {
+			d.Lines = append(d.Lines, fmt.Sprintf("cells: %d sites of %s, %g m apart; %d edge nodes %s; backhaul %s; users move by %s", n.Columns*n.Rows,
+				n.Scenario, n.Distance, n.Edges(), n.Edge, n.Backhaul, n.Move.Model))
+		}
 	}
 	for _, r := range rows {
 		d.Numbers = append(d.Numbers, number{r.Field, r.Value, r.Unit, string(r.Kind), r.Source})

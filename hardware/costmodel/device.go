@@ -320,7 +320,7 @@ func Check(op *hardware.Op) error {
 // results says what came of each sequence.
 func (d *Device) results(op *hardware.Op, start, busy time.Duration) []hardware.Out {
 	switch op.Kind {
-	case hardware.Load, hardware.Aggregate, hardware.TrainStep, hardware.Restore:
+	case hardware.Load, hardware.Aggregate, hardware.TrainStep:
 		return nil
 	}
 	if cap(d.outs) < len(op.Seqs) {
@@ -333,6 +333,9 @@ func (d *Device) results(op *hardware.Op, start, busy time.Duration) []hardware.
 		o.Token, o.Confidence = hardware.NoToken, math.NaN()
 		if op.Kind == hardware.Save {
 			o.Hidden.Bytes = units.Bytes(s.New) * op.Model.KVBytesPerToken(op.Layers)
+			continue
+		}
+		if op.Kind == hardware.Restore { // a sequence that says nothing, but is one of the batch
 			continue
 		}
 		if len(d.depths) > 0 {

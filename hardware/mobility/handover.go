@@ -137,6 +137,13 @@ func (c *Connection) Measure(a *A3, now time.Duration, heard []Reading, sinr flo
 	return c.compare(a, now)
 }
 
+// Attach says that a cell serves from now on, as cell reselection or somebody else
+// chose: nothing is filtered or pending.
+func (c *Connection) Attach(now time.Duration, cell int) {
+	c.camp(now, nil)
+	c.Serving = cell
+}
+
 // compare follows the A3 condition of the strongest neighbour.
 func (c *Connection) compare(a *A3, now time.Duration) Event {
 	serving, ok := c.level(c.Serving)

@@ -67,6 +67,7 @@ var Rooms = []Room{
 	{"harness/capacity", 4, nil},
 	{"harness/bundle", 4, []string{"golang.org/x/mod/sumdb"}},
 	{"harness/pairs", 4, nil},
+	{"harness/field", 4, nil},
 	{"harness/plan", 3, []string{"golang.org/x/mod/sumdb"}},
 	{"harness/stats", 3, []string{"golang.org/x/perf/benchmath"}},
 	{"harness/ops", 3, nil},
