@@ -156,7 +156,7 @@ func TestHandlingIsLearntAndPaid(t *testing.T) {
 	require.Zero(t, h.Start, "modelled requests start at once")
 
 	plain, late := truth(t, nil), truth(t, nil)
-	h.Start = 50e-6
+	h.Start, h.Resume = 50e-6, 300e-6
 	late.Host = h
 	mean := func(sheet *profiles.DeviceSheet) map[string]float64 {
 		list, err := o.Replay(context.Background(), sheet, filepath.Join(t.TempDir(), "twin"))
@@ -169,8 +169,38 @@ func TestHandlingIsLearntAndPaid(t *testing.T) {
 	}
 	a, b := mean(plain), mean(late)
 	require.InDelta(t, 50e-6, b["localmei-nano"]-a["localmei-nano"], 3e-6)
-	// the prompt's message is late and its sender goes on later; so is the first token
-	require.InDelta(t, 50e-6+100e-6+30e-6+100e-6, b["offloadmei-nano"]-a["offloadmei-nano"], 20e-6)
+	// the prompt's message is late and its sender goes on later; so is the first token; the
+	// link's luck is that of a moment later
+	require.InDelta(t, 50e-6+100e-6+300e-6+100e-6, b["offloadmei-nano"]-a["offloadmei-nano"], 60e-6)
+}
+
+// A cell states the largest error of its models' calibrations, and none where one of
+// them states none.
+func TestCellsStateTheirErrors(t *testing.T) {
+	host := truth(t, nil)
+	host.Fitted[0].Errors = []profiles.Miss{{Metric: "ttft", P50: 0.9}, {Metric: "e2e", P50: 0.03}}
+	host.Fitted[1].Errors = []profiles.Miss{{Metric: "e2e", P50: 0.05}}
+	cell := func(pipeline, model string) (string, float64) {
+		lab := &harness.Lab{Host: host}
+		terms, err := lab.Terms(harness.Arm{Suite: "s", Cell: suites.Cell{Name: "c", App: "assistant", Pipeline: pipeline, Site: "this-machine", Model: model, Small: "mei-nano",
+			Mode: "modelled", Scale: "task", Requests: 2, Scenario: "open", Repeats: 1}})
+		require.NoError(t, err)
+		return terms.Header.Tier, terms.Header.Stated
+	}
+	for _, tc := range []struct {
+		pipeline, model, tier string
+		stated                float64
+	}{
+		{"local", "mei-nano", "fitted", 0.03}, {"local", "mei-small", "fitted", 0.05}, {"speculate", "mei-small", "fitted", 0.05},
+		{"speculate", "mei-base", "prior", 0}, {"local", "mei-base", "prior", 0},
+	} {
+		tier, stated := cell(tc.pipeline, tc.model)
+		require.Equal(t, tc.tier, tier, "%s %s", tc.pipeline, tc.model)
+		require.Equal(t, tc.stated, stated, "%s %s", tc.pipeline, tc.model)
+	}
+	host.Fitted[0].Errors = nil
+	_, stated := cell("speculate", "mei-small")
+	require.Zero(t, stated)
 }
 
 func TestObserveRefuses(t *testing.T) {
