@@ -130,6 +130,7 @@ func TestX2ShapedUplinks(t *testing.T) {
 				if s.Node == "up" && s.Kind == record.Transfer {
 					end = max(end, s.End)
 					quickest = min(quickest, s.End-s.Start)
+					require.Greater(t, log.FirstToken, s.End, "nobody answers what has not arrived")
 				}
 			}
 		}
