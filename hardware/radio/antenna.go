@@ -71,7 +71,7 @@ func (a Antenna) Array(down float64) float64 {
 	}
 	half := (sine(down) - sine(a.Tilt)) / 2 // of ψ, in half turns
 	n := float64(a.Rows)
-	top, bottom := sine(180*float64(n*half)), sine(float64(180*half))
+	top, bottom := sine(float64(180*float64(n*half))), sine(float64(180*half))
 	factor := n
 	if math.Abs(bottom) > 1e-9 {
 		factor = float64(top*top) / float64(float64(bottom*bottom)*n)

@@ -159,7 +159,7 @@ func (d DCF) Attempt(n int) (tau, collision float64) {
 			power = float64(power * 2 * p)
 		}
 		w := float64(d.Window)
-		return 2 / (1 + w + float64(p*w)*sum)
+		return 2 / (1 + w + float64(float64(p*w)*sum))
 	}
 	lo, hi := 0.0, 1.0
 	for range 200 {
@@ -196,7 +196,7 @@ func (d DCF) Alone() float64 {
 
 func (d DCF) throughputAt(n int, tau float64) float64 {
 	idle := portable.Pow(1-tau, float64(n))
-	one := float64(n) * tau * portable.Pow(1-tau, float64(n-1))
+	one := float64(float64(n) * tau * portable.Pow(1-tau, float64(n-1)))
 	ts, tc := d.busy()
 	return one * d.Payload / (float64(idle*d.Slot) + float64(one*ts) + float64((1-idle-one)*tc))
 }

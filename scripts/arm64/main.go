@@ -38,7 +38,7 @@ import (
 )
 
 // packages hold what must not depend on the machine.
-const packages = "./internal/... ./hardware/world ./hardware/costmodel ./harness/record ./harness/results ./harness/pipeline ./suites ./workloads/... ./reference/..."
+const packages = "./internal/... ./hardware/world ./hardware/radio ./hardware/city ./hardware/costmodel ./harness/record ./harness/results ./harness/pipeline ./suites ./workloads/... ./reference/..."
 
 // vector packages have kernels that ask for Armv8.2's dot product, and other ones for processors without it.
 const vector = "./reference/tensor ./reference/panel"
