@@ -119,6 +119,8 @@ func TestAnUnseenDeviceLeavesNoTrace(t *testing.T) {
 	}
 	require.Greater(t, other, 500, "the other devices must have learnt from it")
 	require.Empty(t, Without(rows, rows, c))
+	_, err := (&Study{Catalogue: c, Rows: rows}).Run()
+	require.ErrorContains(t, err, "nothing is left to fit")
 }
 
 // TestWithoutLeavesDevicesOutByAnyName: a name of the same device is enough.

@@ -89,6 +89,9 @@ func (s *Study) Run() ([]Prediction, error) {
 	if len(s.Rows) == 0 {
 		return nil, fmt.Errorf("no rows to predict: give at least one")
 	}
+	if len(s.Train) == 0 {
+		return nil, fmt.Errorf("predict %d rows: every device to learn from occurs in them, so nothing is left to fit: give fewer devices, or leave one out at a time (no --rows)", len(s.Rows))
+	}
 	out := s.predict(s.Rows, s.Train)
 	s.widen(out)
 	return out, nil
@@ -276,7 +279,7 @@ func (l *Law) predict(r *Row, spec *Spec) Prediction {
 // devices of the training rows, each predicted without itself.
 func (s *Study) widen(out []Prediction) {
 	inner := out
-	if len(s.Train) == 0 || &s.Rows[0] != &s.Train[0] {
+	if &s.Rows[0] != &s.Train[0] {
 		inner = (&Study{Catalogue: s.Catalogue, Train: s.Train, Calibrate: s.Calibrate}).predict(s.Train, s.Train)
 	}
 	steps, prompts := ratios(inner, func(p *Prediction) (Speed, float64) { return p.Decode, p.Row.Decode }),
