@@ -61,7 +61,7 @@ func (s settings) over(base settings) settings {
 		Mode: cmp.Or(s.Mode, base.Mode), Scale: cmp.Or(s.Scale, base.Scale), Scenario: cmp.Or(s.Scenario, base.Scenario),
 		Rate: cmp.Or(s.Rate, base.Rate), Users: cmp.Or(s.Users, base.Users), Requests: cmp.Or(s.Requests, base.Requests),
 		Warmup: cmp.Or(s.Warmup, base.Warmup), Repeats: cmp.Or(s.Repeats, base.Repeats), Seed: cmp.Or(s.Seed, base.Seed), Trace: cmp.Or(s.Trace, base.Trace),
-		Find: cmp.Or(s.Find, base.Find), Rows: cmp.Or(s.Rows, base.Rows),
+		Find: cmp.Or(s.Find, base.Find), Day: s.Day || base.Day, Rows: cmp.Or(s.Rows, base.Rows),
 	}
 }
 
@@ -177,7 +177,7 @@ func (s settings) cell(name string) Cell {
 		Name: name, App: s.App, Pipeline: s.Pipeline, Site: s.Site, Model: s.Model, Small: s.Small, RTT: s.RTT, Mbps: s.Mbps, Mode: cmp.Or(s.Mode, "modelled"),
 		Scale: cmp.Or(s.Scale, "task"), Scenario: s.Scenario, Rate: s.Rate, Users: int(max(s.Users, 1)),
 		Requests: int(cmp.Or(s.Requests, 100)), Warmup: int(s.Warmup), Repeats: int(max(s.Repeats, 1)), Seed: uint64(cmp.Or(s.Seed, 1)), Trace: s.Trace,
-		Find: s.Find.capacity(), Rows: rows(s.Rows),
+		Find: s.Find.capacity(), Day: s.Day, Rows: rows(s.Rows),
 	}
 }
 
