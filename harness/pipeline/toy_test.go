@@ -66,6 +66,7 @@ type toyDevice struct {
 	outs             []hardware.Out
 	live             map[toyKey]*toyCache
 	ops              int
+	decodes          int
 	fail             error
 	real             bool // it says that it measures
 	skew             bool // no two operations take equally long: nothing happens at one instant
@@ -112,6 +113,9 @@ func (d *toyDevice) Run(op *hardware.Op) (hardware.Result, error) {
 		return hardware.Result{}, d.fail
 	}
 	d.ops++
+	if op.Kind == hardware.Decode {
+		d.decodes++
+	}
 	if op.Kind == hardware.Generate {
 		return d.generate(op), nil
 	}
@@ -284,6 +288,7 @@ type toyLink struct {
 	delay time.Duration
 	free  time.Duration
 	fail  error
+	bulk  units.Bytes // of messages of 100 bytes or more
 }
 
 func (l *toyLink) Spec() hardware.LinkSpec {
@@ -291,6 +296,9 @@ func (l *toyLink) Spec() hardware.LinkSpec {
 }
 
 func (l *toyLink) pass(p hardware.Payload) hardware.Delivery {
+	if p.Bytes >= 100 {
+		l.bulk += p.Bytes
+	}
 	l.free = max(l.free, l.env.Now()) + units.TransferTime(p.Bytes, l.rate)
 	u := hardware.Usage{Start: l.env.Now(), End: l.free + l.delay, Moved: p.Bytes, Time: hardware.Modelled}
 	return hardware.Delivery{Payload: p, Usage: u}
