@@ -327,11 +327,24 @@ func (n *Network) contending(cell int, snr, power float64) quality {
 }
 
 // tries is how often the last block of a message is sent.
-func (a *Access) tries(q *quality, d int, now time.Duration) int {
+func (a *Access) tries(q *quality, d int, now time.Duration, sure float64) int {
+	if sure >= 1 {
+		return 1
+	}
+	luck := a.net.harq.At(uint64(a.id)<<32 ^ uint64(now)<<1 ^ uint64(d))
+	u := luck.Float64()
+	if u < sure {
+		return 1
+	}
+	return a.net.mcs.Rows[a.net.mcs.At(q.sinr)].Tries(q.sinr, u)
+}
+
+// sure is the draw below which the first transmission arrives; 1 where chance has
+// no say.
+func (a *Access) sure(q *quality) float64 {
 	i := a.net.mcs.At(q.sinr)
 	if i < 0 || a.net.c.NoChance {
 		return 1
 	}
-	luck := a.net.harq.At(uint64(a.id)<<32 ^ uint64(now)<<1 ^ uint64(d))
-	return a.net.mcs.Rows[i].Tries(q.sinr, luck.Float64())
+	return 1 - a.net.mcs.Rows[i].BLER(q.sinr)
 }

@@ -167,6 +167,10 @@ type cell struct {
 
 const refresh = 100 * time.Millisecond
 
+// reread is how old the load of a cell may be that others go by: it looks back a
+// second itself.
+const reread = 250 * time.Millisecond
+
 // Up and Down are the directions, as indices.
 const (
 	up   = int(costmodel.Up)
@@ -259,7 +263,7 @@ func (n *Network) Config() Config { return n.c }
 // received.
 func (n *Network) loadOf(i, d int, now time.Duration) float64 {
 	c := &n.cells[i]
-	if now-c.at >= refresh {
+	if now-c.at >= reread {
 		c.at = now
 		c.load = [2]float64{c.share[up].Recent(), c.share[down].Recent()}
 	}

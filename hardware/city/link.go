@@ -19,6 +19,7 @@ type link struct {
 	arrived time.Duration
 	q       quality       // as last looked at
 	fresh   time.Duration // it holds until then
+	each    each
 	debts   []hardware.Late
 	paying  bool
 }
@@ -175,7 +176,7 @@ func (l *link) deliver(p hardware.Payload, w *passing, err error) hardware.Deliv
 	size := p.Bytes + costmodel.FrameBytes
 	u := hardware.Usage{Start: w.from, End: w.sent, Moved: size, Time: hardware.Modelled}
 	if err == nil {
-		again := time.Duration(a.tries(&w.q, l.d, w.from)-1) * harqTrip
+		again := time.Duration(a.tries(&w.q, l.d, w.from, a.sure(&w.q))-1) * harqTrip
 		u.End = max(l.arrived+1, w.sent+again+n.c.Delay)
 		l.arrived = u.End
 	}

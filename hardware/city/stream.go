@@ -27,6 +27,8 @@ type stream struct {
 	late  hardware.Late   // who owes messages
 	times []time.Duration // when messages of trains arrived
 	took  hardware.Usage  // by trains
+	fresh time.Duration   // of the radio, for messages whose energy is not in took
+	tail  time.Duration
 }
 
 // Open starts a stream of messages that share the link.

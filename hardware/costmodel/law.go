@@ -421,10 +421,18 @@ func (l *Law) priced(sec float64, flop units.FLOP, moved units.Bytes) Cost {
 	return c
 }
 
+// seconds is d.Seconds(), which divides twice, for what is mostly below one.
+func seconds(d time.Duration) float64 {
+	if d >= 0 && d < time.Second {
+		return float64(d) / 1e9
+	}
+	return d.Seconds()
+}
+
 // energy of work c that keeps a slot busy for busy seconds; more than c.Time
 // if the device is throttled, when active power falls with the clock.
 func (l *Law) energy(c Cost, busy float64) units.Joules {
-	j := float64(l.idle*busy) + float64(l.active*c.Time.Seconds()) +
+	j := float64(l.idle*busy) + float64(l.active*seconds(c.Time)) +
 		float64(l.perByte*float64(c.Moved)) + float64(l.perFLOP*float64(c.FLOP))
 	if most := float64(l.ceiling * busy); l.ceiling > 0 && j > most {
 		j = most

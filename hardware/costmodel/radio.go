@@ -40,8 +40,8 @@ func (r *Radio) drain(e units.Joules) units.Joules {
 	return e
 }
 
-// calm is how long after its last activity a radio is certainly awake.
-func (r *Radio) calm() time.Duration {
+// Calm is how long after its last activity a radio is certainly awake.
+func (r *Radio) Calm() time.Duration {
 	switch {
 	case r == nil || len(r.rungs) == 0:
 		return 1<<62 - 1
@@ -101,11 +101,11 @@ func (r *Radio) charge(start, end time.Duration) units.Joules {
 	if r == nil {
 		return 0
 	}
-	return r.price(r.book(start, end))
+	return r.Price(r.Book(start, end))
 }
 
-// book is charge in time: how much longer the radio is active, and in its tail.
-func (r *Radio) book(start, end time.Duration) (fresh, tail time.Duration) {
+// Book is Charge in time: how much longer the radio is active, and in its tail.
+func (r *Radio) Book(start, end time.Duration) (fresh, tail time.Duration) {
 	fresh, refund := end-start, time.Duration(0)
 	if r.used {
 		fresh = max(0, end-max(start, r.last)) // not yet active in the other direction
@@ -124,8 +124,8 @@ func (r *Radio) book(start, end time.Duration) (fresh, tail time.Duration) {
 	return fresh, paid - refund
 }
 
-// price is what so much time costs.
-func (r *Radio) price(fresh, tail time.Duration) units.Joules {
+// Price is what so much time costs.
+func (r *Radio) Price(fresh, tail time.Duration) units.Joules {
 	if r == nil {
 		return 0
 	}

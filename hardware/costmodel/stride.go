@@ -1,8 +1,6 @@
 package costmodel
 
 import (
-	"time"
-
 	"meibench/hardware"
 	"meibench/internal/units"
 )
@@ -12,8 +10,7 @@ const wholes = 1 << 53
 
 // stride is what a device knows of a plan that is under way.
 type stride struct {
-	cut  func()
-	busy []time.Duration
+	cut func()
 }
 
 // Plan works out steps of a crowd; see hardware.Strider. A device that heats up or
@@ -35,7 +32,7 @@ func (d *Device) Plan(op *hardware.Op, n int, cut func(), s *hardware.Stride) bo
 	d.stride.cut = cut
 	now := d.env.Now()
 	s.Start, s.Joules = now, hardware.Modelled
-	s.Ends, s.Energy, s.FLOP, d.stride.busy = s.Ends[:0], s.Energy[:0], s.FLOP[:0], d.stride.busy[:0]
+	s.Ends, s.Energy, s.FLOP = s.Ends[:0], s.Energy[:0], s.FLOP[:0]
 	attention := float64(float64(c.Seqs) * float64(4*op.Layers.Len()*op.Model.Heads*op.Model.HeadDim))
 	cold := 0.0
 	if d.law.chilled(op.Model, now-d.mood.last) {
@@ -50,7 +47,6 @@ func (d *Device) Plan(op *hardware.Op, n int, cut func(), s *hardware.Stride) bo
 		cold = 0
 		now += cost.Time
 		s.Ends, s.Energy, s.FLOP = append(s.Ends, now), append(s.Energy, cost.Energy), append(s.FLOP, cost.FLOP)
-		d.stride.busy = append(d.stride.busy, cost.Time)
 		w.cached += c.Seqs
 		w.pairs += float64(c.Seqs)
 		w.FLOP += attention
@@ -68,9 +64,7 @@ func (d *Device) Commit(op *hardware.Op, k int, s *hardware.Stride) {
 	}
 	d.mem.used += units.Bytes(k*op.Crowd.Seqs) * op.Model.KVBytesPerToken(op.Layers) // Plan has seen that it fits
 	d.mem.peak = max(d.mem.peak, d.mem.used)
-	for _, b := range d.stride.busy[:k] {
-		d.busy += b
-	}
+	d.busy += s.Ends[k-1] - s.Start
 	for _, e := range s.Energy[:k] {
 		d.drawn += float64(e)
 	}

@@ -102,7 +102,7 @@ func (s *LinkState) train(at []time.Duration, n units.Bytes, to []time.Duration,
 		now := at[0]
 		at = at[1:]
 		ready := max(now, s.free)
-		if ready+p.dur < p.to && ready < r.calm() {
+		if ready+p.dur < p.to && ready < r.Calm() {
 			s.free = ready + p.dur
 			s.arrived = max(s.arrived+1, s.free+s.delay(now, bytes))
 		} else {
@@ -171,7 +171,7 @@ func (s *LinkState) quick(at []time.Duration, to []time.Duration, c *cost) ([]ti
 // book adds a message to what trains took.
 func (c *cost) book(r *Radio, from, sent time.Duration) {
 	if r != nil {
-		fresh, tail := r.book(from, sent)
+		fresh, tail := r.Book(from, sent)
 		c.fresh += fresh
 		c.tail += tail
 	}
@@ -204,7 +204,7 @@ func (s *stream) DrainTrain() ([]time.Duration, hardware.Usage, error) {
 	s.link.sleepUntil(s.end)
 	st, c := s.link.state, &s.cost
 	took := hardware.Usage{End: s.end, Moved: c.bytes, Time: hardware.Modelled,
-		Energy: st.opt.Radio.drain(units.Joules(float64(st.ch.perByte*float64(c.bytes))) + st.opt.Radio.price(c.fresh, c.tail))}
+		Energy: st.opt.Radio.drain(units.Joules(float64(st.ch.perByte*float64(c.bytes))) + st.opt.Radio.Price(c.fresh, c.tail))}
 	if st.ch.costed {
 		took.Joules = hardware.Modelled
 	}

@@ -49,7 +49,7 @@ func TestTrainsEqualMessages(t *testing.T) {
 				i = to
 			}
 			require.Equal(t, want, got, fmt.Sprint(name, " ", gap))
-			paid := float64(ch.perByte*float64(size))*float64(len(at)) + float64(many.opt.Radio.price(c.fresh, c.tail))
+			paid := float64(ch.perByte*float64(size))*float64(len(at)) + float64(many.opt.Radio.Price(c.fresh, c.tail))
 			require.InDelta(t, float64(joules), paid, 1e-9*(1+float64(joules)))
 		}
 	}

@@ -72,8 +72,11 @@ func NewAdjustableShare(env Env, rate float64) *Share {
 	return s
 }
 
-// recentTime is how far Recent looks back.
-const recentTime = time.Second
+// recentTime is how far Recent looks back; forgotten is what it takes for nothing.
+const (
+	recentTime = time.Second
+	forgotten  = 1e-6
+)
 
 // Use blocks until the resource has done work, at least 0, in seconds of the
 // whole resource, for a flow of the given weight, which must be positive.
@@ -206,6 +209,10 @@ func (s *Share) turn(at time.Duration, on bool) {
 }
 
 func (s *Share) fold(at time.Duration) {
+	if !s.on && s.lately < forgotten {
+		s.lately, s.since = 0, at
+		return
+	}
 	old := portable.Exp(-(at - s.since).Seconds() / recentTime.Seconds())
 	s.lately = float64(s.lately * old)
 	if s.on {
