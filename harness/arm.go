@@ -372,6 +372,14 @@ func (t *trial) vitals(devices []hardware.Device) {
 	if hot {
 		t.figure("throttle_time", first.Seconds())
 	}
+	for _, d := range devices { // those of users are alike: one tells
+		if v, ok := d.(interface{ Sustained() (float64, bool) }); ok {
+			if share, ok := v.Sustained(); ok {
+				t.figure("sustained_speed", share)
+				break
+			}
+		}
+	}
 	if any && drained > 0 && t.seen > 0 {
 		t.figure("battery_share_100", 100*drained/float64(t.seen))
 		t.figure("requests_per_charge", float64(t.seen)/drained)

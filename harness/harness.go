@@ -26,6 +26,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -125,12 +127,19 @@ func Run(ctx context.Context, lab *Lab, o Options) (err error) {
 	for _, w := range run.Manifest().Warnings {
 		o.Progress.Note("warning: %s", w)
 	}
+	if os.Getenv("GOGC") == "" && !slices.ContainsFunc(arms, func(a *arm) bool { return a.cell.Mode != "modelled" }) {
+		defer debug.SetGCPercent(debug.SetGCPercent(modelledGC)) // nobody's time is measured, and there is memory
+	}
 	c := &crew{lab: lab, run: run, opt: o, places: make(chan struct{}, cmp.Or(o.Jobs, runtime.GOMAXPROCS(0)))}
 	if err := c.work(ctx, arms); err != nil {
 		return err
 	}
 	return run.Finish()
 }
+
+// modelledGC is how much more than what lives the heap may hold in a run that
+// measures nothing: a tenth of the time of a city goes to collecting at the default.
+const modelledGC = 300
 
 // crew runs arms: modelled ones side by side, as they have a clock of their own,
 // all others one by one while nothing else runs.

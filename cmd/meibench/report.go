@@ -12,6 +12,7 @@ import (
 
 	"meibench/reports"
 	"meibench/reports/definitions"
+	"meibench/reports/levels"
 	"meibench/reports/tracks"
 )
 
@@ -32,6 +33,7 @@ type reportFlags struct {
 	out, only, width string
 	trace, cell      string
 	definitions      string
+	carbon           float64
 	figures          []string
 }
 
@@ -48,6 +50,7 @@ func newReport(a *app) *cobra.Command {
 	c.Flags().StringVar(&f.only, "only", "", "write the figures of this name (or pattern) and nothing else")
 	c.Flags().StringVar(&f.width, "width", "", "width of the figures of --only, such as 8.8cm (default 18cm)")
 	c.Flags().StringVar(&f.definitions, "definitions", "", "also show the same requests under this tool's definitions of TTFT, TPOT, ITL and goodput: all, or names with commas")
+	c.Flags().Float64Var(&f.carbon, "carbon-intensity", 0, "gCO2e per kWh of the electricity (default: about the world's mean)")
 	c.Flags().StringVar(&f.trace, "trace", "", "write a cell as Chrome trace events to this file, packed if it ends in .gz, and nothing else")
 	c.Flags().StringVar(&f.cell, "cell", "", "with --trace: the cell, as NAME or SUITE/NAME; its first repeat")
 	return c
@@ -72,6 +75,9 @@ func (f *reportFlags) report(a *app, args []string) error {
 	if f.cell != "" {
 		return withCode(exitUsage, errors.New("--cell belongs to --trace: a report shows all cells"))
 	}
+	if !(f.carbon >= 0) || f.carbon > 5000 {
+		return withCode(exitUsage, fmt.Errorf("--carbon-intensity %g: want grams of CO2 equivalent per kWh, above 0 and at most 5000 (coal is about 1000)", f.carbon))
+	}
 	cm, err := f.check()
 	if err != nil {
 		return withCode(exitUsage, err)
@@ -92,7 +98,11 @@ func (f *reportFlags) report(a *app, args []string) error {
 		}
 		more = append(more, s)
 	}
-	rep := buildReport(data, more...)
+	grid := levels.World()
+	if f.carbon > 0 {
+		grid = levels.Grid{Grams: f.carbon, Source: "as --carbon-intensity says"}
+	}
+	rep := buildReport(data, grid, more...)
 	rep.Formats = f.figures
 	dir := f.out
 	if dir == "" {

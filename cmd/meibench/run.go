@@ -220,8 +220,8 @@ func resumeCommand(f *runFlags) []string {
 func commandLine() []string { return append([]string{"meibench"}, os.Args[1:]...) }
 
 // buildReport is the report with the tables that applications ask for.
-func buildReport(data *reports.Data, more ...reports.Section) *reports.Report {
-	return reports.Build(data, slices.Concat(more, twins.Sections(data), fleet.Sections(data), town.Sections(data), maps.Sections(data), inference.Sections(data), levels.Sections(data))...)
+func buildReport(data *reports.Data, grid levels.Grid, more ...reports.Section) *reports.Report {
+	return reports.Build(data, slices.Concat(more, twins.Sections(data), fleet.Sections(data), town.Sections(data), maps.Sections(data), inference.Sections(data), levels.SectionsAt(data, grid))...)
 }
 
 // afterRun prints the table, writes the report and says where it is, last.
@@ -230,7 +230,7 @@ func (a *app) afterRun(f *runFlags) error {
 	if err != nil {
 		return withCode(exitIncomplete, err)
 	}
-	rep := buildReport(data)
+	rep := buildReport(data, levels.World())
 	if a.json {
 		err = rep.JSON(a.out)
 	} else {

@@ -17,7 +17,10 @@ import (
 type heat struct {
 	node
 	net       *thermal.State // nil: the one node decides
+	plant     *thermal.Plant // of net
 	throttled time.Duration  // when the clock was first less than full; 0 = never
+	busy      float64        // s at full clock so far
+	joules    float64        // spent in them
 }
 
 // heats is the thermal part of a profile made ready; nil: the device has none.
@@ -40,7 +43,7 @@ func newHeat(t *profiles.Thermal, plant *thermal.Plant, level float64) *heat {
 		if level > 0 {
 			s = plant.Level(level)
 		}
-		h.net = &s
+		h.net, h.plant = &s, plant
 	}
 	return h
 }
@@ -48,6 +51,7 @@ func newHeat(t *profiles.Thermal, plant *thermal.Plant, level float64) *heat {
 // stretch is how many seconds work takes that takes sec at full clock and draws watts.
 func (h *heat) stretch(now time.Duration, sec, watts float64) float64 {
 	took := 0.0
+	h.busy, h.joules = h.busy+sec, h.joules+float64(sec*watts)
 	if h.net != nil {
 		took = max(sec, h.net.Work(now, sec, watts))
 	} else {
@@ -57,6 +61,20 @@ func (h *heat) stretch(now time.Duration, sec, watts float64) float64 {
 		h.throttled = max(1, now)
 	}
 	return took
+}
+
+// Sustained is the share of its full speed that a device keeps up if it goes on for
+// ever with what it has done so far; ok is false where it has no thermal law or
+// has done nothing.
+func (d *Device) Sustained() (share float64, ok bool) {
+	h := d.heat
+	switch {
+	case h == nil || h.busy == 0:
+		return 0, false
+	case h.net != nil:
+		return h.plant.Sustained(h.joules / h.busy), true
+	}
+	return h.retained, true
 }
 
 // throttledBy is by how much longer an operation takes that counts as throttled.

@@ -38,8 +38,9 @@ func (d *Device) Plan(op *hardware.Op, n int, cut func(), s *hardware.Stride) bo
 	if d.law.chilled(op.Model, now-d.mood.last) {
 		cold = 1
 	}
+	step := d.law.repeated(op, &w)
 	for range n {
-		cost := d.law.workCost(op, &w)
+		cost := step.cost(op, &w)
 		if wake := d.law.Wake(op, cold); wake > 0 {
 			cost.Time += wake
 			cost.Energy = d.law.energy(cost, cost.Time.Seconds())
@@ -53,6 +54,27 @@ func (d *Device) Plan(op *hardware.Op, n int, cut func(), s *hardware.Stride) bo
 		w.cache(op)
 	}
 	return true
+}
+
+// repeated is a law for passes that differ in context alone.
+type repeated struct {
+	law               *Law
+	fitted            bool
+	overhead, weights float64 // s
+}
+
+func (l *Law) repeated(op *hardware.Op, w *Work) repeated {
+	_, fitted := l.fitted(op, w)
+	return repeated{l, fitted, l.overhead(op.Model, op.Layers), float64(w.Moved) / l.weightRate}
+}
+
+// cost is workCost, of which the parts are known that do not change.
+func (r *repeated) cost(op *hardware.Op, w *Work) Cost {
+	if r.fitted {
+		return r.law.workCost(op, w)
+	}
+	memory := r.weights + float64(w.KV)/r.law.kvRate
+	return r.law.priced(r.overhead+max(memory, w.FLOP/r.law.flopRate), units.FLOP(w.FLOP), w.Moved+w.KV)
 }
 
 // Commit performs the first k planned steps.

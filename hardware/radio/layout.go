@@ -3,7 +3,6 @@ package radio
 import (
 	"fmt"
 	"math"
-	"sort"
 )
 
 // Point is a place or a displacement in m.
@@ -136,16 +135,22 @@ func NewTiles(l *Layout, near int) *Tiles {
 	near = min(near, len(l.Sites))
 	side := max(1, int(math.Ceil(2*math.Sqrt(float64(len(l.Sites))))))
 	t := &Tiles{layout: l, nu: side, nv: side, near: near}
-	order := make([]int32, len(l.Sites))
-	far := make([]float64, len(l.Sites))
+	order, far := make([]int32, near), make([]float64, near)
 	for i := range side {
 		for j := range side {
 			middle := l.Place((float64(i)+0.5)/float64(side), (float64(j)+0.5)/float64(side))
-			for s := range order {
-				order[s], far[s] = int32(s), l.From(s, middle).square()
+			for s := range l.Sites { // the nearest so far, nearest first; of equals the first
+				d, k := l.From(s, middle).square(), min(s, near)
+				for ; k > 0 && d < far[k-1]; k-- {
+					if k < near {
+						order[k], far[k] = order[k-1], far[k-1]
+					}
+				}
+				if k < near {
+					order[k], far[k] = int32(s), d
+				}
 			}
-			sort.SliceStable(order, func(a, b int) bool { return far[order[a]] < far[order[b]] })
-			t.sites = append(t.sites, order[:near]...)
+			t.sites = append(t.sites, order...)
 		}
 	}
 	return t

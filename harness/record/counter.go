@@ -137,6 +137,7 @@ var figures = []figure{
 	{label{"spectral_down", "spectral-down-bit/s/Hz", "bit/s/Hz"}, Higher, "bits to users per second and hertz of a cell in use"},
 	{label{"spectral_up", "spectral-up-bit/s/Hz", "bit/s/Hz"}, Higher, "bits from users per second and hertz of a cell in use"},
 	{label{"storage_bytes", "storage-B", "B"}, Lower, "bytes that caches held at the end"},
+	{label{"sustained_speed", "sustained-speed-share", "share"}, Higher, "share of their full speed that the users' devices keep up under continuous work of the run's kind, by the thermal law of their profile; absent where there is none"},
 	{label{"target_time", "target-sec", "sec"}, Lower, "time to the training target; absent if it was not reached"},
 	{label{"throttle_time", "throttle-sec", "sec"}, Higher, "from the start to the first throttling; absent if there was none"},
 	{label{"train_share", "train-share", "share"}, Lower, "share of parameters that training changes"},

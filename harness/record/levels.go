@@ -231,6 +231,8 @@ func steadiness() []Metric {
 		whole(label{"miss_burst_mean", "miss-burst-mean-req", "req"}, Lower, "mean length of such runs; absent where nothing was missed", func(t *totals) float64 { return over(float64(t.bursts.all.misses), t.bursts.all.n) }),
 		whole(label{"miss_bursts", "miss-bursts", "1"}, Lower, "number of such runs", func(t *totals) float64 { return of(t.bursts.all.n, t) }),
 		whole(label{"reliability_nines", "reliability-nines", "1"}, Higher, "-log10 of the share of requests that failed or missed a limit; without one, log10 of the requests", func(t *totals) float64 { return nines(t.requests-t.good, t.requests) }),
+		whole(label{"tpot_first_minute", "tpot-first-minute-sec", "sec"}, Lower, "mean TPOT of the OK requests that begin in the first minute of the run: of a device that may be cool still", func(t *totals) float64 { return t.pace.first() }),
+		whole(label{"tpot_sustained", "tpot-sustained-sec", "sec"}, Lower, "mean TPOT of the OK requests that begin in the last quarter of the run; absent if it is shorter than two minutes", func(t *totals) float64 { return t.pace.sustained() }),
 		whole(label{"user_miss_burst_longest", "user-miss-burst-longest-req", "req"}, Lower, "longest run of consecutive requests of one user that failed or missed a limit", func(t *totals) float64 { return of(t.bursts.users.longest, t) }),
 		whole(label{"user_miss_burst_mean", "user-miss-burst-mean-req", "req"}, Lower, "mean length of runs of misses within users; absent where nothing was missed", func(t *totals) float64 { return over(float64(t.bursts.users.misses), t.bursts.users.n) }),
 		whole(label{"user_miss_bursts", "user-miss-bursts", "1"}, Lower, "number of runs of misses within users", func(t *totals) float64 { return of(t.bursts.users.n, t) }),

@@ -125,6 +125,7 @@ type totals struct {
 	scored                       int
 	reached                      reached
 	jitter                       jitter
+	pace                         pace
 	bursts                       bursts
 }
 
@@ -144,6 +145,7 @@ func (t *totals) add(r *Request) {
 	}
 	t.reached.add(r)
 	t.jitter.add(r)
+	t.pace.add(r)
 	good := t.cell.Good(r)
 	t.bursts.add(r, !good)
 	if good {

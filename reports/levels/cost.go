@@ -11,14 +11,28 @@ import (
 // perThousand is the number of requests that costs are told of.
 const perThousand = 1000
 
+// Grid is where the electricity comes from.
+type Grid struct {
+	Grams  float64 // of CO2 equivalent per kWh, operation only
+	Source string
+}
+
+// World is the grid that is taken where none is named.
+func World() Grid {
+	return Grid{480, "assumed: about the world's mean of recent years, from memory; --carbon-intensity names your grid's"}
+}
+
+// Carbon is what so much energy emits, in grams: joules / 3.6e6 × g/kWh.
+func (g Grid) Carbon(joules float64) float64 { return joules / 3.6e6 * g.Grams }
+
 // Cost is the table of what a thousand requests take: time of each kind of node,
-// bytes on the users' links, and energy. Prices are left to readers, whose they
-// are; these are what a price list multiplies.
-func Cost(d *reports.Data) reports.Table {
+// bytes on the users' links, energy, and what that emits. Prices are left to
+// readers, whose they are; these are what a price list multiplies.
+func Cost(d *reports.Data, grid Grid) reports.Table {
 	t := reports.Table{Name: "cost", Title: "What a thousand requests cost",
-		Caption: "Over all requests, failures included. Busy: time in which a node computed for them, summed over its slots and over all nodes of one profile; a price by the hour multiplies it, if nothing else runs there. Correct: summed quality, where answers were scored.",
+		Caption: "Over all requests, failures included. Busy: time in which a node computed for them, summed over its slots and over all nodes of one profile; a price by the hour multiplies it, if nothing else runs there. Correct: summed quality, where answers were scored. Energy: in the scopes that the profiles declare (docs/energy.md), which are not alike: a phone's figure has its display in it, a GPU's not its server. Carbon: of that energy at " + number(grid.Grams, 3) + " g/kWh (" + grid.Source + "), nothing for making the hardware.",
 		Columns: placement(reports.Column{Head: "busy nodes", Left: true}, reports.Column{Head: "busy in all"}, reports.Column{Head: "up"}, reports.Column{Head: "down"},
-			reports.Column{Head: "energy"}, reports.Column{Head: "correct"}, reports.Column{Head: "energy per correct"})}
+			reports.Column{Head: "energy"}, reports.Column{Head: "CO2e", Unit: "g"}, reports.Column{Head: "correct"}, reports.Column{Head: "energy per correct"})}
 	fill(&t, d, func(g *reports.Group) []reports.Value {
 		if g.N == 0 {
 			return nil
@@ -34,7 +48,7 @@ func Cost(d *reports.Data) reports.Table {
 			correct = g.Quality.Sum * perThousand / float64(g.Quality.N)
 		}
 		return []reports.Value{word(strings.Join(parts, ", ")), reports.Time(reports.Bare(total * scale)), reports.Bytes(reports.Bare(g.Up * scale)), reports.Bytes(reports.Bare(g.Down * scale)),
-			reports.Energy(reports.Bare(joules)), value(correct, 1, 3), reports.Energy(reports.Bare(joules / correct))}
+			reports.Energy(reports.Bare(joules)), value(grid.Carbon(joules), 1, 3), value(correct, 1, 3), reports.Energy(reports.Bare(joules / correct))}
 	})
 	return t
 }

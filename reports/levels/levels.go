@@ -203,10 +203,13 @@ var budgetModels = []string{"llama-3.2-1b:q4_0", "smollm2-135m:q4_0"}
 
 // Sections are the tables of a run as a part of its page, folded, with what the
 // tightest level leaves of an answer on the devices of the profiles.
-func Sections(d *reports.Data) []reports.Section {
+func Sections(d *reports.Data) []reports.Section { return SectionsAt(d, World()) }
+
+// SectionsAt is Sections for the electricity of a grid.
+func SectionsAt(d *reports.Data, grid Grid) []reports.Section {
 	budget, err := Budget(record.Levels()[0], budgetModels)
 	if err != nil {
 		panic("levels: " + err.Error()) // the profiles are part of the program
 	}
-	return []reports.Section{{Name: "levels", Title: "Latency levels, steadiness and cost", Tables: []reports.Table{Levels(d), Steadiness(d), Cost(d), budget}, Folded: true}}
+	return []reports.Section{{Name: "levels", Title: "Latency levels, steadiness and cost", Tables: []reports.Table{Levels(d), Steadiness(d), Heat(d), Cost(d, grid), budget}, Folded: true}}
 }

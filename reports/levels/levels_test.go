@@ -127,5 +127,50 @@ func TestX9Cost(t *testing.T) {
 	data, err := reports.Load(dir)
 	require.NoError(t, err)
 	// 6 s and 0.5 s of ten requests; 4 of 10 correct, 500 J and 400 answers.
-	require.Equal(t, []string{"split", "modelled", "edge 600 s, phone 50.0 s", "650 s", "2.00 MB", "10.0 kB", "500 J", "400", "1.25 J"}, texts(Cost(data).Groups[0].Rows[0]))
+	require.Equal(t, []string{"split", "modelled", "edge 600 s, phone 50.0 s", "650 s", "2.00 MB", "10.0 kB", "500 J", "0.0500", "400", "1.25 J"}, texts(Cost(data, Grid{360, "test"}).Groups[0].Rows[0]))
+}
+
+// TestD8FirstMinuteAndSustained: a device that slows down shows so in the means of
+// the first minute and of the last quarter, and a short run keeps nothing up.
+func TestD8FirstMinuteAndSustained(t *testing.T) {
+	for _, tc := range []struct {
+		seconds int
+		want    [2]string
+	}{{400, [2]string{"20.0", "80.0"}}, {100, [2]string{"20.0", ""}}} {
+		data := reports.NewData()
+		data.AddRun("", "", results.Manifest{})
+		c := record.Cell{Name: "local", App: "assistant", Pipeline: "local", Mode: "modelled", Valid: true, Horizon: time.Duration(tc.seconds) * time.Second, Figures: map[string]float64{"sustained_speed": 0.5}}
+		sum := record.NewSummary(&c)
+		require.NoError(t, data.Add(0, c, func(yield func(*record.Request, error) bool) {
+			for i := range tc.seconds {
+				var r record.Request
+				at := time.Duration(i) * time.Second
+				r.Reset(i, at)
+				gap := 20 * time.Millisecond
+				if i >= max(60, tc.seconds/2) {
+					gap = 80 * time.Millisecond
+				}
+				r.Released, r.Sent, r.AskedTokens = at, at, 3
+				for k := range 3 {
+					r.Token(at+time.Duration(k+1)*gap, 1)
+				}
+				r.Finish(at+3*gap, nil)
+				sum.Add(&r)
+				if !yield(&r, nil) {
+					return
+				}
+			}
+		}))
+		g := data.Groups[0]
+		g.Values = [][]record.Value{sum.Values()}
+		row := texts(Heat(data).Groups[0].Rows[0])
+		require.Equal(t, tc.want[0], row[2])
+		if tc.want[1] == "" {
+			require.Equal(t, "–", row[3])
+		} else {
+			require.Equal(t, tc.want[1], row[3])
+			require.Equal(t, "300 %", row[4])
+		}
+		require.Equal(t, "50.0", row[5])
+	}
 }
