@@ -195,9 +195,6 @@ type Sample struct {
 const (
 	mostEnded  = 1 << 14 // requests of a group among which one is looked for to be drawn
 	mostSpans  = 1 << 17 // of a sample
-	mostBins   = 96      // of time, in what is shown of a city
-	leastBins  = 8       // likewise
-	perBin     = 25      // requests, on average, in runs that have fewer
 	mostErrors = 3       // kinds of errors that warnings quote
 	mostKinds  = 16      // kinds of errors kept per group
 	mostName   = 80      // runes of a name that reports print
@@ -329,7 +326,7 @@ func (g *Group) place(c *record.Cell, r *record.Request) {
 		return
 	}
 	if g.Places == nil {
-		g.Places = record.NewPlaces(c, min(mostBins, max(leastBins, c.Facts.Planned/perBin)))
+		g.Places = record.NewPlaces(c)
 	}
 	g.Places.Add(r)
 }

@@ -92,8 +92,8 @@ func TestTown(t *testing.T) {
 }
 
 func TestPlacesAddUp(t *testing.T) {
-	c := record.Cell{Horizon: 100 * time.Second, E2ELimit: time.Second}
-	p := record.NewPlaces(&c, 10)
+	c := record.Cell{Horizon: 100 * time.Second, E2ELimit: time.Second, Facts: record.Facts{Planned: 250}}
+	p := record.NewPlaces(&c)
 	require.Equal(t, 11*time.Second, p.Width)
 	for i := range 100 {
 		var r record.Request

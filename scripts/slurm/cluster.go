@@ -144,11 +144,20 @@ func (c *cluster) stop() error {
 		if err != nil { // it never came up
 			continue
 		}
-		errs = append(errs, syscall.Kill(pid, syscall.SIGTERM), until(20*time.Second, c.daemons[i]+" to end", func() bool {
+		errs = append(errs, end(pid), until(20*time.Second, c.daemons[i]+" to end", func() bool {
 			return !running(pid)
 		}))
 	}
 	return errors.Join(append(errs, os.RemoveAll(c.Dir), os.Unsetenv("SLURM_CONF"))...)
+}
+
+// end asks a process to end.
+func end(pid int) error {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	return p.Signal(syscall.SIGTERM)
 }
 
 // running reports whether a process lives; one that has ended and waits for its parent does not.
