@@ -49,14 +49,21 @@ func (t *Tally) add(r *Request, good bool) {
 	}
 }
 
-// NewPlaces makes bins, at most so many of a whole number of seconds, for a run of
-// a cell.
-func NewPlaces(c *Cell, bins int) *Places {
-	width := max(time.Second, (c.Horizon/time.Duration(max(bins, 1)) + time.Second).Truncate(time.Second))
+// Bins of time: at most so many, and fewer where they would hold too few requests.
+const (
+	maxBins = 96
+	minBins = 8
+	perBin  = 25 // requests, on average
+)
+
+// NewPlaces makes bins of a whole number of seconds for a run of a cell.
+func NewPlaces(c *Cell) *Places {
+	bins := min(maxBins, max(minBins, c.Facts.Planned/perBin))
+	width := max(time.Second, (c.Horizon/time.Duration(bins) + time.Second).Truncate(time.Second))
 	return &Places{Width: width, cell: c}
 }
 
-// mostStalls is how many stalls are kept; of more, every second is.
+// mostStalls is how many stalls are kept of a run.
 const mostStalls = 1 << 20
 
 // Add takes in a row. It keeps nothing of r.
