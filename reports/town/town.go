@@ -70,8 +70,11 @@ func title(g *reports.Group) string {
 func lead(all []*reports.Group) string {
 	best := slices.MinFunc(all, func(a, b *reports.Group) int { return cmp.Compare(stalled(a), stalled(b)) })
 	worst := slices.MaxFunc(all, func(a, b *reports.Group) int { return cmp.Compare(stalled(a), stalled(b)) })
-	if best == worst || stalled(worst) == 0 {
-		return fmt.Sprintf("%d cells whose users moved between edge nodes; hand-overs held up %.3g s of answers per thousand requests.", len(all), stalled(worst))
+	if stalled(worst) == 0 {
+		return "Several edge nodes served; no hand-over held an answer up."
+	}
+	if best == worst {
+		return fmt.Sprintf("Hand-overs held up %.3g s of answers per thousand requests with %s (%s).", stalled(worst), name(worst), title(worst))
 	}
 	return fmt.Sprintf("Hand-overs held up least with %s (%s): %.3g s of answers per thousand requests; most with %s (%s): %.3g s.",
 		name(best), title(best), stalled(best), name(worst), title(worst), stalled(worst))
@@ -208,7 +211,7 @@ func spreads(set []*reports.Group, k int) reports.Figure {
 		}
 	}
 	return reports.Figure{Name: "town-spread" + number(k), Title: "Stalls, users and nodes: " + title(set[0]),
-		Caption: "Share of stalls, of users and of edge nodes at or below a value, first repeat; zeros have no place on a log axis and are counted.",
+		Caption: "Share of stalls, in the second panel of users, in the third of edge nodes, at or below a value, first repeat; zeros have no place on a log axis and are counted.",
 		Alt:     "Distributions of stalls by hand-overs, of users' mean end-to-end times, and of requests per edge node: " + title(set[0]),
 		Picture: chart.CDF(title(set[0]), panels, keys)}
 }
