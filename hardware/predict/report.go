@@ -177,12 +177,27 @@ func (a *Accuracy) JSON(w io.Writer) error {
 	return e.Encode(a)
 }
 
+// text is median and 90 % point in a width; of fewer than ten errors the element that
+// is called the 90 % point is none.
+func (e Errors) text() string {
+	switch {
+	case e.N == 0:
+		return "     – /      –"
+	case e.N < 10:
+		return fmt.Sprintf("%6.1f /      –", e.Median)
+	}
+	return fmt.Sprintf("%6.1f / %6.1f", e.Median, e.P90)
+}
+
 // Text writes the figures as tables for people.
 func (a *Accuracy) Text(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d rows, tier %s; error of tokens/s: median / 90 %% point, percent; 80 %% intervals cover\n\n", a.Rows, a.Tier)
 	line := func(name string, e Errors, cover string) {
-		fmt.Fprintf(&b, "  %-34s %5d  %6.1f / %6.1f  %s\n", name, e.N, e.Median, e.P90, cover)
+		if e.N == 0 {
+			cover = ""
+		}
+		fmt.Fprintf(&b, "  %-34s %5d  %s  %s\n", name, e.N, e.text(), cover)
 	}
 	line("decode, plain rows", a.Decode, fmt.Sprintf("%.0f %%", a.Cover))
 	line("decode, other rows", a.Other, "")
@@ -194,7 +209,9 @@ func (a *Accuracy) Text(w io.Writer) error {
 		fmt.Fprintf(&b, "\nby %s%*s  decode: n, median / p90   prefill: n, median / p90\n", t.name, 33-len(t.name), "")
 		for _, l := range t.labels {
 			d, p := summarise(t.decode[l]), summarise(t.prompt[l])
-			fmt.Fprintf(&b, "  %-34s %5d  %6.1f / %6.1f    %5d  %6.1f / %6.1f\n", l, d.N, d.Median, d.P90, p.N, p.Median, p.P90)
+			if d.N+p.N > 0 {
+				fmt.Fprintf(&b, "  %-34s %5d  %s    %5d  %s\n", l, d.N, d.text(), p.N, p.text())
+			}
 		}
 	}
 	fmt.Fprintf(&b, "\npredicted: %.1f %% of rows\n", a.Share)
