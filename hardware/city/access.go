@@ -66,6 +66,7 @@ type Access struct {
 	hand  Handover
 	power *costmodel.Radio
 	links [2]link
+	debts costmodel.Debts // of both directions: they share the radio
 
 	seen     *scene // nil until asked
 	cell     int    // serving; -1 before the first message

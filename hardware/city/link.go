@@ -20,8 +20,6 @@ type link struct {
 	q       quality       // as last looked at
 	fresh   time.Duration // it holds until then
 	each    each
-	debts   []hardware.Late
-	paying  bool
 }
 
 // look is what the link gets at a time, and until when a handover cuts it off. It
@@ -93,7 +91,7 @@ func (l *link) transfer(p hardware.Payload) (hardware.Delivery, error) {
 	if err := l.whole(p); err != nil {
 		return hardware.Delivery{Usage: hardware.Usage{Start: w.from, End: w.from}}, err
 	}
-	l.settle(w.from)
+	l.a.debts.Settle(w.from)
 	if l.gate == nil {
 		l.gate = world.NewSlots(env, 1)
 	}
@@ -108,6 +106,7 @@ func (l *link) transfer(p hardware.Payload) (hardware.Delivery, error) {
 		left, err = l.piece(&w, left)
 	}
 	w.sent = env.Now()
+	l.a.debts.Settle(w.sent)
 	d := l.deliver(p, &w, err)
 	l.gate.Release()
 	return d, err
@@ -118,6 +117,7 @@ func (l *link) transfer(p hardware.Payload) (hardware.Delivery, error) {
 func (l *link) piece(w *passing, left float64) (float64, error) {
 	a, n := l.a, l.a.net
 	now := n.env.Now()
+	a.debts.Settle(now)
 	if until := l.look(now); until > now {
 		a.interrupted(now, until)
 		n.env.Sleep(until - now)
@@ -207,7 +207,7 @@ func (l *link) pass(p hardware.Payload) (hardware.Delivery, error) {
 	if err := l.whole(p); err != nil {
 		return hardware.Delivery{Usage: hardware.Usage{Start: now, End: now}}, err
 	}
-	l.settle(now)
+	l.a.debts.Settle(now)
 	w := passing{from: now, began: now}
 	err := l.air(&w, float64(p.Bytes+costmodel.FrameBytes))
 	if err == nil {

@@ -1,7 +1,6 @@
 package city
 
 import (
-	"slices"
 	"time"
 
 	"meibench/hardware"
@@ -76,9 +75,7 @@ func (s *stream) got(d hardware.Delivery, err error) {
 
 // Close ends the stream. A link that went down earlier keeps its error.
 func (s *stream) Close(err error) {
-	if i := slices.Index(s.l.debts, s.late); s.late != nil && i >= 0 {
-		s.l.debts = slices.Delete(s.l.debts, i, i+1)
-	}
+	s.l.a.debts.Forget(s.late)
 	s.late = nil
 	if s.shut || s.down {
 		return

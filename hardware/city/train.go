@@ -12,35 +12,14 @@ import (
 // Late says who owes the stream messages; see hardware.Trains.
 func (s *stream) Late(l hardware.Late) {
 	s.late = l
-	s.l.debts = append(s.l.debts, l)
+	s.l.a.debts.Owe(l)
 }
 
 // Settle has everybody who owes the link messages hand over what is due by now.
-func (s *stream) Settle(now time.Duration) { s.l.settle(now) }
+func (s *stream) Settle(now time.Duration) { s.l.a.debts.Settle(now) }
 
 // Lend gives memory for DrainTrain.
 func (s *stream) Lend(memory []time.Duration) { s.times = memory[:0] }
-
-// settle has those who owe pay in the order of time what is due by now.
-func (l *link) settle(now time.Duration) {
-	if len(l.debts) == 0 || l.paying {
-		return
-	}
-	l.paying = true
-	for {
-		first, due := -1, now+1
-		for i, w := range l.debts {
-			if at, ok := w.Due(); ok && at < due {
-				first, due = i, at
-			}
-		}
-		if first < 0 {
-			break
-		}
-		l.debts[first].Pay(now, len(l.debts) == 1)
-	}
-	l.paying = false
-}
 
 // Train hands over a message like p at each of the times; see hardware.Trains. Its
 // messages do not wait for the small messages of others: what they take of the

@@ -42,6 +42,8 @@ type answer struct {
 	moved    units.Bytes
 	other    time.Duration // arrival of a message of somebody else in between
 	busy     time.Duration
+	up       time.Duration // arrival of a message of the same user the other way, meanwhile
+	upEnergy float64
 }
 
 // drain reads an answer whole, message by message or as a train.
@@ -103,6 +105,15 @@ func tokens(t *testing.T, how string) (out answer) {
 		require.NoError(t, err)
 		out.other = d[0].Usage.End
 	})
+	r.Go("asks again", func() {
+		r.Sleep(900 * time.Millisecond)
+		if how == "whole" {
+			return
+		}
+		d, err := a.Up().Send(hardware.Payload{Bytes: 200_000})
+		require.NoError(t, err)
+		out.up, out.upEnergy = d.Usage.End, float64(d.Usage.Energy)
+	})
 	r.Go("user", func() { out.drain(t, s, how != "one by one") })
 	require.NoError(t, r.Run())
 	out.busy = net.cells[a.Cell(r.Now())].share[down].Busy()
@@ -117,6 +128,8 @@ func TestX1TrainsArriveLikeMessages(t *testing.T) {
 	require.Len(t, want.arrivals, 80)
 	require.Equal(t, want.arrivals, owed.arrivals)
 	require.Equal(t, want.other, owed.other)
+	require.Equal(t, want.up, owed.up)
+	require.InDelta(t, want.upEnergy, owed.upEnergy, 1e-9, "both directions share one radio")
 	require.InDelta(t, want.energy, owed.energy, 1e-9)
 	require.Equal(t, want.moved, owed.moved)
 	require.Len(t, whole.arrivals, 80)

@@ -73,7 +73,7 @@ func (l *Link) pass(p hardware.Payload) (hardware.Delivery, error) {
 		return hardware.Delivery{Usage: hardware.Usage{Start: now, End: now}},
 			fmt.Errorf("link %q: a message of %d bytes cannot carry %d bytes of data", l.spec.Name, p.Bytes, len(p.Data))
 	}
-	l.state.debts.settle(now)
+	l.state.debts.Settle(now)
 	t, err := l.state.Next(now, p.Bytes+FrameBytes)
 	if err == nil {
 		t.Arrive = l.arrival(t.Arrive)
@@ -150,7 +150,7 @@ func (s *stream) Close(err error) {
 		s.closed, s.err = true, err
 		s.wake()
 	}
-	s.link.state.debts.forget(s.late)
+	s.link.state.debts.Forget(s.late)
 	s.late = nil
 }
 

@@ -77,8 +77,8 @@ type LinkState struct {
 	trips *rng.Mapped // of the channel
 	pace  pace
 
-	debts *debts // of both directions, where they share a radio
-	own   debts
+	debts *Debts // of both directions, where they share a radio
+	own   Debts
 }
 
 // NewLinkState returns an idle link in the channel's direction.

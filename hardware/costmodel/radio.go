@@ -21,7 +21,7 @@ type Radio struct {
 	used          bool
 	last          time.Duration // end of the latest activity = start of the tail
 	tailEnd       time.Duration // tail energy is paid until here
-	debts         debts
+	debts         Debts
 	battery       *Device // that it draws from; nil = nobody asks
 }
 

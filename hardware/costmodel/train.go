@@ -8,16 +8,20 @@ import (
 	"meibench/internal/units"
 )
 
-// debts are those who owe messages to a link: answers whose tokens are known to
-// have been made, but are handed over all together later. Before anything else
-// passes the link, they pay what is due, so that every message meets the link in
-// the order of time.
-type debts struct {
+// Debts are those who owe messages to a radio or a link: answers whose tokens are
+// known to have been made, but are handed over all together later. Before anything
+// else passes, in either direction, they pay what is due, so that every message
+// meets the link in the order of time.
+type Debts struct {
 	who    []hardware.Late
 	paying bool
 }
 
-func (d *debts) settle(now time.Duration) {
+// Owe adds who owes; see hardware.Trains.
+func (d *Debts) Owe(l hardware.Late) { d.who = append(d.who, l) }
+
+// Settle has them pay, in the order of time, what is due by now.
+func (d *Debts) Settle(now time.Duration) {
 	if len(d.who) == 0 || d.paying {
 		return
 	}
@@ -37,7 +41,8 @@ func (d *debts) settle(now time.Duration) {
 	d.paying = false
 }
 
-func (d *debts) forget(l hardware.Late) {
+// Forget takes one out; nil is nobody.
+func (d *Debts) Forget(l hardware.Late) {
 	if i := slices.Index(d.who, l); l != nil && i >= 0 {
 		d.who = slices.Delete(d.who, i, i+1)
 	}
@@ -46,7 +51,7 @@ func (d *debts) forget(l hardware.Late) {
 // Late says who owes the stream messages.
 func (s *stream) Late(l hardware.Late) {
 	s.late = l
-	s.link.state.debts.who = append(s.link.state.debts.who, l)
+	s.link.state.debts.Owe(l)
 }
 
 // Train hands many messages over; see hardware.Trains.
@@ -194,7 +199,7 @@ func (s *LinkState) steady(bytes float64) {
 func (s *stream) Lend(memory []time.Duration) { s.times = memory[:0] }
 
 // Settle has everybody who owes the link messages hand over what is due by now.
-func (s *stream) Settle(now time.Duration) { s.link.state.debts.settle(now) }
+func (s *stream) Settle(now time.Duration) { s.link.state.debts.Settle(now) }
 
 // DrainTrain waits for the end; see hardware.Trains.
 func (s *stream) DrainTrain() ([]time.Duration, hardware.Usage, error) {

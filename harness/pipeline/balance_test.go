@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -155,13 +154,7 @@ func TestX4BalanceInBothWorlds(t *testing.T) {
 			}
 			return append(rows, fmt.Sprint(l.figures()))
 		}
-		want := run(world.NewSim(nil))
-		synctest.Test(t, func(t *testing.T) {
-			got := run(world.NewReal(nil))
-			for i := range want {
-				require.Equal(t, want[i], got[i])
-			}
-		})
+		bothWorlds(t, run)
 	}
 }
 

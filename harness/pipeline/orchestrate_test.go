@@ -3,7 +3,6 @@ package pipeline
 import (
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -156,11 +155,5 @@ func TestX4OrchestratorInBothWorlds(t *testing.T) {
 		}
 		return append(rows, fmt.Sprint(l.figures()))
 	}
-	want := run(world.NewSim(nil))
-	synctest.Test(t, func(t *testing.T) {
-		got := run(world.NewReal(nil))
-		for i := range want {
-			require.Equal(t, want[i], got[i])
-		}
-	})
+	bothWorlds(t, run)
 }
