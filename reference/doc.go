@@ -20,6 +20,7 @@
 //	reference/spec     the rules and the arithmetic of speculative decoding
 //	reference/route    cascades, query routers, rules for single tokens, and their metrics
 //	reference/partition where to cut a model and which node gets which layers
+//	reference/library  models made of blocks that they share, and how popular they are
 //	reference/published figures of the literature beside ours
 //
 // # The alphabet
