@@ -25,6 +25,13 @@ const (
 	BackhaulBytes                 // bytes over links between servers for the request
 	Recomputed                    // tokens computed again because the user moved
 	Place                         // number of the edge node that served the request last, from 1
+	DeliveryTime                  // nanoseconds from asking for a model to having all of it
+	UsableTime                    // nanoseconds from asking for a model to the first part that answers
+	HeldBytes                     // bytes of the model asked for that the device had itself
+	CastBytes                     // bytes that came in transmissions for several users at once
+	ChurnBytes                    // bytes that entered caches of servers for the request
+	OnTime                        // models that arrived within their time budget
+	TooLate                       // models that did not
 	NumCounters
 )
 
@@ -50,6 +57,13 @@ var counters = [NumCounters]counter{
 	{"request_backhaul_bytes", "B", "bytes over links between servers for the request"},
 	{"recomputed_tokens", "tok", "tokens computed again because the user moved"},
 	{"place", "number", "edge node that served the request last, from 1; absent where a site has no cells"},
+	{"delivery_ns", "ns", "from asking for a model to having all of it"},
+	{"usable_ns", "ns", "from asking for a model to the first part that answers"},
+	{"held_bytes", "B", "bytes of the model asked for that the device had itself"},
+	{"cast_bytes", "B", "bytes that came in transmissions for several users at once"},
+	{"request_churn_bytes", "B", "bytes that entered caches of servers for the request"},
+	{"on_time", "models", "models that arrived within their time budget"},
+	{"too_late", "models", "models that did not arrive within their time budget"},
 }
 
 // String is the counter as it appears in records.
@@ -136,7 +150,9 @@ var figures = []figure{
 	{label{"sinr_up", "sinr-up-dB", "dB"}, Higher, "signal to interference and noise at bases, mean over messages"},
 	{label{"spectral_down", "spectral-down-bit/s/Hz", "bit/s/Hz"}, Higher, "bits to users per second and hertz of a cell in use"},
 	{label{"spectral_up", "spectral-up-bit/s/Hz", "bit/s/Hz"}, Higher, "bits from users per second and hertz of a cell in use"},
+	{label{"static_hit", "static-hit-share", "share"}, Higher, "hit ratio that the placement promised: users' probabilities whose model can come in time"},
 	{label{"storage_bytes", "storage-B", "B"}, Lower, "bytes that caches held at the end"},
+	{label{"storage_saved", "storage-saved-share", "share"}, Higher, "share of the bytes of the models that caches hold which sharing of blocks saves, mean over nodes and time"},
 	{label{"sustained_speed", "sustained-speed-share", "share"}, Higher, "share of their full speed that the users' devices keep up under continuous work of the run's kind, by the thermal law of their profile; absent where there is none"},
 	{label{"target_time", "target-sec", "sec"}, Lower, "time to the training target; absent if it was not reached"},
 	{label{"throttle_time", "throttle-sec", "sec"}, Higher, "from the start to the first throttling; absent if there was none"},

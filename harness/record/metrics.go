@@ -78,6 +78,7 @@ var requestMetrics = sync.OnceValue(func() []Metric {
 		exact(each("asked_tokens", "tok", Neither, "output tokens asked for", func(r *Request) float64 { return float64(r.AskedTokens) })),
 		each("batch_time", "sec", Lower, "time served in a batch with others", spent(Batch)),
 		each("compute_time", "sec", Lower, "time in operations for this request alone", spent(Compute)),
+		each("delivery", "sec", Lower, "from asking for a model to having all of it; requests that asked for one", timeOf(DeliveryTime)),
 		each("derived_bytes_out", "B", Lower, "data computed from user data that left the device", func(r *Request) float64 { return float64(r.DerivedBytesOut) }),
 		each("down_bytes", "B", Lower, "bytes towards the user over all links", func(r *Request) float64 { return float64(r.DownBytes) }),
 		each("e2e", "sec", Lower, "done - intended", func(r *Request) float64 { return since(r.Done, r.Intended) }),
@@ -102,6 +103,7 @@ var requestMetrics = sync.OnceValue(func() []Metric {
 		each("ttfat", "sec", Lower, "first token that is not reasoning - intended", func(r *Request) float64 { return since(r.FirstAnswerToken, r.Intended) }),
 		each("ttft", "sec", Lower, "first token - intended: no coordinated omission", func(r *Request) float64 { return since(r.FirstToken, r.Intended) }),
 		each("ttft_service", "sec", Lower, "first token - sent", func(r *Request) float64 { return since(r.FirstToken, r.Sent) }),
+		each("usable", "sec", Lower, "from asking for a model to the first part that answers; requests that asked for one", timeOf(UsableTime)),
 		each("up_bytes", "B", Lower, "bytes away from the user over all links", func(r *Request) float64 { return float64(r.UpBytes) }),
 		each("wait_time", "sec", Lower, "any other time", spent(Wait)),
 	}
@@ -128,7 +130,7 @@ func quantile(base, p string, doc string) Metric {
 
 // quantileBases are the per-request metrics that a run reports by quantiles over
 // its OK requests, each the smallest value with at least that share at or below.
-var quantileBases = [...]string{"e2e", "itl_max", "late", "queue_time", "tpot", "ttft", "ttft_service"}
+var quantileBases = [...]string{"delivery", "e2e", "itl_max", "late", "queue_time", "tpot", "ttft", "ttft_service", "usable"}
 
 // label is how a per-run metric is called: its column, its unit in benchmark
 // text, its unit.
@@ -143,10 +145,13 @@ var runMetrics = sync.OnceValue(func() []Metric {
 	ms := []Metric{
 		whole(label{"accept_rate", "accept-share", "share"}, Higher, "accepted / drafted tokens", func(t *totals) float64 { return t.ratio(Accepted, Drafted) }),
 		whole(label{"byte_hit_ratio", "byte-hit-share", "share"}, Higher, "bytes found in caches / bytes looked for", func(t *totals) float64 { return t.share(CacheHitBytes, CacheMissBytes) }),
+		whole(label{"cast_share", "cast-share", "share"}, Neither, "bytes that came in transmissions for several users / bytes towards users", func(t *totals) float64 { return float64(t.counts[CastBytes]) / t.down }),
+		whole(label{"held_share", "held-share", "share"}, Higher, "bytes of models that devices had themselves / bytes of the models asked for", func(t *totals) float64 { return t.heldShare() }),
 		whole(label{"hit_ratio", "hit-share", "share"}, Higher, "objects found in caches / objects looked for", func(t *totals) float64 { return t.share(CacheHits, CacheMisses) }),
 		whole(label{"layer_share", "layer-share", "share"}, Lower, "layers executed / layers without early exit", func(t *totals) float64 { return t.ratio(LayersRun, LayersFull) }),
 		whole(label{"escalated_share", "escalated-share", "share"}, Neither, "times that a larger model was asked / requests", func(t *totals) float64 { return float64(t.counts[Escalated]) / float64(t.requests) }),
 		whole(label{"prefix_reuse", "prefix-reuse-share", "share"}, Higher, "prompt tokens that a cache already had / prompt tokens", func(t *totals) float64 { return float64(t.counts[ReusedTokens]) / t.prompt }),
+		whole(label{"on_time_share", "on-time-share", "share"}, Higher, "models that arrived within their time budget / models asked for with one", func(t *totals) float64 { return t.share(OnTime, TooLate) }),
 		whole(label{"tokens_per_verify", "tok/verify", "tok"}, Higher, "(accepted tokens + passes) / passes: each pass adds one token of its own", func(t *totals) float64 { return 1 + t.ratio(Accepted, Verified) }),
 		whole(label{"completed_rate", "completed-req/s", "req/s"}, Higher, "OK requests / time from the first intended start to the last end", func(t *totals) float64 { return float64(t.ok) / t.makespan() }),
 		whole(label{"concurrency", "concurrency-req", "req"}, Neither, "mean requests in the system: summed e2e of all / makespan", func(t *totals) float64 { return t.inSystem / t.makespan() }),
@@ -206,6 +211,16 @@ func spent(k Kind) func(*Request) float64 {
 			}
 		}
 		return d.Seconds()
+	}
+}
+
+// timeOf is a counter of nanoseconds; 0 means that the request has no such time.
+func timeOf(c Counter) func(*Request) float64 {
+	return func(r *Request) float64 {
+		if r.Counts[c] == 0 {
+			return math.NaN()
+		}
+		return time.Duration(r.Counts[c]).Seconds()
 	}
 }
 

@@ -211,6 +211,12 @@ func (t *totals) share(a, rest Counter) float64 {
 	return over(float64(t.counts[a]), int(t.counts[a]+t.counts[rest]))
 }
 
+// heldShare is over the bytes that devices had and those that they asked servers for.
+func (t *totals) heldShare() float64 {
+	held := t.counts[HeldBytes]
+	return over(float64(held), int(held+t.counts[CacheHitBytes]+t.counts[CacheMissBytes]))
+}
+
 func (t *totals) figure(name string) float64 {
 	if v, ok := t.cell.Figures[name]; ok {
 		return v
