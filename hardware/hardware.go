@@ -368,6 +368,20 @@ type Trains interface {
 	DrainTrain() (arrivals []time.Duration, took Usage, err error)
 }
 
+// Caster is a link whose medium carries a message to many receivers at once: radio.
+type Caster interface {
+	Link
+	// Cell is the cell that the receiver is in now, Rate the bytes per second that it would have with the whole of it;
+	// 0 = out of range.
+	Cell() int
+	Rate() float64
+	// Cast blocks until a message has passed to this receiver and, in the same transmission, to others in its cell, at
+	// the rate of the worst of them. Each gets what a Delivery tells, in the order of the receivers, itself first. One that
+	// leaves the cell meanwhile, or was elsewhere, or has no service, is left out from there on: Lacks says how many bytes it has
+	// not got, which it must be sent alone.
+	Cast(p Payload, others []Caster) (ds []Delivery, lacks []units.Bytes, err error)
+}
+
 // Late owes messages to a link.
 type Late interface {
 	// Due is when the oldest message that is owed was or will be due; ok is false
