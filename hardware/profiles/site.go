@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"fmt"
+	"slices"
 
 	"meibench/hardware"
 )
@@ -168,6 +169,7 @@ type Cells struct {
 	Edge     string `yaml:"edge" json:"edge"`                             // node that stands at the sites
 	Every    int    `yaml:"every,omitempty" json:"every,omitempty"`       // sites for an edge node; 0 = 1
 	Backhaul string `yaml:"backhaul" json:"backhaul"`                     // link profile of each edge node's port to the others
+	Core     string `yaml:"core,omitempty" json:"core,omitempty"`         // link profile between each edge node and every cloud node
 	Move     Move   `yaml:"move" json:"move"`                             // of users
 	Hand     *Hand  `yaml:"handover,omitempty" json:"handover,omitempty"` // absent: the best cell serves at any moment, and changing it costs nothing
 }
@@ -256,9 +258,13 @@ func (s *SiteSheet) checkCells(c *checker) {
 	if n.Backhaul == "" {
 		c.add("$.cells.backhaul", "is missing: a link profile")
 	}
+	cloud := slices.ContainsFunc(s.Nodes, func(p Place) bool { return p.Role == hardware.CloudRole })
+	if cloud != (n.Core != "") {
+		c.add("$.cells.core", "%q: a site with a cloud node needs a link profile there, and one without has none", n.Core)
+	}
 	for i, w := range s.Links {
 		if w.From == n.Edge || w.To == n.Edge {
-			c.add(fmt.Sprintf("$.links[%d]", i), "node %q stands at many sites: its links are cells.backhaul", n.Edge)
+			c.add(fmt.Sprintf("$.links[%d]", i), "node %q stands at many sites: its links are cells.backhaul and cells.core", n.Edge)
 		}
 	}
 }

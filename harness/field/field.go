@@ -43,6 +43,8 @@ type Plan struct {
 	move   mobility.Spec
 	a3     *mobility.A3 // nil: hand-overs cost nothing
 	port   *profiles.LinkSheet
+	core   *profiles.LinkSheet // nil: there is no cloud
+	clouds []string
 }
 
 // Sheets look link profiles up.
@@ -96,6 +98,16 @@ func (p *Plan) complete(s *profiles.SiteSheet, links Sheets) (err error) {
 	p.config = c
 	if p.port, err = links(n.Backhaul); err != nil {
 		return fmt.Errorf("backhaul: %w", err)
+	}
+	if n.Core != "" {
+		if p.core, err = links(n.Core); err != nil {
+			return fmt.Errorf("core: %w", err)
+		}
+	}
+	for _, place := range s.Nodes {
+		if place.Role == hardware.CloudRole {
+			p.clouds = append(p.clouds, place.Name)
+		}
 	}
 	if p.move, err = p.movement(); err != nil {
 		return err
@@ -229,6 +241,7 @@ type Field struct {
 	first int // index of the first edge node in the site's nodes
 	ports []hardware.Link
 	wire  *costmodel.Channel
+	core  map[[2]string]hardware.Link // between edge and cloud nodes, by from and to; made when first used
 	hands []*handling
 }
 
@@ -242,7 +255,7 @@ func (p *Plan) Build(env world.Env, seed uint64, first int) (*Field, error) {
 	if f.net, err = city.New(env, c); err != nil {
 		return nil, err
 	}
-	f.wire = costmodel.NewChannel(p.port, costmodel.Up, 0)
+	f.wire, f.core = costmodel.NewChannel(p.port, costmodel.Up, 0), map[[2]string]hardware.Link{}
 	f.model, err = p.move.New(seed)
 	return f, err
 }
@@ -275,18 +288,38 @@ func (f *Field) node(cell int) int {
 	return f.first + cell/f.plan.cells.Sectors/f.plan.cells.Every
 }
 
-// Meet is the port of an edge node to another; ok is false for other nodes.
+// Meet is the port of an edge node to another, or its link to a cloud node or from there; ok is false for other nodes.
 func (f *Field) Meet(from, to string) (hardware.Link, bool) {
 	i, ok := f.number(from)
-	if _, there := f.number(to); !ok || !there || from == to {
+	_, there := f.number(to)
+	switch {
+	case from == to:
+		return nil, false
+	case ok && slices.Contains(f.plan.clouds, to):
+		return f.reach(from, to, costmodel.Up), true
+	case there && slices.Contains(f.plan.clouds, from):
+		return f.reach(from, to, costmodel.Down), true
+	case !ok || !there:
 		return nil, false
 	}
 	if f.ports[i] == nil {
-		radio := costmodel.NewRadio(nil)
-		state := costmodel.NewLinkState(f.wire, costmodel.LinkOptions{Seed: f.seed, Name: from, Radio: radio})
-		f.ports[i] = costmodel.Wrap(f.env, state)
+		f.ports[i] = f.link(f.wire, from)
 	}
 	return f.ports[i], true
+}
+
+// reach is one direction of the link between an edge node and a cloud node.
+func (f *Field) reach(from, to string, d costmodel.Direction) hardware.Link {
+	at := [2]string{from, to}
+	if f.core[at] == nil {
+		f.core[at] = f.link(costmodel.NewChannel(f.plan.core, d, 0), from+" to "+to)
+	}
+	return f.core[at]
+}
+
+func (f *Field) link(wire *costmodel.Channel, name string) hardware.Link {
+	state := costmodel.NewLinkState(wire, costmodel.LinkOptions{Seed: f.seed, Name: name, Radio: costmodel.NewRadio(nil)})
+	return costmodel.Wrap(f.env, state)
 }
 
 // number is an edge node's, from 0.

@@ -115,3 +115,35 @@ func TestImpossibleCellsAreRefused(t *testing.T) {
 		require.ErrorContains(t, err, "drivers-4-cells")
 	}
 }
+
+// TestC8EdgeNodesReachTheCloud: each edge node has a link of its own to a cloud node and back, beside its port to the others.
+func TestC8EdgeNodesReachTheCloud(t *testing.T) {
+	s, err := profiles.Site("downloads-10-cells")
+	require.NoError(t, err)
+	plan, err := New(s, profiles.Link)
+	require.NoError(t, err)
+	env := world.NewSim(nil)
+	f, err := plan.Build(env, 3, 0)
+	require.NoError(t, err)
+	at := func(from, to string) hardware.Link {
+		l, ok := f.Meet(from, to)
+		require.True(t, ok, "%s to %s", from, to)
+		return l
+	}
+	require.Same(t, at("cloud", "edge-2"), at("cloud", "edge-2"))
+	require.NotSame(t, at("cloud", "edge-2"), at("cloud", "edge-3"))
+	require.NotSame(t, at("cloud", "edge-2"), at("edge-2", "cloud"))
+	require.Same(t, at("edge-2", "edge-3"), at("edge-2", "edge-4"), "one port")
+	for _, pair := range [][2]string{{"cloud", "cloud"}, {"cloud", "edge-11"}, {"phone", "edge-1"}, {"edge-1", "edge-1"}} {
+		_, ok := f.Meet(pair[0], pair[1])
+		require.False(t, ok, "%v", pair)
+	}
+	core, err := profiles.Link("wan-region-500km")
+	require.NoError(t, err)
+	env.Go("model", func() {
+		d, err := at("cloud", "edge-2").Send(hardware.Payload{Bytes: 125_000_000})
+		require.NoError(t, err)
+		require.InEpsilon(t, 125e6/core.Down.Rate.P50.Value, (d.Usage.End - d.Usage.Start).Seconds(), 0.9, "about a second, by luck of the link")
+	})
+	require.NoError(t, env.Run())
+}
