@@ -36,6 +36,7 @@ import (
 	"meibench/hardware/world"
 	"meibench/harness/record"
 	"meibench/internal/units"
+	"meibench/reference/library"
 	"meibench/workloads"
 )
 
@@ -60,6 +61,9 @@ type Models struct {
 	// Router scores how much a request needs Main, as its rank among the requests
 	// of the train split, in [0, 1]; nil where there are no prompts.
 	Router func(*workloads.Request) float64
+	// Library is what may be cached and delivered, for pipelines that ask for models; nil: the cell names none.
+	Library *library.Library
+	Seed    uint64 // of the run: luck that belongs to a pipeline, such as which model a request wants, is keyed by it
 }
 
 // Param is what a suite may set: a number, or one of a few names.
