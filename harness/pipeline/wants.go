@@ -1,0 +1,46 @@
+package pipeline
+
+import (
+	"fmt"
+	"time"
+
+	"meibench/reference/library"
+	"meibench/workloads"
+)
+
+// wantParams are those of pipelines whose requests each ask for a model of the library.
+var wantParams = []Param{
+	{Name: "zipf", Default: 0.8, Min: 0, Max: 10, Doc: "popularity of models: exponent of the Zipf-Mandelbrot law, 0 = all alike"},
+	{Name: "shift", Default: 0, Min: 0, Max: 1e6, Doc: "popularity: shift q of the ranks"},
+	{Name: "sticky", Default: 0, Min: 0, Max: 0.999, Doc: "probability that a user wants the same model as last time"},
+	{Name: "drift", Default: 0, Min: 0, Max: 1, Doc: "share of the models whose ranks change from epoch to epoch"},
+	{Name: "epoch_s", Default: 60, Min: 0.001, Max: 1e7, Doc: "length of an epoch"},
+}
+
+// wants knows which model each request is for.
+type wants struct {
+	law    library.Popularity
+	epoch  time.Duration
+	lib    *library.Library
+	demand *library.Demand
+}
+
+func newWants(p Params) wants {
+	return wants{law: library.Popularity{S: p.Num("zipf"), Q: p.Num("shift"), Sticky: p.Num("sticky"), Drift: p.Num("drift")},
+		epoch: time.Duration(p.Num("epoch_s") * 1e9)}
+}
+
+func (w *wants) start(who string, m Models) (err error) {
+	if m.Library == nil {
+		return fmt.Errorf("pipeline %s: asks for models of a library and the cell names none: set library:", who)
+	}
+	w.lib = m.Library
+	w.demand, err = library.NewDemand(w.law, len(w.lib.Models), m.Seed)
+	return err
+}
+
+// of is the model that a request is for. Requests come in the order of their arrival.
+func (w *wants) of(req *workloads.Request) int { return w.demand.Draw(req.ID, req.User, w.at(req.ArriveAt)) }
+
+// at is the epoch of a time of the run.
+func (w *wants) at(now time.Duration) int { return int(now / w.epoch) }
