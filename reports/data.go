@@ -46,7 +46,9 @@ type Group struct {
 	Offered  time.Duration // summed horizons
 
 	TTFT, TPOT, E2E []float64 // seconds, of OK requests
-	Tau             float64   // so many successive requests are worth one independent one
+	// Delivery and Usable are how long models took to come, whole and as far as they answer; of OK requests that asked for one, s.
+	Delivery, Usable []float64
+	Tau              float64 // so many successive requests are worth one independent one
 
 	Up, Down     float64 // bytes, of all requests
 	Raw, Derived float64 // bytes that left the device: user data, and what was computed from it
@@ -182,16 +184,6 @@ type Score struct {
 	Sum float64
 }
 
-// Sample is one request with its spans, times counted from its intended start.
-type Sample struct {
-	ID                int
-	FirstToken, Total time.Duration // Unset if there was no token
-	Spans             []record.Span
-	Cut               bool // there were more spans than reports keep
-
-	intended time.Duration
-}
-
 const (
 	mostEnded  = 1 << 14 // requests of a group among which one is looked for to be drawn
 	mostSpans  = 1 << 17 // of a sample
@@ -229,22 +221,6 @@ func (d *Data) Add(run int, c record.Cell, rows iter.Seq2[*record.Request, error
 	g.closeRepeat(before)
 	if len(g.Cells) == 1 {
 		g.fetch = func(id int, each func(record.Span)) error { return spansOf(rows, id, each) }
-	}
-	return nil
-}
-
-// spansOf hands out the spans of one request of a stream.
-func spansOf(rows iter.Seq2[*record.Request, error], id int, each func(record.Span)) error {
-	for r, err := range rows {
-		if err != nil {
-			return err
-		}
-		if r.ID == id {
-			for _, s := range r.Spans {
-				each(s)
-			}
-			return nil
-		}
 	}
 	return nil
 }
@@ -361,6 +337,10 @@ func (g *Group) add(c *record.Cell, r *record.Request) {
 		if v := record.TPOTOf(r); !math.IsNaN(v) {
 			g.TPOT = append(g.TPOT, v)
 		}
+		if d := r.Counts[record.DeliveryTime]; d > 0 {
+			g.Delivery = append(g.Delivery, time.Duration(d).Seconds())
+			g.Usable = append(g.Usable, time.Duration(r.Counts[record.UsableTime]).Seconds())
+		}
 	}
 	if len(g.Cells) == 1 && len(g.ended) < mostEnded && r.Outcome == record.OK && r.Done > r.Intended {
 		b := ending{r.ID, r.Intended, record.Unset, r.Done - r.Intended}
@@ -402,44 +382,11 @@ func (g *Group) addEnergy(r *record.Request) {
 	}
 }
 
-// find is a request of the first repeat, nil if it did not end well.
-func (g *Group) find(id int) *ending {
-	i, ok := slices.BinarySearchFunc(g.ended, id, func(b ending, id int) int { return cmp.Compare(b.id, id) })
-	if !ok {
-		return nil
-	}
-	return &g.ended[i]
-}
-
-// sample is a request of the first repeat with its spans, read when first asked
-// for.
-func (g *Group) sample(id int) (*Sample, error) {
-	if g.sampled != nil && g.sampled.ID == id {
-		return g.sampled, nil
-	}
-	b := g.find(id)
-	s := &Sample{ID: id, FirstToken: b.first, Total: b.total, intended: b.intended}
-	if err := g.fetch(id, s.span); err != nil {
-		return nil, err
-	}
-	g.sampled = s
-	return s, nil
-}
-
-// span appends a span and gives up on a request with absurdly many.
-func (s *Sample) span(sp record.Span) {
-	if len(s.Spans) == mostSpans {
-		s.Cut = true
-		return
-	}
-	sp.Node = clean(sp.Node, mostName)
-	sp.Start, sp.End = sp.Start-s.intended, sp.End-s.intended
-	s.Spans = append(s.Spans, sp)
-}
-
 // seal sorts the samples over repeats. Build calls it; twice does no harm.
 func (d *Data) seal() {
 	for _, g := range d.Groups {
+		slices.Sort(g.Delivery)
+		slices.Sort(g.Usable)
 		if len(g.Cells) < 2 {
 			continue
 		}

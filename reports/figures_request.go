@@ -3,6 +3,7 @@ package reports
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"math"
 	"slices"
 	"time"
@@ -250,4 +251,65 @@ func spanKind(k record.Kind) chart.SpanKind {
 		return chart.BatchSpan
 	}
 	return chart.WaitSpan
+}
+
+// Sample is one request with its spans, times counted from its intended start.
+type Sample struct {
+	ID                int
+	FirstToken, Total time.Duration // Unset if there was no token
+	Spans             []record.Span
+	Cut               bool // there were more spans than reports keep
+
+	intended time.Duration
+}
+
+// spansOf hands out the spans of one request of a stream.
+func spansOf(rows iter.Seq2[*record.Request, error], id int, each func(record.Span)) error {
+	for r, err := range rows {
+		if err != nil {
+			return err
+		}
+		if r.ID == id {
+			for _, s := range r.Spans {
+				each(s)
+			}
+			return nil
+		}
+	}
+	return nil
+}
+
+// find is a request of the first repeat, nil if it did not end well.
+func (g *Group) find(id int) *ending {
+	i, ok := slices.BinarySearchFunc(g.ended, id, func(b ending, id int) int { return cmp.Compare(b.id, id) })
+	if !ok {
+		return nil
+	}
+	return &g.ended[i]
+}
+
+// sample is a request of the first repeat with its spans, read when first asked
+// for.
+func (g *Group) sample(id int) (*Sample, error) {
+	if g.sampled != nil && g.sampled.ID == id {
+		return g.sampled, nil
+	}
+	b := g.find(id)
+	s := &Sample{ID: id, FirstToken: b.first, Total: b.total, intended: b.intended}
+	if err := g.fetch(id, s.span); err != nil {
+		return nil, err
+	}
+	g.sampled = s
+	return s, nil
+}
+
+// span appends a span and gives up on a request with absurdly many.
+func (s *Sample) span(sp record.Span) {
+	if len(s.Spans) == mostSpans {
+		s.Cut = true
+		return
+	}
+	sp.Node = clean(sp.Node, mostName)
+	sp.Start, sp.End = sp.Start-s.intended, sp.End-s.intended
+	s.Spans = append(s.Spans, sp)
 }

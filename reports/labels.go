@@ -391,7 +391,13 @@ func Labels(d *Data) []Labelled {
 // Metric is the median over the repeats of a group of a per-run metric, as the
 // run folder has it; NaN where no repeat has one.
 func (g *Group) Metric(name string) float64 {
-	var all []float64
+	all := g.Repeats(name)
+	slices.Sort(all)
+	return record.Quantile(all, 0.5)
+}
+
+// Repeats are the values of a per-run metric, one for each repeat that has one.
+func (g *Group) Repeats(name string) (all []float64) {
 	for _, run := range g.Values {
 		for _, v := range run {
 			if v.Metric.Name == name && v.V == v.V {
@@ -399,8 +405,7 @@ func (g *Group) Metric(name string) float64 {
 			}
 		}
 	}
-	slices.Sort(all)
-	return record.Quantile(all, 0.5)
+	return all
 }
 
 // Sets puts groups that have the same key together, in the order in which keys are
