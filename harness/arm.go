@@ -153,7 +153,7 @@ func (t *trial) run(ctx context.Context, requests int) error {
 		return err
 	}
 	pipe := a.setup.pipe.New(a.setup.params)
-	if err := pipe.Start(env, site, a.setup.models(router)); err != nil {
+	if err := pipe.Start(env, site, a.setup.models(a.seed, router)); err != nil {
 		return err
 	}
 	if a.cell.Mode != "modelled" { // whose clock no garbage can hold up

@@ -32,7 +32,7 @@ func TestI10SampledTextHasTheModelsLaw(t *testing.T) {
 	site, err := b.site()
 	require.NoError(t, err)
 	pipe := set.pipe.New(set.params)
-	require.NoError(t, pipe.Start(env, site, set.models(nil)))
+	require.NoError(t, pipe.Start(env, site, set.models(1, nil)))
 	resampled := int64(0)
 	env.Go("user", func() {
 		var log record.Request

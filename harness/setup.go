@@ -4,11 +4,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
+	"meibench/hardware"
 	"meibench/hardware/profiles"
 	"meibench/harness/pipeline"
 	"meibench/harness/results"
+	"meibench/internal/units"
+	"meibench/reference/library"
 	"meibench/suites"
 	"meibench/workloads"
 )
@@ -22,7 +26,8 @@ type setup struct {
 	own      *workloads.File // the application, where it is a file
 	pipe     pipeline.Entry
 	params   pipeline.Params
-	small    *Model // nil unless the pipeline uses one
+	small    *Model           // nil unless the pipeline uses one
+	library  *library.Library // nil unless the cell names one
 	site     *profiles.SiteSheet
 	contract results.Contract
 	hash     string
@@ -42,6 +47,9 @@ func (l *Lab) resolve(c suites.Cell, quick bool) (*setup, error) {
 		return nil, err
 	}
 	if err := l.pair(s); err != nil {
+		return nil, err
+	}
+	if err := s.stock(); err != nil {
 		return nil, err
 	}
 	if s.site, err = l.findSite(c.Site); err != nil {
@@ -100,9 +108,57 @@ func (l *Lab) pair(s *setup) (err error) {
 	return nil
 }
 
+// stock builds the library that the cell names, around its model.
+func (s *setup) stock() (err error) {
+	if s.cell.Library == "" {
+		return nil
+	}
+	if !slices.ContainsFunc(s.pipe.Params, func(p pipeline.Param) bool { return p.Name == "zipf" }) {
+		return fmt.Errorf("library %q: pipeline %q asks for no models: remove library:", s.cell.Library, s.cell.Pipeline)
+	}
+	s.library, err = library.Build(s.cell.Library, shapeOf(s.model.Spec))
+	return err
+}
+
+// adapterRank is that of the adapters of a library built around a shape: what LoRA (arXiv 2106.09685) takes most often.
+const adapterRank = 8
+
+// shapeOf is what a library needs to know of a model.
+func shapeOf(m *hardware.Model) library.Shape {
+	at := func(lo, hi int) units.Bytes { return m.WeightBytes(hardware.Span{Lo: lo, Hi: hi}) }
+	tuned := *m
+	tuned.LoRARank = adapterRank
+	s := library.Shape{Name: m.Name, Layers: m.Layers, Embed: at(0, 0), Adapter: tuned.AdapterBytes(m.All())}
+	s.Layer = at(0, 1) - s.Embed
+	if !m.Tied {
+		s.Head = at(m.Layers, m.Layers)
+	}
+	if m.Experts > 0 {
+		s.Experts, s.Expert = m.Experts, units.Bytes(3*float64(m.Dim)*float64(m.FFN)*m.BytesPerWeight)
+		s.Layer -= units.Bytes(m.Experts) * s.Expert
+	}
+	return s
+}
+
+// data names what besides the workload decides which requests there are.
+func (s *setup) data() map[string]string {
+	d := map[string]string{}
+	if s.trace != nil {
+		d["trace"] = s.trace.digest
+	}
+	if s.library != nil {
+		d["library"] = s.library.Digest()
+		d["demand"] = pipeline.DemandText(s.params)
+	}
+	if len(d) == 0 {
+		return nil
+	}
+	return d
+}
+
 // models are those of the cell as pipelines know them.
-func (s *setup) models(router func(*workloads.Request) float64) pipeline.Models {
-	m := pipeline.Models{Main: s.model.Spec, Router: router}
+func (s *setup) models(seed uint64, router func(*workloads.Request) float64) pipeline.Models {
+	m := pipeline.Models{Main: s.model.Spec, Router: router, Library: s.library, Seed: seed}
 	if s.small != nil {
 		m.Small = s.small.Spec
 	}
@@ -123,6 +179,9 @@ func (s *setup) labels() map[string]any {
 	}
 	if s.small != nil {
 		p["small"] = s.cell.Small
+	}
+	if s.library != nil {
+		p["library"] = s.cell.Library
 	}
 	if s.cell.Find != nil {
 		p["find"] = "capacity"
@@ -205,8 +264,6 @@ func (s *setup) terms(quick bool) (results.Contract, error) {
 	if s.model.Tok != nil {
 		c.Tokenizer = s.model.Digest // the tokenizer is in the model's file
 	}
-	if s.trace != nil {
-		c.Data = map[string]string{"trace": s.trace.digest}
-	}
+	c.Data = s.data()
 	return c, servedTerms(&c, s.site)
 }

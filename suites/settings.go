@@ -29,6 +29,7 @@ type settings struct {
 	Repeats  whole   `yaml:"repeats" json:"repeats,omitempty"`
 	Seed     whole   `yaml:"seed" json:"seed,omitempty"`
 	Trace    string  `yaml:"trace" json:"trace,omitempty"`
+	Library  string  `yaml:"library" json:"library,omitempty"`
 	Rows     string  `yaml:"rows" json:"rows,omitempty"`
 	Day      bool    `yaml:"day" json:"day,omitempty"` // the application's day curve modulates the rate
 	Find     *find   `yaml:"find" json:"find,omitempty"`
@@ -60,7 +61,7 @@ func (s settings) over(base settings) settings {
 		Model: cmp.Or(s.Model, base.Model), Small: cmp.Or(s.Small, base.Small), RTT: cmp.Or(s.RTT, base.RTT), Mbps: cmp.Or(s.Mbps, base.Mbps),
 		Mode: cmp.Or(s.Mode, base.Mode), Scale: cmp.Or(s.Scale, base.Scale), Scenario: cmp.Or(s.Scenario, base.Scenario),
 		Rate: cmp.Or(s.Rate, base.Rate), Users: cmp.Or(s.Users, base.Users), Requests: cmp.Or(s.Requests, base.Requests),
-		Warmup: cmp.Or(s.Warmup, base.Warmup), Repeats: cmp.Or(s.Repeats, base.Repeats), Seed: cmp.Or(s.Seed, base.Seed), Trace: cmp.Or(s.Trace, base.Trace),
+		Warmup: cmp.Or(s.Warmup, base.Warmup), Repeats: cmp.Or(s.Repeats, base.Repeats), Seed: cmp.Or(s.Seed, base.Seed), Trace: cmp.Or(s.Trace, base.Trace), Library: cmp.Or(s.Library, base.Library),
 		Find: cmp.Or(s.Find, base.Find), Day: s.Day || base.Day, Rows: cmp.Or(s.Rows, base.Rows),
 	}
 }
@@ -103,6 +104,8 @@ func (s *settings) assign(key string, v any, params map[string]any) error {
 		return text(&s.Scenario)
 	case "trace":
 		return text(&s.Trace)
+	case "library":
+		return text(&s.Library)
 	case "rows":
 		return text(&s.Rows)
 	case "find":
@@ -176,7 +179,7 @@ func (s settings) cell(name string) Cell {
 	return Cell{
 		Name: name, App: s.App, Pipeline: s.Pipeline, Site: s.Site, Model: s.Model, Small: s.Small, RTT: s.RTT, Mbps: s.Mbps, Mode: cmp.Or(s.Mode, "modelled"),
 		Scale: cmp.Or(s.Scale, "task"), Scenario: s.Scenario, Rate: s.Rate, Users: int(max(s.Users, 1)),
-		Requests: int(cmp.Or(s.Requests, 100)), Warmup: int(s.Warmup), Repeats: int(max(s.Repeats, 1)), Seed: uint64(cmp.Or(s.Seed, 1)), Trace: s.Trace,
+		Requests: int(cmp.Or(s.Requests, 100)), Warmup: int(s.Warmup), Repeats: int(max(s.Repeats, 1)), Seed: uint64(cmp.Or(s.Seed, 1)), Trace: s.Trace, Library: s.Library,
 		Find: s.Find.capacity(), Day: s.Day, Rows: rows(s.Rows),
 	}
 }

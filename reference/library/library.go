@@ -14,6 +14,8 @@
 package library
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"math"
 	"slices"
@@ -161,6 +163,18 @@ func (l *Library) Sizes() (apart, shared units.Bytes) {
 		shared += b.Bytes
 	}
 	return apart, shared
+}
+
+// Digest is the SHA-256, in hexadecimal, of what makes the library: names, sizes, order and sharing of blocks.
+func (l *Library) Digest() string {
+	sum := sha256.New()
+	for _, b := range l.Blocks {
+		fmt.Fprintf(sum, "block %q %s %d %d %d\n", b.Name, b.Digest, b.Bytes, b.Lo, b.Hi)
+	}
+	for _, m := range l.Models {
+		fmt.Fprintf(sum, "model %q %q %v %v\n", m.Name, m.Family, m.Blocks, m.Rungs)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // Unshared is the same library with a copy of its blocks for every model: what a cache of whole models sees. Its model i

@@ -32,6 +32,16 @@ func TestC2SharedBlocksCountOnce(t *testing.T) {
 	require.Equal(t, l.Whole(2), u.Union([]int{2}))
 }
 
+func TestDigestsTellLibrariesApart(t *testing.T) {
+	require.Equal(t, small(t).Digest(), small(t).Digest())
+	for _, change := range []func(*Library){func(l *Library) { l.Blocks[0].Bytes++ }, func(l *Library) { l.Blocks[1].Digest = "aa" },
+		func(l *Library) { l.Models[1].Blocks[0], l.Models[1].Blocks[1] = 1, 0 }, func(l *Library) { l.Models[2].Name = "c" }} {
+		l := small(t)
+		change(l)
+		require.NotEqual(t, small(t).Digest(), l.Digest())
+	}
+}
+
 func TestLibrariesAreChecked(t *testing.T) {
 	for want, spoil := range map[string]func(*Library){
 		"0 bytes":              func(l *Library) { l.Blocks[1].Bytes = 0 },
