@@ -19,6 +19,7 @@ import (
 	"meibench/harness/plan"
 	"meibench/harness/results"
 	"meibench/reports"
+	"meibench/reports/caching"
 	"meibench/reports/fleet"
 	"meibench/reports/inference"
 	"meibench/reports/levels"
@@ -221,7 +222,7 @@ func commandLine() []string { return append([]string{"meibench"}, os.Args[1:]...
 
 // buildReport is the report with the tables that applications ask for.
 func buildReport(data *reports.Data, grid levels.Grid, more ...reports.Section) *reports.Report {
-	return reports.Build(data, slices.Concat(more, twins.Sections(data), fleet.Sections(data), town.Sections(data), maps.Sections(data), inference.Sections(data), levels.SectionsAt(data, grid))...)
+	return reports.Build(data, slices.Concat(more, twins.Sections(data), fleet.Sections(data), town.Sections(data), caching.Sections(data), maps.Sections(data), inference.Sections(data), levels.SectionsAt(data, grid))...)
 }
 
 // afterRun prints the table, writes the report and says where it is, last.

@@ -23,6 +23,7 @@ import (
 	"meibench/internal/golden"
 	"meibench/internal/rng"
 	"meibench/internal/units"
+	"meibench/reference/library"
 	"meibench/workloads"
 )
 
@@ -32,6 +33,7 @@ type scene struct {
 	device   *toyDevice
 	edge     *toyDevice
 	up, down *toyLink
+	cloud    *toyLink // to the edge, if there is a library
 	site     *hardware.Site
 	pipe     Pipeline
 	reqs     []workloads.Request
@@ -66,10 +68,40 @@ func (s *scene) use(name string, set map[string]any) error {
 	}
 	s.pipe = e.New(p)
 	models := Models{Main: toyModel, Small: toySmall}
+	if slices.ContainsFunc(e.Params, func(p Param) bool { return p.Name == wantParams[0].Name }) {
+		s.withLibrary(&models)
+	}
 	if name == "experts" {
 		models.Main = toyMixture
 	}
 	return s.pipe.Start(s.env, s.site, models)
+}
+
+// withLibrary adds a cloud that has every model of a library to the site.
+func (s *scene) withLibrary(m *Models) {
+	m.Library, m.Seed = toyLibrary(), 3
+	if s.cloud == nil {
+		s.cloud = &toyLink{env: s.env, name: "core", rate: 1e6, delay: ms(10)}
+		s.site.Nodes = append(s.site.Nodes, hardware.Node{Name: "cloud", Role: hardware.CloudRole, Device: s.edge})
+		s.site.Joins = append(s.site.Joins, hardware.Join{From: "cloud", To: "edge", Link: s.cloud})
+	}
+}
+
+// toyLibrary is a backbone of two blocks with six adapters, of which the last has a refinement.
+func toyLibrary() *library.Library {
+	l := &library.Library{Name: "toy", Blocks: []library.Block{{Name: "low", Bytes: 100_000, Hi: 2}, {Name: "high", Bytes: 100_000, Lo: 2, Hi: 4}}}
+	for i := range 6 {
+		l.Blocks = append(l.Blocks, library.Block{Name: fmt.Sprint("adapter ", i), Bytes: 10_000})
+		l.Models = append(l.Models, library.Model{Name: fmt.Sprint("with ", i), Family: "toy", Blocks: []int{2 + i, 0, 1}})
+	}
+	l.Blocks = append(l.Blocks, library.Block{Name: "finer", Bytes: 60_000})
+	last := &l.Models[5]
+	last.Blocks = append(last.Blocks, len(l.Blocks)-1)
+	last.Rungs = []library.Rung{{Blocks: 3, Quality: 0.5}, {Blocks: 4, Quality: 1}}
+	if err := l.Check(); err != nil {
+		panic(err)
+	}
+	return l
 }
 
 func (s *scene) run(t *testing.T) {
@@ -258,7 +290,7 @@ func variants(e Entry) []map[string]any {
 	}
 	for _, p := range e.Params {
 		for _, name := range p.Names {
-			if slices.Contains([]string{"adapt", "kv", "plan", "policy", "recover", "schedule"}, p.Name) {
+			if slices.Contains([]string{"adapt", "kv", "plan", "policy", "progress", "recover", "schedule"}, p.Name) {
 				sets = append(sets, map[string]any{p.Name: name})
 			}
 		}

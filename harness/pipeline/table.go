@@ -8,6 +8,7 @@ var Table = []Entry{
 	cascadeEntry,
 	chainEntry,
 	consultEntry,
+	deliverEntry,
 	endpointEntry,
 	exitEntry,
 	expertsEntry,

@@ -323,10 +323,61 @@ type toyStream struct {
 	err    error
 }
 
-func (s *toyStream) Write(p hardware.Payload) { s.got = append(s.got, s.l.pass(p)) }
+func (s *toyStream) Write(p hardware.Payload) { s.got = append(s.got, s.l.pass(p)); s.cond.Signal() }
 func (s *toyStream) Close(err error)          { s.closed, s.err = true, err; s.cond.Signal() }
 func (s *toyStream) Read() (hardware.Delivery, bool, error) {
-	panic("the pipelines here drain")
+	for len(s.got) == 0 && !s.closed {
+		s.cond.Wait()
+	}
+	if len(s.got) == 0 {
+		return hardware.Delivery{}, false, s.err
+	}
+	d := s.got[0]
+	s.got = s.got[1:]
+	s.l.env.Sleep(max(0, d.Usage.End-s.l.env.Now()))
+	return d, true, nil
+}
+
+// toyCaster is a link in a cell: one transmission passes to all at the rate of the slowest.
+type toyCaster struct {
+	*toyLink
+	cell func() int
+}
+
+func (l *toyCaster) Cell() int     { return l.cell() }
+func (l *toyCaster) Rate() float64 { return l.rate }
+
+func (l *toyCaster) Cast(p hardware.Payload, others []hardware.Caster) ([]hardware.Delivery, []units.Bytes, error) {
+	all := []*toyCaster{l}
+	for _, o := range others {
+		all = append(all, o.(*toyCaster))
+	}
+	from, rate := l.env.Now(), l.rate
+	for _, o := range all {
+		if o.cell() == l.cell() {
+			from, rate = max(from, o.free), min(rate, o.rate)
+		}
+	}
+	end := from + units.TransferTime(p.Bytes, rate)
+	ds, lacks := make([]hardware.Delivery, len(all)), make([]units.Bytes, len(all))
+	for i, o := range all {
+		if o.cell() != l.cell() {
+			lacks[i] = p.Bytes
+			continue
+		}
+		o.free = end
+		ds[i] = hardware.Delivery{Payload: p, Usage: hardware.Usage{Start: l.env.Now(), End: end + l.delay, Moved: p.Bytes, Time: hardware.Modelled}}
+	}
+	l.bulk += p.Bytes
+	cell := l.cell()
+	l.env.Sleep(end + l.delay - l.env.Now())
+	for i, o := range all {
+		if i > 0 && lacks[i] == 0 && o.cell() != cell { // left on the way
+			lacks[i] = p.Bytes / 2
+			ds[i].Payload.Bytes, ds[i].Usage.Moved = p.Bytes-lacks[i], p.Bytes-lacks[i]
+		}
+	}
+	return ds, lacks, nil
 }
 
 func (s *toyStream) Drain() ([]hardware.Delivery, error) {

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"meibench/reference/library"
@@ -17,12 +18,22 @@ var wantParams = []Param{
 	{Name: "epoch_s", Default: 60, Min: 0.001, Max: 1e7, Doc: "length of an epoch"},
 }
 
+// DemandText says in a canonical way how requests choose among the models of a library, of a pipeline whose requests do.
+func DemandText(p Params) string {
+	var out []string
+	for _, w := range wantParams {
+		out = append(out, fmt.Sprint(w.Name, "=", p[w.Name]))
+	}
+	return strings.Join(out, " ")
+}
+
 // wants knows which model each request is for.
 type wants struct {
 	law    library.Popularity
 	epoch  time.Duration
 	lib    *library.Library
 	demand *library.Demand
+	draw   func(request, user, epoch int) int // the demand's
 }
 
 func newWants(p Params) wants {
@@ -32,15 +43,19 @@ func newWants(p Params) wants {
 
 func (w *wants) start(who string, m Models) (err error) {
 	if m.Library == nil {
-		return fmt.Errorf("pipeline %s: asks for models of a library and the cell names none: set library:", who)
+		return fmt.Errorf("pipeline %s: asks for models of a library and the cell names none: give it library: finetunes, say", who)
 	}
 	w.lib = m.Library
-	w.demand, err = library.NewDemand(w.law, len(w.lib.Models), m.Seed)
+	if w.demand, err = library.NewDemand(w.law, len(w.lib.Models), m.Seed); err == nil {
+		w.draw = w.demand.Draw
+	}
 	return err
 }
 
 // of is the model that a request is for. Requests come in the order of their arrival.
-func (w *wants) of(req *workloads.Request) int { return w.demand.Draw(req.ID, req.User, w.at(req.ArriveAt)) }
+func (w *wants) of(req *workloads.Request) int {
+	return w.draw(req.ID, req.User, w.at(req.ArriveAt))
+}
 
 // at is the epoch of a time of the run.
 func (w *wants) at(now time.Duration) int { return int(now / w.epoch) }

@@ -1,0 +1,321 @@
+package pipeline
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"meibench/hardware"
+	"meibench/hardware/world"
+	"meibench/harness/record"
+	"meibench/internal/units"
+	"meibench/reference/library"
+)
+
+// stockParams are those of edge nodes that keep models of a library.
+var stockParams = []Param{
+	{Name: "share", Names: []string{"blocks", "whole"}, Doc: "models are kept and sent as blocks that they share, or each as a whole"},
+	{Name: "room_mb", Default: 1000, Min: 0, Max: 1e9, Doc: "storage for models on each edge node, MB"},
+	{Name: "cooperate", Names: []string{"yes", "no"}, Doc: "a node asks its neighbours before the cloud"},
+	{Name: "ahead", Names: []string{"no", "yes"}, Doc: "what a delivery under way still lacks is fetched by the node to which the user's radio is about to go"},
+}
+
+// stock is the storage for models of all edge nodes of a site (checklist C1, C2, C8, C9).
+type stock struct {
+	whole     bool
+	room      units.Bytes
+	cooperate bool
+	prefetch  bool
+
+	env    world.Env
+	site   *hardware.Site
+	lib    *library.Library
+	wants  *wants
+	depots []*depot    // by node; nil = not an edge node
+	first  int         // edge node
+	cloud  string      // node that has everything
+	moved  units.Bytes // over links between servers
+	churn  units.Bytes
+	hits   int // prefetches that were right
+	wasted units.Bytes
+}
+
+func newStock(p Params) stock {
+	return stock{whole: p.Name("share") == "whole", room: units.Bytes(p.Num("room_mb") * 1e6), cooperate: p.Name("cooperate") == "yes",
+		prefetch: p.Name("ahead") == "yes"}
+}
+
+// depot is what one edge node has.
+type depot struct {
+	name    string
+	shelf   *shelf
+	transit map[int]*transit
+	asked   []int // models in order, for the comparison with a clairvoyant
+}
+
+// transit is a block that somebody is about to be sent, whether the node keeps it or not.
+type transit struct {
+	users int
+	there bool
+	ready time.Duration // when it came
+	err   error
+	wake  world.Cond
+}
+
+// start finds the nodes and fills their storage if the policy says beforehand with what.
+func (s *stock) start(env world.Env, site *hardware.Site, w *wants) error {
+	s.env, s.site, s.wants, s.lib, s.first = env, site, w, w.lib, -1
+	if s.whole {
+		s.lib = w.lib.Unshared()
+	}
+	s.depots = make([]*depot, len(site.Nodes))
+	for i, n := range site.Nodes {
+		switch n.Role {
+		case hardware.EdgeRole:
+			if s.first < 0 {
+				s.first = i
+			}
+			s.depots[i] = &depot{name: n.Name, transit: map[int]*transit{}, shelf: newShelf(s.lib, s.room)}
+		case hardware.CloudRole:
+			s.cloud = n.Name
+		}
+	}
+	if s.first < 0 || s.cloud == "" {
+		return fmt.Errorf("site %q: models are kept at edge nodes and come from a cloud node: want at least one of each", site.Name)
+	}
+	return nil
+}
+
+// near is the edge node where a user's radio ends.
+func (s *stock) near(u *hardware.User) int {
+	if u.Near == nil {
+		return s.first
+	}
+	return u.Near()
+}
+
+// request counts an order at a node's cache, and has the node get what the order lacks.
+func (s *stock) request(x *order, node int) error {
+	d := s.depots[node]
+	d.asked = append(d.asked, x.want)
+	hit := true
+	for _, b := range x.lacks {
+		size := int64(s.lib.Blocks[b].Bytes)
+		if s.has(node, b) || s.cooperate && s.source(node, b, -1) >= 0 {
+			x.log.Count(record.CacheHitBytes, size)
+		} else {
+			x.log.Count(record.CacheMissBytes, size)
+			hit = false
+		}
+	}
+	if hit {
+		x.log.Count(record.CacheHits, 1)
+	} else {
+		x.log.Count(record.CacheMisses, 1)
+	}
+	d.shelf.ask(x.want)
+	lacking := s.hold(node, x.lacks)
+	added := d.shelf.put(x.want)
+	s.churn += added
+	x.log.Count(record.ChurnBytes, int64(added))
+	s.fetch(x, node, lacking, -1)
+	return nil
+}
+
+// has reports whether a node has a block now.
+func (s *stock) has(node, b int) bool {
+	d := s.depots[node]
+	if t := d.transit[b]; t != nil {
+		return t.there
+	}
+	return d.shelf.has(b)
+}
+
+// hold keeps blocks at a node until they are released, and returns those that it has not got and nobody fetches.
+func (s *stock) hold(node int, blocks []int) (lacking []int) {
+	d := s.depots[node]
+	for _, b := range blocks {
+		t := d.transit[b]
+		if t == nil {
+			t = &transit{there: d.shelf.has(b), wake: s.env.NewCond()}
+			d.transit[b] = t
+			if !t.there {
+				lacking = append(lacking, b)
+			}
+		}
+		t.users++
+	}
+	return lacking
+}
+
+// drop lets go of blocks that were held.
+func (s *stock) drop(node int, blocks []int) {
+	d := s.depots[node]
+	for _, b := range blocks {
+		if t := d.transit[b]; t != nil {
+			if t.users--; t.users == 0 && (t.there || t.err != nil) {
+				delete(d.transit, b)
+			}
+		}
+	}
+}
+
+// source is the nearest other edge node by number that has a block, the one preferred first; -1 if none has.
+func (s *stock) source(node, b, prefer int) int {
+	if prefer >= 0 && prefer != node && s.has(prefer, b) {
+		return prefer
+	}
+	for d := 1; d < len(s.depots); d++ {
+		for _, at := range [...]int{node - d, node + d} {
+			if at >= 0 && at < len(s.depots) && s.depots[at] != nil && s.has(at, b) {
+				return at
+			}
+		}
+	}
+	return -1
+}
+
+// fetch brings blocks to a node, from each source one after another in order.
+func (s *stock) fetch(x *order, node int, blocks []int, prefer int) {
+	bySource := map[string][]int{}
+	var names []string
+	for _, b := range blocks {
+		from := s.cloud
+		if s.cooperate || prefer >= 0 {
+			if at := s.source(node, b, prefer); at >= 0 && (s.cooperate || at == prefer) {
+				from = s.depots[at].name
+			}
+		}
+		if bySource[from] == nil {
+			names = append(names, from)
+		}
+		bySource[from] = append(bySource[from], b)
+	}
+	for _, from := range names {
+		s.env.Go("fetch", func() { s.carry(x, from, node, bySource[from]) })
+	}
+}
+
+// carry moves blocks from a server to a node, one behind the other.
+func (s *stock) carry(x *order, from string, node int, blocks []int) {
+	link, err := s.site.Between(from, s.depots[node].name)
+	var stream hardware.Stream
+	if err == nil {
+		stream = link.Open()
+		for _, b := range blocks {
+			stream.Write(hardware.Payload{Bytes: s.lib.Blocks[b].Bytes})
+		}
+		stream.Close(nil)
+	}
+	for _, b := range blocks {
+		if err == nil {
+			var d hardware.Delivery
+			if d, _, err = stream.Read(); err == nil {
+				s.moved += d.Payload.Bytes
+				x.log.Count(record.BackhaulBytes, int64(d.Payload.Bytes))
+			}
+		}
+		s.came(x, node, b, err)
+	}
+}
+
+// came notes that a block has come to a node, or will not. What failed is not kept.
+func (s *stock) came(x *order, node, b int, err error) {
+	d := s.depots[node]
+	t := d.transit[b]
+	t.there, t.err, t.ready = err == nil, err, s.env.Now()
+	t.wake.Broadcast()
+	if err != nil {
+		d.shelf.remove(x.want)
+	}
+	if t.users == 0 {
+		delete(d.transit, b)
+	}
+}
+
+// await blocks until a node has a block that is held there, and returns when it came.
+func (s *stock) await(node, b int) (time.Duration, error) {
+	t := s.depots[node].transit[b]
+	for !t.there && t.err == nil {
+		t.wake.Wait()
+	}
+	return t.ready, t.err
+}
+
+// follow moves what an order still lacks to the node where the user is now.
+func (s *stock) follow(x *order, to int) {
+	from, rest := x.node, x.lacking()
+	if x.next >= 0 {
+		if x.next == to {
+			s.hits++
+		} else {
+			s.wasted += x.sent
+		}
+	}
+	lacking := s.hold(to, rest)
+	s.fetch(x, to, lacking, from)
+	s.release(x)
+	x.node, x.held, x.next = to, rest, -1
+}
+
+// ahead has the node to which the user is likely to go get what is still lacking.
+func (s *stock) ahead(x *order) {
+	if !s.prefetch || x.user.Next == nil || x.next >= 0 {
+		return
+	}
+	node, ok := x.user.Next()
+	if !ok || node == x.node || s.depots[node] == nil {
+		return
+	}
+	x.next, x.early = node, x.lacking()
+	slices.Reverse(x.early) // what is needed last is surest to be lacking still when the user comes
+	lacking := s.hold(node, x.early)
+	x.sent = 0
+	for _, b := range lacking {
+		x.sent += s.lib.Blocks[b].Bytes
+	}
+	s.fetch(x, node, lacking, x.node)
+}
+
+// release lets go of everything that is held for an order.
+func (s *stock) release(x *order) {
+	if x.node >= 0 {
+		s.drop(x.node, x.held)
+	}
+	if x.next >= 0 {
+		s.drop(x.next, x.early)
+	}
+	x.held, x.early = nil, nil
+}
+
+// end lets go of everything, and counts a prefetch that nobody came for.
+func (s *stock) end(x *order) {
+	if x.next >= 0 {
+		s.wasted += x.sent
+	}
+	s.release(x)
+}
+
+// figures are those of all nodes.
+func (s *stock) figures() map[string]float64 {
+	f := map[string]float64{"backhaul_bytes": float64(s.moved), "churn_bytes": float64(s.churn)}
+	var kept, apart units.Bytes
+	for _, d := range s.depots {
+		if d == nil {
+			continue
+		}
+		models := d.shelf.models()
+		kept += s.lib.Union(models)
+		for _, i := range models {
+			apart += s.lib.Whole(i)
+		}
+	}
+	f["storage_bytes"] = float64(kept)
+	if apart > 0 {
+		f["storage_saved"] = 1 - float64(kept)/float64(apart)
+	}
+	if s.prefetch {
+		f["prefetch_hits"], f["prefetch_waste"] = float64(s.hits), float64(s.wasted)
+	}
+	return f
+}
