@@ -16,7 +16,7 @@ var deliverEntry = Entry{
 	Name: "deliver", Doc: "each request asks for a model of a library: edge nodes keep some, the others come from neighbours or the cloud; it is brought to the device, which answers with it",
 	Ops: "device: prefill, decode, load",
 	Params: with(wantParams, stockParams, []Param{
-		{Name: "cast", Names: []string{"unicast", "multicast"}, Doc: "on the air: each user alone; what several users of a cell lack once, at the rate of the worst"},
+		{Name: "cast", Names: []string{"unicast", "fast", "grouped", "hybrid", "multicast"}, Doc: "on the air: each user alone; what several users of a cell lack once, at the rate of the worst; or so where that takes less airtime, or in groups with the least airtime, or with the least mean delay (package reference/delivery)"},
 		{Name: "window_ms", Default: 100, Min: 0, Max: 1e6, Doc: "multicast: how long requests are collected"},
 		{Name: "progress", Names: []string{"whole", "layers", "refine"}, Doc: "the device begins when it has the whole model; with each part of the layers; or with the first rung of the model, which later bytes refine"},
 		{Name: "pieces", Default: 4, Min: 1, Max: 64, Doc: "progress layers: parts of the layers"},

@@ -1,11 +1,9 @@
 package pipeline
 
 import (
-	"cmp"
-	"slices"
-
 	"meibench/hardware"
 	"meibench/internal/units"
+	"meibench/reference/delivery"
 )
 
 // air is where an edge node collects the orders of its users, to send once what several of them lack (checklist C6).
@@ -56,59 +54,39 @@ type transmission struct {
 	members []*order
 }
 
-// round sends the users of one cell what they lack: first what more than one lacks, what most lack before the rest, and
-// then to each the rest alone.
+// round sends the users of one cell what they lack, as a plan of package reference/delivery says: what several hear
+// together one after another, and what is for one user beside that.
 func (a *air) round(orders []*order) {
-	plan := a.plan(orders)
-	inCommon := map[*order]map[int]bool{}
-	for _, t := range plan {
-		for _, x := range t.members {
-			if inCommon[x] == nil {
-				inCommon[x] = map[int]bool{}
-			}
-			inCommon[x][t.block] = true
+	var rs []delivery.Request
+	for i, x := range orders {
+		rate := x.user.Down.(hardware.Caster).Rate()
+		if rate <= 0 { // out of service now: it waits for its turn alone
+			a.p.env.Go("unicast", func() { x.fail(x.alone(x.lacks)) })
+			continue
+		}
+		rs = append(rs, delivery.Request{User: i, Rate: rate, Blocks: x.lacks})
+	}
+	plan, err := delivery.Make(a.p.lib(), rs, delivery.Options{Scheme: a.p.cast})
+	if err != nil {
+		for _, r := range rs {
+			orders[r.User].fail(err)
+		}
+		return
+	}
+	for _, t := range plan.Sent {
+		if len(t.Members) == 1 {
+			x := orders[rs[t.Members[0]].User]
+			a.p.env.Go("unicast", func() { x.fail(x.alone(t.Blocks)) })
+			continue
+		}
+		var members []*order
+		for _, m := range t.Members {
+			members = append(members, orders[rs[m].User])
+		}
+		for _, b := range t.Blocks {
+			a.send(transmission{b, members})
 		}
 	}
-	own := func(x *order) {
-		rest := slices.DeleteFunc(slices.Clone(x.lacks), func(b int) bool { return inCommon[x][b] })
-		a.p.env.Go("unicast", func() { x.fail(x.alone(rest)) })
-	}
-	for _, x := range orders {
-		if inCommon[x] == nil {
-			own(x)
-		}
-	}
-	for _, t := range plan {
-		a.send(t)
-	}
-	for _, x := range orders {
-		if inCommon[x] != nil {
-			own(x)
-		}
-	}
-}
-
-// plan is what to send to whom in common.
-func (a *air) plan(orders []*order) (plan []transmission) {
-	byBlock := map[int][]*order{}
-	var blocks []int
-	for _, x := range orders {
-		for _, b := range x.lacks {
-			if byBlock[b] == nil {
-				blocks = append(blocks, b)
-			}
-			byBlock[b] = append(byBlock[b], x)
-		}
-	}
-	slices.SortFunc(blocks, func(a, b int) int {
-		return cmp.Or(cmp.Compare(len(byBlock[b]), len(byBlock[a])), cmp.Compare(a, b))
-	})
-	for _, b := range blocks {
-		if len(byBlock[b]) > 1 {
-			plan = append(plan, transmission{b, byBlock[b]})
-		}
-	}
-	return plan
 }
 
 // send transmits a block. Who has left the node is sent it alone, and so is what somebody lacks who leaves meanwhile.

@@ -237,7 +237,7 @@ func TestC8NeighboursBeforeTheCloud(t *testing.T) {
 
 // Whatever is asked of whom and when, in all ways: everybody is sent what they lack exactly once, and nothing is held in the end.
 func TestC8FlowsAreConserved(t *testing.T) {
-	for _, set := range []map[string]any{{}, {"cast": "multicast"}, {"progress": "layers", "keep_mb": 0.3}, {"cast": "multicast", "progress": "refine", "ahead": "yes"},
+	for _, set := range []map[string]any{{}, {"cast": "multicast", "window_ms": 97.131}, {"progress": "layers", "keep_mb": 0.3}, {"cast": "hybrid", "window_ms": 97.131, "progress": "refine", "ahead": "yes"},
 		{"share": "whole", "room_mb": 0.5}, {"room_mb": 0.0}, {"cooperate": "no", "room_mb": 0.25}} {
 		t.Run(fmt.Sprint(set), func(t *testing.T) {
 			bothWorlds(t, func(env world.Runner) (rows []string) {
