@@ -5,11 +5,12 @@ GOLDEN_PACKAGES = $(shell go list -f '{{range .TestImports}}{{if eq . "meibench/
 COUNT ?= 1
 FUZZTIME ?= 30s
 MODEL ?= all
+APP ?= all
 OUT ?= runs
 PICTURE ?= docs/report.png
 PAGE ?= $(OUT)/demo/report.html
 
-.PHONY: help build test race clients fuzz lint staticcheck bench compare golden generate demo suites report scale picture arm64 killtest models ci
+.PHONY: help build test race clients fuzz lint staticcheck bench compare golden generate demo suites report scale picture arm64 killtest models adapters ci
 
 help: ## print the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -71,6 +72,9 @@ killtest: ## kill -9 a run at random moments and resume it, ten times
 
 models: ## train the reference models (or MODEL) from their seed
 	go run ./scripts/trainmodel -model $(MODEL) -dir $(OUT)/models -out reference/models
+
+adapters: ## train the adapters on mei-base (or that of APP)
+	go run ./scripts/trainmodel -adapter $(APP) -out reference/models
 
 ci: ## what the build server runs
 	@.ci/run

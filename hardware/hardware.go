@@ -94,7 +94,7 @@ type Seq struct {
 	Context int       // tokens already cached on this device that stay
 	New     int       // tokens this operation adds; > 0
 	Tokens  []int32   // the New token ids, where the span starts at layer 0; nil if modelled
-	In      Payload   // activations (New × Dim), where it starts higher; Restore: the cache
+	In      Payload   // activations (New × Dim), where it starts higher; Restore: the cache; Load: the adapter's file, if it has just come
 	Limit   int       // Generate: most tokens to answer with
 	Text    string    // Generate: the prompt as text, for a device with a tokenizer of its own
 	Adapter string    // LoRA adapter on top of the model; "" = the backbone alone

@@ -13,6 +13,7 @@ import (
 	"meibench/harness/results"
 	"meibench/internal/units"
 	"meibench/reference/library"
+	"meibench/reference/models"
 	"meibench/suites"
 	"meibench/workloads"
 )
@@ -26,8 +27,9 @@ type setup struct {
 	own      *workloads.File // the application, where it is a file
 	pipe     pipeline.Entry
 	params   pipeline.Params
-	small    *Model           // nil unless the pipeline uses one
-	library  *library.Library // nil unless the cell names one
+	small    *Model                 // nil unless the pipeline uses one
+	library  *library.Library       // nil unless the cell names one
+	content  func(block int) []byte // of the library; nil: sizes only
 	site     *profiles.SiteSheet
 	contract results.Contract
 	hash     string
@@ -116,7 +118,24 @@ func (s *setup) stock() (err error) {
 	if !slices.ContainsFunc(s.pipe.Params, func(p pipeline.Param) bool { return p.Name == "zipf" }) {
 		return fmt.Errorf("library %q: pipeline %q asks for no models: remove library:", s.cell.Library, s.cell.Pipeline)
 	}
+	if s.cell.Library == shippedLibrary {
+		return s.shipped()
+	}
+	if s.cell.Mode == "measured" || s.cell.Mode == "emulated" {
+		return fmt.Errorf("library %q has sizes only, which mode %s cannot send: use library: %s", s.cell.Library, s.cell.Mode, shippedLibrary)
+	}
 	s.library, err = library.Build(s.cell.Library, shapeOf(s.model.Spec))
+	return err
+}
+
+// shippedLibrary is the library of real bytes: mei-base with the adapters that come with the program.
+const shippedLibrary = "shipped"
+
+func (s *setup) shipped() (err error) {
+	if s.cell.Model != models.AdapterBase {
+		return fmt.Errorf("library %q has adapters on %s, the cell's model is %q", shippedLibrary, models.AdapterBase, s.cell.Model)
+	}
+	s.library, s.content, err = models.Library()
 	return err
 }
 
@@ -158,7 +177,7 @@ func (s *setup) data() map[string]string {
 
 // models are those of the cell as pipelines know them.
 func (s *setup) models(seed uint64, router func(*workloads.Request) float64) pipeline.Models {
-	m := pipeline.Models{Main: s.model.Spec, Router: router, Library: s.library, Seed: seed}
+	m := pipeline.Models{Main: s.model.Spec, Router: router, Library: s.library, Content: s.content, Seed: seed}
 	if s.small != nil {
 		m.Small = s.small.Spec
 	}

@@ -306,6 +306,7 @@ func Check(op *hardware.Op) error {
 	for i := range op.Seqs {
 		s := &op.Seqs[i]
 		switch {
+		case op.Kind == hardware.Load: // it names adapters, and adds nothing
 		case s.New <= 0 || s.Context < 0:
 			return fmt.Errorf("%s: sequence %d adds %d tokens to %d: want at least 1 and 0", op.Kind, s.ID, s.New, s.Context)
 		case op.Kind == hardware.Decode && s.New != 1:

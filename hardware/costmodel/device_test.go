@@ -218,6 +218,20 @@ func TestGenerateStampsEveryToken(t *testing.T) {
 	})
 }
 
+// A load that names an adapter adds no token to anything, and a drop gives its memory back.
+func TestAdaptersAreLoadedAndDropped(t *testing.T) {
+	on(t, sheet(), Options{}, func(_ world.Env, d *Device) {
+		load := pass(hardware.Load, hardware.Span{Hi: 4}, hardware.Seq{Adapter: "a"})
+		load.Model.LoRARank = 2
+		load.Bytes = load.Model.AdapterBytes(load.Layers)
+		must(t, d, load)
+		require.Equal(t, load.Bytes, d.Used())
+		load.Kind = hardware.Drop
+		must(t, d, load)
+		require.Zero(t, d.Used())
+	})
+}
+
 func TestMalformedOperationsSayWhy(t *testing.T) {
 	on(t, sheet(), Options{Ops: hardware.Set(hardware.Decode, hardware.Prefill)}, func(_ world.Env, d *Device) {
 		for _, tc := range []struct {

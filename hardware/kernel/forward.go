@@ -237,18 +237,21 @@ func (b *bench) accept(m *Loaded, op *hardware.Op, i int, rows []float32, out *h
 	}
 }
 
-// load reads a LoRA adapter, or does nothing for weights that are there already.
+// load reads a LoRA adapter, the file that comes with the operation or its own, or does nothing for weights that are there already.
 func (b *bench) load(m *Loaded, op *hardware.Op) error {
 	for _, s := range op.Seqs {
 		if s.Adapter == "" {
 			continue
 		}
-		if m.Adapter == nil {
-			return fmt.Errorf("model %q has no adapters", m.Spec.Name)
-		}
-		data, err := m.Adapter(s.Adapter)
-		if err != nil {
-			return err
+		data := s.In.Data // as it was delivered
+		if data == nil {
+			if m.Adapter == nil {
+				return fmt.Errorf("model %q has no adapters", m.Spec.Name)
+			}
+			var err error
+			if data, err = m.Adapter(s.Adapter); err != nil {
+				return err
+			}
 		}
 		f, err := gguf.Read(bytes.NewReader(data), int64(len(data)))
 		if err != nil {

@@ -1,7 +1,9 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"meibench/hardware"
@@ -21,11 +23,12 @@ var deliverEntry = Entry{
 		{Name: "progress", Names: []string{"whole", "layers", "refine"}, Doc: "the device begins when it has the whole model; with each part of the layers; or with the first rung of the model, which later bytes refine"},
 		{Name: "pieces", Default: 4, Min: 1, Max: 64, Doc: "progress layers: parts of the layers"},
 		{Name: "keep_mb", Default: 0, Min: 0, Max: 1e7, Doc: "storage for models on each device, MB; the least recently used goes; 0 = only what runs"},
+		{Name: "resident", Names: []string{"no", "yes"}, Doc: "devices have from the start, and keep, the blocks that every model has: a backbone"},
 		{Name: "budget_ms", Default: 1000, Min: 0, Max: 1e8, Doc: "time in which a model should arrive"},
 	}),
 	New: func(p Params) Pipeline {
 		return &deliver{wants: newWants(p), stock: newStock(p), cast: p.Name("cast"), window: millis(p, "window_ms"), progress: p.Name("progress"), pieces: p.Int("pieces"),
-			keep: units.Bytes(p.Num("keep_mb") * 1e6), budget: millis(p, "budget_ms")}
+			keep: units.Bytes(p.Num("keep_mb") * 1e6), resident: p.Name("resident") == "yes", budget: millis(p, "budget_ms")}
 	},
 }
 
@@ -42,11 +45,13 @@ type deliver struct {
 	progress string
 	pieces   int
 	keep     units.Bytes
+	resident bool
 	budget   time.Duration
 
 	env    world.Env
 	site   *hardware.Site
 	model  *hardware.Model
+	common []bool // blocks that every model has, if they are resident
 	airs   []*air // by node; made when first used
 	phones map[int]*phone
 	turns  turns
@@ -71,15 +76,37 @@ func (p *deliver) Start(env world.Env, site *hardware.Site, models Models) error
 		return fmt.Errorf("pipeline deliver: cast %s needs users in radio cells: site %q has none", p.cast, site.Name)
 	}
 	p.airs = make([]*air, len(site.Nodes))
-	return p.stock.start(env, site, &p.wants)
+	if err := p.stock.start(env, site, &p.wants); err != nil {
+		return err
+	}
+	p.stock.content = models.Content
+	if p.stock.whole && models.Content != nil {
+		return errors.New("pipeline deliver: share: whole has sizes only: a library with real bytes is shared in blocks")
+	}
+	p.common = make([]bool, len(p.lib().Blocks))
+	for b := range p.common {
+		p.common[b] = p.resident && len(p.lib().Users(b)) == len(p.lib().Models)
+	}
+	if slices.ContainsFunc(p.lib().Models, func(m library.Model) bool { return m.Adapter != "" }) {
+		tuned := *p.model
+		tuned.LoRARank = adapterRank
+		p.model = &tuned
+	}
+	return nil
 }
+
+// adapterRank is what adapters cost to run with: they are taken to be of this rank, on every matrix.
+const adapterRank = 8
 
 // asking is the size of a request for a model, in bytes: its name and what the device has.
 const asking = 256
 
 func (p *deliver) Handle(req *workloads.Request, log *record.Request) error {
 	log.Sent = p.env.Now()
-	want := p.wants.of(req) // in the order of arrival
+	want, err := p.wants.of(req) // in the order of arrival
+	if err != nil {
+		return err
+	}
 	user := p.site.User(req.User)
 	turn := p.turns.of(p.env, user.Device)
 	turn.Acquire()
@@ -129,12 +156,15 @@ type order struct {
 	wake   world.Cond
 	moves  int
 	stall  time.Duration
+
+	adapted bool // the adapter is loaded
 }
 
 // came is when a block was at the edge node near the user, and when its transmission began and ended.
 type came struct {
 	ready, from, to time.Duration
 	away, here      bool // handed to the radio; on the device
+	data            []byte
 }
 
 // ask sends the name of the model up and sets the delivery of what the device lacks going.
@@ -151,7 +181,7 @@ func (x *order) ask() error {
 	h := p.phone(x.req.User)
 	held := units.Bytes(0)
 	for _, b := range p.lib().Models[x.want].Blocks {
-		if h.shelf.has(b) {
+		if p.common[b] || h.shelf.has(b) {
 			held += p.lib().Blocks[b].Bytes
 			x.came[b] = came{here: true}
 		} else {
@@ -222,7 +252,7 @@ func (x *order) alone(blocks []int) error {
 			s.Close(err)
 			return err
 		}
-		s.Write(hardware.Payload{Bytes: x.p.lib().Blocks[b].Bytes})
+		s.Write(x.p.stock.payload(b))
 		sent++
 	}
 	s.Close(nil)
@@ -258,7 +288,9 @@ func (x *order) bring(b int) error {
 // got notes a block that has arrived, in a transmission for so many others too.
 func (x *order) got(b int, d hardware.Delivery, others int) {
 	x.partly(d, others)
+	x.fail(x.p.stock.verify(b, d.Payload.Data))
 	c := x.came[b]
+	c.data = d.Payload.Data
 	c.from, c.to, c.here = d.Usage.Start, d.Usage.End, true
 	x.came[b] = c
 	x.left--

@@ -7,6 +7,7 @@ import (
 	"meibench/hardware"
 	"meibench/harness/record"
 	"meibench/internal/units"
+	"meibench/reference/library"
 )
 
 // answer runs the model on the device as it comes.
@@ -14,6 +15,7 @@ func (x *order) answer() error {
 	if err := x.load(); err != nil {
 		return err
 	}
+	defer x.unload()
 	if x.p.progress == "layers" {
 		return x.piecewise()
 	}
@@ -22,9 +24,11 @@ func (x *order) answer() error {
 		return err
 	}
 	x.transfers(n)
+	if err := x.adapt(); err != nil {
+		return err
+	}
 	x.grade()
-	op := hardware.Op{Kind: hardware.Prefill, Model: x.p.model, Layers: x.p.model.All(),
-		Seqs: []hardware.Seq{{ID: int64(x.req.ID), New: x.req.PromptTokens, Tokens: x.req.Prompt}}}
+	op := hardware.Op{Kind: hardware.Prefill, Model: x.p.model, Layers: x.p.model.All(), Seqs: []hardware.Seq{x.prompt()}}
 	return alone(x.user.Device, &op, x.req.OutputTokens, x.log, func(out hardware.Out, u hardware.Usage) { emit(x.log, u, out.Token) })
 }
 
@@ -36,20 +40,59 @@ func (x *order) load() error {
 	}
 	held := units.Bytes(0)
 	for b, c := range x.came {
-		if c.here {
+		if c.here && !x.p.common[b] { // what is resident is in memory already
 			held += x.p.lib().Blocks[b].Bytes
 		}
 	}
 	if held == 0 {
 		return nil
 	}
-	res, err := x.user.Device.Run(&hardware.Op{Kind: hardware.Load, Bytes: held})
+	res, err := x.user.Device.Run(&hardware.Op{Kind: hardware.Load, Model: x.p.model, Layers: x.p.model.All(), Bytes: held})
 	if err != nil {
 		return err
 	}
 	x.log.Spent(record.Compute, "device", res.Usage.Start, res.Usage.End)
 	note(x.log, record.DevicePart, res.Usage, 1)
 	return nil
+}
+
+// prompt is the request as a sequence for the model, with its adapter.
+func (x *order) prompt() hardware.Seq {
+	return hardware.Seq{ID: int64(x.req.ID), New: x.req.PromptTokens, Tokens: x.req.Prompt, Adapter: x.p.lib().Models[x.want].Adapter}
+}
+
+// adapt loads the adapter of the model when it has come, once.
+func (x *order) adapt() error {
+	name := x.p.lib().Models[x.want].Adapter
+	if name == "" || x.adapted {
+		return nil
+	}
+	b := slices.IndexFunc(x.p.lib().Blocks, func(k library.Block) bool { return k.Name == name })
+	if !x.has(b) {
+		return nil
+	}
+	file := x.p.stock.payload(b)
+	if data := x.came[b].data; data != nil {
+		file.Data = data // as it came
+	}
+	m := x.p.model
+	op := hardware.Op{Kind: hardware.Load, Model: m, Layers: m.All(), Bytes: m.AdapterBytes(m.All()), Seqs: []hardware.Seq{{Adapter: name, In: file}}}
+	res, err := x.user.Device.Run(&op)
+	if err != nil {
+		return err
+	}
+	x.adapted = true
+	x.log.Spent(record.Compute, "device", res.Usage.Start, res.Usage.End)
+	note(x.log, record.DevicePart, res.Usage, 1)
+	return nil
+}
+
+// unload drops the adapter from the device's memory.
+func (x *order) unload() {
+	if x.adapted {
+		m := x.p.model
+		_, _ = x.user.Device.Run(&hardware.Op{Kind: hardware.Drop, Model: m, Layers: m.All(), Seqs: []hardware.Seq{{Adapter: x.p.lib().Models[x.want].Adapter}}})
+	}
 }
 
 // transfers accounts the time in which the first n blocks came: to the node near the user, then in line, then by radio.
@@ -85,8 +128,7 @@ func (x *order) grade() {
 // piecewise computes the prompt layer by layer as the layers arrive, and answers when all have.
 func (x *order) piecewise() error {
 	dev, m := x.user.Device, x.p.model
-	seq := hardware.Seq{ID: int64(x.req.ID), New: x.req.PromptTokens, Tokens: x.req.Prompt}
-	op := hardware.Op{Kind: hardware.Prefill, Model: m, Seqs: []hardware.Seq{seq}}
+	op := hardware.Op{Kind: hardware.Prefill, Model: m, Seqs: []hardware.Seq{x.prompt()}}
 	spans := pieces(m.Layers, x.p.pieces)
 	defer func() {
 		for _, op.Layers = range spans {
@@ -102,6 +144,9 @@ func (x *order) piecewise() error {
 					return err
 				}
 				x.transfers(n)
+				if err := x.adapt(); err != nil {
+					return err
+				}
 			}
 			op.Layers = span
 			res, err := dev.Run(&op)

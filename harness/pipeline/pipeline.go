@@ -63,6 +63,8 @@ type Models struct {
 	Router func(*workloads.Request) float64
 	// Library is what may be cached and delivered, for pipelines that ask for models; nil: the cell names none.
 	Library *library.Library
+	// Content are the bytes of a block of the library, which are then sent; nil: only sizes are known. Whoever calls may not write to them.
+	Content func(block int) []byte
 	Seed    uint64 // of the run: luck that belongs to a pipeline, such as which model a request wants, is keyed by it
 }
 

@@ -1,6 +1,9 @@
 package pipeline
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -27,17 +30,18 @@ type stock struct {
 	cooperate bool
 	prefetch  bool
 
-	env    world.Env
-	site   *hardware.Site
-	lib    *library.Library
-	wants  *wants
-	depots []*depot    // by node; nil = not an edge node
-	first  int         // edge node
-	cloud  string      // node that has everything
-	moved  units.Bytes // over links between servers
-	churn  units.Bytes
-	hits   int // prefetches that were right
-	wasted units.Bytes
+	env     world.Env
+	site    *hardware.Site
+	lib     *library.Library
+	wants   *wants
+	depots  []*depot               // by node; nil = not an edge node
+	content func(block int) []byte // nil: sizes only
+	first   int                    // edge node
+	cloud   string                 // node that has everything
+	moved   units.Bytes            // over links between servers
+	churn   units.Bytes
+	hits    int // prefetches that were right
+	wasted  units.Bytes
 }
 
 func newStock(p Params) stock {
@@ -203,7 +207,7 @@ func (s *stock) carry(x *order, from string, node int, blocks []int) {
 	if err == nil {
 		stream = link.Open()
 		for _, b := range blocks {
-			stream.Write(hardware.Payload{Bytes: s.lib.Blocks[b].Bytes})
+			stream.Write(s.payload(b))
 		}
 		stream.Close(nil)
 	}
@@ -211,12 +215,36 @@ func (s *stock) carry(x *order, from string, node int, blocks []int) {
 		if err == nil {
 			var d hardware.Delivery
 			if d, _, err = stream.Read(); err == nil {
+				err = s.verify(b, d.Payload.Data)
+			}
+			if err == nil {
 				s.moved += d.Payload.Bytes
 				x.log.Count(record.BackhaulBytes, int64(d.Payload.Bytes))
 			}
 		}
 		s.came(x, node, b, err)
 	}
+}
+
+// payload is a block as it is sent.
+func (s *stock) payload(b int) hardware.Payload {
+	p := hardware.Payload{Bytes: s.lib.Blocks[b].Bytes}
+	if s.content != nil {
+		p.Data = s.content(b)
+	}
+	return p
+}
+
+// verify refuses bytes that are not those of a block.
+func (s *stock) verify(b int, data []byte) error {
+	if s.content == nil {
+		return nil
+	}
+	block := &s.lib.Blocks[b]
+	if sum := sha256.Sum256(data); units.Bytes(len(data)) != block.Bytes || hex.EncodeToString(sum[:]) != block.Digest {
+		return fmt.Errorf("block %q: %d bytes with SHA-256 %x came, want %d with %s: not used", block.Name, len(data), sum[:6], block.Bytes, block.Digest)
+	}
+	return nil
 }
 
 // came notes that a block has come to a node, or will not. What failed is not kept.
@@ -233,9 +261,15 @@ func (s *stock) came(x *order, node, b int, err error) {
 	}
 }
 
+// errGivenUp ends what is still under way for an order that has failed.
+var errGivenUp = errors.New("the delivery was given up")
+
 // await blocks until a node has a block that is held there, and returns when it came.
 func (s *stock) await(node, b int) (time.Duration, error) {
 	t := s.depots[node].transit[b]
+	if t == nil {
+		return 0, errGivenUp
+	}
 	for !t.there && t.err == nil {
 		t.wake.Wait()
 	}

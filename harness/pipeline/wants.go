@@ -11,6 +11,7 @@ import (
 
 // wantParams are those of pipelines whose requests each ask for a model of the library.
 var wantParams = []Param{
+	{Name: "want", Names: []string{"popularity", "app"}, Doc: "each request's model: by popularity, or the one that is named after the application that asks"},
 	{Name: "zipf", Default: 0.8, Min: 0, Max: 10, Doc: "popularity of models: exponent of the Zipf-Mandelbrot law, 0 = all alike"},
 	{Name: "shift", Default: 0, Min: 0, Max: 1e6, Doc: "popularity: shift q of the ranks"},
 	{Name: "sticky", Default: 0, Min: 0, Max: 0.999, Doc: "probability that a user wants the same model as last time"},
@@ -30,6 +31,7 @@ func DemandText(p Params) string {
 // wants knows which model each request is for.
 type wants struct {
 	law    library.Popularity
+	byApp  bool
 	epoch  time.Duration
 	lib    *library.Library
 	demand *library.Demand
@@ -37,7 +39,7 @@ type wants struct {
 }
 
 func newWants(p Params) wants {
-	return wants{law: library.Popularity{S: p.Num("zipf"), Q: p.Num("shift"), Sticky: p.Num("sticky"), Drift: p.Num("drift")},
+	return wants{byApp: p.Name("want") == "app", law: library.Popularity{S: p.Num("zipf"), Q: p.Num("shift"), Sticky: p.Num("sticky"), Drift: p.Num("drift")},
 		epoch: time.Duration(p.Num("epoch_s") * 1e9)}
 }
 
@@ -46,6 +48,9 @@ func (w *wants) start(who string, m Models) (err error) {
 		return fmt.Errorf("pipeline %s: asks for models of a library and the cell names none: give it library: finetunes, say", who)
 	}
 	w.lib = m.Library
+	if w.byApp {
+		return nil
+	}
 	if w.demand, err = library.NewDemand(w.law, len(w.lib.Models), m.Seed); err == nil {
 		w.draw = w.demand.Draw
 	}
@@ -53,8 +58,15 @@ func (w *wants) start(who string, m Models) (err error) {
 }
 
 // of is the model that a request is for. Requests come in the order of their arrival.
-func (w *wants) of(req *workloads.Request) int {
-	return w.draw(req.ID, req.User, w.at(req.ArriveAt))
+func (w *wants) of(req *workloads.Request) (int, error) {
+	if w.draw != nil {
+		return w.draw(req.ID, req.User, w.at(req.ArriveAt)), nil
+	}
+	i := w.lib.Find(req.App)
+	if i < 0 {
+		return 0, fmt.Errorf("library %q has no model that is named after application %q: want: popularity", w.lib.Name, req.App)
+	}
+	return i, nil
 }
 
 // at is the epoch of a time of the run.

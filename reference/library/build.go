@@ -163,6 +163,7 @@ func (b *build) adapters(n int) error {
 	for i := range n {
 		a := b.block(b.shape.Adapter, 0, 0, "adapter %d", i+1)
 		b.model(b.shape.Name, append([]int{a}, b.backbone()...), nil, "adapter %d", i+1)
+		b.lib.Models[len(b.lib.Models)-1].Adapter = b.lib.Blocks[a].Name
 	}
 	return nil
 }

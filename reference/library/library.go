@@ -43,6 +43,8 @@ type Model struct {
 	Family string // of variants that run on one backbone; "" = none
 	// Blocks are indices of Library.Blocks in the order of use, each once: who has the first n can compute what these hold.
 	Blocks []int
+	// Adapter is the name of the block that is a LoRA adapter on the other blocks; "" = there is none.
+	Adapter string
 	// Rungs are where the model becomes usable, and better, ascending in Blocks; the last is the whole model. nil: the whole
 	// model alone.
 	Rungs []Rung
@@ -108,6 +110,9 @@ func (l *Library) checkModel(i int, m *Model) error {
 		}
 		l.users[j] = append(l.users[j], i)
 	}
+	if m.Adapter != "" && !slices.ContainsFunc(m.Blocks, func(j int) bool { return l.Blocks[j].Name == m.Adapter }) {
+		return fmt.Errorf("its adapter %q is none of its blocks", m.Adapter)
+	}
 	before := 0
 	for _, r := range m.Rungs {
 		if r.Blocks <= before || r.Blocks > len(m.Blocks) {
@@ -172,7 +177,7 @@ func (l *Library) Digest() string {
 		fmt.Fprintf(sum, "block %q %s %d %d %d\n", b.Name, b.Digest, b.Bytes, b.Lo, b.Hi)
 	}
 	for _, m := range l.Models {
-		fmt.Fprintf(sum, "model %q %q %v %v\n", m.Name, m.Family, m.Blocks, m.Rungs)
+		fmt.Fprintf(sum, "model %q %q %q %v %v\n", m.Name, m.Family, m.Adapter, m.Blocks, m.Rungs)
 	}
 	return hex.EncodeToString(sum.Sum(nil))
 }

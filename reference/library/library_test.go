@@ -54,6 +54,7 @@ func TestLibrariesAreChecked(t *testing.T) {
 		"want all":             func(l *Library) { l.Models[0].Rungs = []Rung{{Blocks: 1}} },
 		"quality 2":            func(l *Library) { l.Models[0].Rungs = []Rung{{Blocks: 1, Quality: 2}} },
 		"want more than 1":     func(l *Library) { l.Models[0].Rungs = []Rung{{Blocks: 1}, {Blocks: 1}} },
+		"is none of its block": func(l *Library) { l.Models[1].Adapter = "b" },
 		"want 0 <= lo <= hi":   func(l *Library) { l.Blocks[0].Lo = 3 },
 		`block 2: name "a" is`: func(l *Library) { l.Blocks[1].Name = "a" },
 	} {

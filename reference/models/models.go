@@ -34,7 +34,7 @@ import (
 	"meibench/reference/token"
 )
 
-//go:embed mei-base.gguf mei-nano.gguf mei-small.gguf
+//go:embed mei-base.gguf mei-nano.gguf mei-small.gguf mei-base-*.lora.gguf
 var files embed.FS
 
 // Entry names an embedded model.

@@ -114,7 +114,9 @@ func TestPagesShowWhatCachesFound(t *testing.T) {
 
 // The axis of a picture is the one that is a number and varies, storage before others; names leave it out.
 func TestAxes(t *testing.T) {
-	group := func(name string) *reports.Group { return &reports.Group{Cell: record.Cell{Name: name, Pipeline: "deliver"}} }
+	group := func(name string) *reports.Group {
+		return &reports.Group{Cell: record.Cell{Name: name, Pipeline: "deliver"}}
+	}
 	set := []*reports.Group{group("part=a/zipf=0.8/room_mb=100/policy=lru"), group("part=a/zipf=1.2/room_mb=200/policy=lru")}
 	require.Equal(t, "room_mb", scale(set))
 	require.Equal(t, "zipf 0.8, lru", name(set[0], "room_mb"))

@@ -38,6 +38,7 @@ func run(args []string) error {
 	var o options
 	f := flag.NewFlagSet("trainmodel", flag.ContinueOnError)
 	f.StringVar(&o.model, "model", "all", "recipe to train")
+	adapter := f.String("adapter", "", "train the LoRA adapter of an application on mei-base instead, or of all")
 	f.StringVar(&o.dir, "dir", ".", "folder of the checkpoints, to resume from and to save to")
 	f.StringVar(&o.out, "out", ".", "folder for the GGUF files")
 	f.IntVar(&o.threads, "threads", runtime.NumCPU(), "threads; they do not change the result")
@@ -49,6 +50,9 @@ func run(args []string) error {
 	}
 	if err := os.MkdirAll(o.dir, 0o755); err != nil {
 		return err
+	}
+	if *adapter != "" {
+		return adaptAll(*adapter, o)
 	}
 	if o.model == "all" {
 		for _, name := range order() {
