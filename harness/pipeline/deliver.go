@@ -11,6 +11,7 @@ import (
 	"meibench/harness/record"
 	"meibench/internal/units"
 	"meibench/reference/library"
+	"meibench/reference/shelf"
 	"meibench/workloads"
 )
 
@@ -59,7 +60,7 @@ type deliver struct {
 
 // phone is what a user's device has of the library.
 type phone struct {
-	shelf *shelf
+	shelf *shelf.Shelf
 	ready int // the model in memory, -1 = none
 }
 
@@ -129,7 +130,7 @@ func (p *deliver) Figures() map[string]float64 { return p.stock.figures() }
 func (p *deliver) phone(id int) *phone {
 	h := p.phones[id]
 	if h == nil {
-		h = &phone{shelf: newShelf(p.lib(), p.keep), ready: -1}
+		h = &phone{shelf: p.stock.shelf(p.keep, "lru", 0), ready: -1}
 		p.phones[id] = h
 	}
 	return h
@@ -181,14 +182,14 @@ func (x *order) ask() error {
 	h := p.phone(x.req.User)
 	held := units.Bytes(0)
 	for _, b := range p.lib().Models[x.want].Blocks {
-		if p.common[b] || h.shelf.has(b) {
+		if p.common[b] || h.shelf.Has(b) {
 			held += p.lib().Blocks[b].Bytes
 			x.came[b] = came{here: true}
 		} else {
 			x.lacks = append(x.lacks, b)
 		}
 	}
-	h.shelf.ask(x.want)
+	h.shelf.Ask(x.want)
 	x.log.Count(record.HeldBytes, int64(held))
 	x.left = len(x.lacks)
 	if x.left == 0 {
@@ -381,7 +382,7 @@ func (x *order) settle() {
 		log.Counts[record.Place] = int64(p.stock.near(x.user)) + 1
 	}
 	if h := p.phone(x.req.User); x.failed == nil {
-		h.shelf.put(x.want)
+		h.shelf.Put(x.want)
 		h.ready = x.want
 	}
 }

@@ -271,7 +271,7 @@ func TestC8FlowsAreConserved(t *testing.T) {
 				for _, d := range p.stock.depots {
 					if d != nil {
 						require.Empty(t, d.transit, d.name)
-						require.LessOrEqual(t, p.lib().Union(d.shelf.models()), p.stock.room)
+						require.LessOrEqual(t, p.lib().Union(d.shelf.Models()), p.stock.room)
 					}
 				}
 				return rows

@@ -13,10 +13,12 @@ import (
 	"meibench/harness/record"
 	"meibench/internal/units"
 	"meibench/reference/library"
+	"meibench/reference/shelf"
 )
 
 // stockParams are those of edge nodes that keep models of a library.
 var stockParams = []Param{
+	{Name: "policy", Names: policies(), Doc: "what goes from an edge node when a model comes (package reference/shelf)"},
 	{Name: "share", Names: []string{"blocks", "whole"}, Doc: "models are kept and sent as blocks that they share, or each as a whole"},
 	{Name: "room_mb", Default: 1000, Min: 0, Max: 1e9, Doc: "storage for models on each edge node, MB"},
 	{Name: "cooperate", Names: []string{"yes", "no"}, Doc: "a node asks its neighbours before the cloud"},
@@ -25,6 +27,7 @@ var stockParams = []Param{
 
 // stock is the storage for models of all edge nodes of a site (checklist C1, C2, C8, C9).
 type stock struct {
+	policy    string
 	whole     bool
 	room      units.Bytes
 	cooperate bool
@@ -45,14 +48,14 @@ type stock struct {
 }
 
 func newStock(p Params) stock {
-	return stock{whole: p.Name("share") == "whole", room: units.Bytes(p.Num("room_mb") * 1e6), cooperate: p.Name("cooperate") == "yes",
+	return stock{policy: p.Name("policy"), whole: p.Name("share") == "whole", room: units.Bytes(p.Num("room_mb") * 1e6), cooperate: p.Name("cooperate") == "yes",
 		prefetch: p.Name("ahead") == "yes"}
 }
 
 // depot is what one edge node has.
 type depot struct {
 	name    string
-	shelf   *shelf
+	shelf   *shelf.Shelf
 	transit map[int]*transit
 	asked   []int // models in order, for the comparison with a clairvoyant
 }
@@ -79,7 +82,7 @@ func (s *stock) start(env world.Env, site *hardware.Site, w *wants) error {
 			if s.first < 0 {
 				s.first = i
 			}
-			s.depots[i] = &depot{name: n.Name, transit: map[int]*transit{}, shelf: newShelf(s.lib, s.room)}
+			s.depots[i] = &depot{name: n.Name, transit: map[int]*transit{}, shelf: s.shelf(s.room, s.policy, uint64(i))}
 		case hardware.CloudRole:
 			s.cloud = n.Name
 		}
@@ -88,6 +91,26 @@ func (s *stock) start(env world.Env, site *hardware.Site, w *wants) error {
 		return fmt.Errorf("site %q: models are kept at edge nodes and come from a cloud node: want at least one of each", site.Name)
 	}
 	return nil
+}
+
+// policies are those of shelves, lru first: it is the default.
+func policies() []string {
+	names := []string{"lru"}
+	for _, p := range shelf.Policies() {
+		if p.Name != "lru" {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
+// shelf is an empty one for the library.
+func (s *stock) shelf(room units.Bytes, policy string, seed uint64) *shelf.Shelf {
+	h, err := shelf.New(s.lib, room, policy, seed)
+	if err != nil {
+		panic(err) // of parameters that were checked
+	}
+	return h
 }
 
 // near is the edge node where a user's radio ends.
@@ -117,9 +140,9 @@ func (s *stock) request(x *order, node int) error {
 	} else {
 		x.log.Count(record.CacheMisses, 1)
 	}
-	d.shelf.ask(x.want)
+	d.shelf.Ask(x.want)
 	lacking := s.hold(node, x.lacks)
-	added := d.shelf.put(x.want)
+	added := d.shelf.Put(x.want)
 	s.churn += added
 	x.log.Count(record.ChurnBytes, int64(added))
 	s.fetch(x, node, lacking, -1)
@@ -132,7 +155,7 @@ func (s *stock) has(node, b int) bool {
 	if t := d.transit[b]; t != nil {
 		return t.there
 	}
-	return d.shelf.has(b)
+	return d.shelf.Has(b)
 }
 
 // hold keeps blocks at a node until they are released, and returns those that it has not got and nobody fetches.
@@ -141,7 +164,7 @@ func (s *stock) hold(node int, blocks []int) (lacking []int) {
 	for _, b := range blocks {
 		t := d.transit[b]
 		if t == nil {
-			t = &transit{there: d.shelf.has(b), wake: s.env.NewCond()}
+			t = &transit{there: d.shelf.Has(b), wake: s.env.NewCond()}
 			d.transit[b] = t
 			if !t.there {
 				lacking = append(lacking, b)
@@ -254,7 +277,7 @@ func (s *stock) came(x *order, node, b int, err error) {
 	t.there, t.err, t.ready = err == nil, err, s.env.Now()
 	t.wake.Broadcast()
 	if err != nil {
-		d.shelf.remove(x.want)
+		d.shelf.Remove(x.want)
 	}
 	if t.users == 0 {
 		delete(d.transit, b)
@@ -330,6 +353,22 @@ func (s *stock) end(x *order) {
 	s.release(x)
 }
 
+// against are the hits that every node's shelf would have had alone, by its policy, and those of a clairvoyant, for the models
+// that its users asked for.
+func (s *stock) against() (got, best int) {
+	for _, d := range s.depots {
+		if d == nil {
+			continue
+		}
+		a, err := shelf.Replay(s.lib, s.room, s.policy, d.asked)
+		b, err2 := shelf.Replay(s.lib, s.room, shelf.Clairvoyant, d.asked)
+		if err == nil && err2 == nil {
+			got, best = got+a.Hits, best+b.Hits
+		}
+	}
+	return got, best
+}
+
 // figures are those of all nodes.
 func (s *stock) figures() map[string]float64 {
 	f := map[string]float64{"backhaul_bytes": float64(s.moved), "churn_bytes": float64(s.churn)}
@@ -338,7 +377,7 @@ func (s *stock) figures() map[string]float64 {
 		if d == nil {
 			continue
 		}
-		models := d.shelf.models()
+		models := d.shelf.Models()
 		kept += s.lib.Union(models)
 		for _, i := range models {
 			apart += s.lib.Whole(i)
@@ -347,6 +386,9 @@ func (s *stock) figures() map[string]float64 {
 	f["storage_bytes"] = float64(kept)
 	if apart > 0 {
 		f["storage_saved"] = 1 - float64(kept)/float64(apart)
+	}
+	if got, best := s.against(); best > 0 && s.policy != "" {
+		f["regret"] = float64(best-got) / float64(best)
 	}
 	if s.prefetch {
 		f["prefetch_hits"], f["prefetch_waste"] = float64(s.hits), float64(s.wasted)

@@ -1,0 +1,191 @@
+package shelf
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"meibench/internal/rng"
+	"meibench/internal/units"
+	"meibench/reference/library"
+)
+
+// random is a library of models that share blocks, or of equal ones that share nothing.
+func random(t testing.TB, seed uint64, models int, share bool) *library.Library {
+	luck := rng.Stream(seed, "library")
+	l := &library.Library{Name: "random"}
+	for j := range models {
+		size := units.Bytes(10)
+		if share {
+			size = units.Bytes(1 + luck.IntN(30))
+		}
+		l.Blocks = append(l.Blocks, library.Block{Name: fmt.Sprint("b", j), Bytes: size})
+	}
+	for i := range models {
+		m := library.Model{Name: fmt.Sprint("m", i), Blocks: []int{i}}
+		for range 3 {
+			if j := luck.IntN(models); share && !slices.Contains(m.Blocks, j) {
+				m.Blocks = append(m.Blocks, j)
+			}
+		}
+		l.Models = append(l.Models, m)
+	}
+	require.NoError(t, l.Check())
+	return l
+}
+
+func requests(seed uint64, models, n int) []int {
+	d, err := library.NewDemand(library.Popularity{S: 0.8}, models, seed)
+	if err != nil {
+		panic(err)
+	}
+	out := make([]int, n)
+	for i := range out {
+		out[i] = d.Draw(i, 0, 0)
+	}
+	return out
+}
+
+// naive is a shelf of equal models that share nothing, by lists.
+func naive(policy string, slots int, asked []int) (hits int) {
+	var kept []int // in the order of the policy: what goes first, first
+	count := map[int]int{}
+	for _, m := range asked {
+		count[m]++
+		if i := slices.Index(kept, m); i >= 0 {
+			hits++
+			if policy != "fifo" {
+				kept = append(slices.Delete(kept, i, i+1), m)
+			}
+			continue
+		}
+		if len(kept) == slots {
+			out := 0
+			if policy == "lfu" {
+				for i, k := range kept {
+					if count[k] < count[kept[out]] {
+						out = i
+					}
+				}
+			}
+			kept = slices.Delete(kept, out, out+1)
+		}
+		kept = append(kept, m)
+	}
+	return hits
+}
+
+func TestC1ShelvesOfEqualModelsAreThoseByLists(t *testing.T) {
+	for seed := range uint64(20) {
+		l, asked := random(t, seed, 40, false), requests(seed, 40, 2000)
+		for _, policy := range []string{"fifo", "lfu", "lru"} {
+			for _, slots := range []int{1, 5, 17} {
+				st, err := Replay(l, units.Bytes(10*slots), policy, asked)
+				require.NoError(t, err)
+				require.Equal(t, naive(policy, slots, asked), st.Hits, "%s, %d slots, seed %d", policy, slots, seed)
+				require.Equal(t, units.Bytes(10*st.Hits), st.HitBytes)
+			}
+		}
+	}
+}
+
+// Belady has the most hits where models are alike; LRU's grow with the room and what it keeps in little it keeps in more.
+func TestC1BeladyAndInclusion(t *testing.T) {
+	for seed := range uint64(10) {
+		l, asked := random(t, seed, 40, false), requests(seed, 40, 1500)
+		before := 0
+		for slots := 1; slots <= 40; slots += 3 {
+			room := units.Bytes(10 * slots)
+			best, err := Replay(l, room, Clairvoyant, asked)
+			require.NoError(t, err)
+			for _, p := range Policies() {
+				st, err := Replay(l, room, p.Name, asked)
+				require.NoError(t, err)
+				require.LessOrEqual(t, st.Hits, best.Hits, p.Name)
+				if p.Name == "lru" {
+					require.GreaterOrEqual(t, st.Hits, before)
+					before = st.Hits
+				}
+			}
+		}
+		small, err := New(l, 50, "lru", 1)
+		require.NoError(t, err)
+		large, err := New(l, 120, "lru", 1)
+		require.NoError(t, err)
+		for _, m := range asked {
+			for _, s := range []*Shelf{small, large} {
+				s.Ask(m)
+				s.Put(m)
+			}
+			require.Subset(t, large.Models(), small.Models())
+		}
+	}
+}
+
+// With a room for everything only first requests miss.
+func TestC1EndlessRoom(t *testing.T) {
+	l, asked := random(t, 1, 40, true), requests(1, 40, 500)
+	seen := map[int]bool{}
+	for _, m := range asked {
+		seen[m] = true
+	}
+	st, err := Replay(l.Unshared(), 1<<40, "lru", asked)
+	require.NoError(t, err)
+	require.Equal(t, len(asked)-len(seen), st.Hits)
+}
+
+// Whatever is asked, under every policy: never more than the room, the bytes are those of the union of the models, blocks are
+// here while a model has them, the newcomer stays; and where nothing is shared, blocks are wholes.
+func TestC2SharedShelvesKeepTheirBooks(t *testing.T) {
+	for seed := range uint64(8) {
+		l, asked := random(t, seed, 30, true), requests(seed+50, 30, 600)
+		for _, p := range Policies() {
+			for _, room := range []units.Bytes{0, 40, 100, 250} {
+				s, err := New(l, room, p.Name, seed)
+				require.NoError(t, err)
+				churn := units.Bytes(0)
+				for _, m := range asked {
+					s.Ask(m)
+					churn += s.Put(m)
+					require.LessOrEqual(t, s.Used(), room)
+					require.Equal(t, l.Union(s.Models()), s.Used())
+					require.Equal(t, l.Whole(m) <= room, slices.Contains(s.Models(), m))
+					for b := range l.Blocks {
+						has := slices.ContainsFunc(s.Models(), func(k int) bool { return slices.Contains(l.Models[k].Blocks, b) })
+						require.Equal(t, has, s.Has(b))
+					}
+				}
+				st, err := Replay(l, room, p.Name, asked)
+				require.NoError(t, err)
+				if p.Name != "random" {
+					require.Equal(t, churn, st.Churn)
+				}
+				u := l.Unshared()
+				a, err := Replay(u, room, p.Name, asked)
+				require.NoError(t, err)
+				require.LessOrEqual(t, a.HitBytes, a.Bytes)
+			}
+		}
+	}
+}
+
+func TestSetAndRefusals(t *testing.T) {
+	l := random(t, 3, 10, true)
+	s, err := New(l, l.Union([]int{1, 2}), "lru", 1)
+	require.NoError(t, err)
+	added, err := s.Set([]int{1, 2})
+	require.NoError(t, err)
+	require.Equal(t, l.Union([]int{1, 2}), added)
+	require.Equal(t, []int{1, 2}, s.Models())
+	added, err = s.Set([]int{2})
+	require.NoError(t, err)
+	require.Zero(t, added, "it was there")
+	_, err = s.Set([]int{0, 1, 2, 3, 4, 5})
+	require.ErrorContains(t, err, "of a shelf of")
+	_, err = New(l, -1, "lru", 1)
+	require.ErrorContains(t, err, "want at least none")
+	_, err = New(l, 1, "guess", 1)
+	require.ErrorContains(t, err, "have fifo, frugal, lfu, lru, random")
+}
