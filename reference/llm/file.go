@@ -19,6 +19,7 @@ type ReadOptions struct {
 	Lo, Hi   int         // layers to load; both zero stands for all
 	F32      bool        // decode every matrix to float32, as training needs
 	Unpacked bool        // Open: leave matrices as they are stored
+	Bare     bool        // load vectors only: each matrix has a type and a shape, and waits for [Matrix.Use]
 	Threads  int         // Open: threads to pack with; 0 for all processors
 	Budget   units.Bytes // refuse, before loading, weights that take more; 0 for no limit. Caches and workspaces are extra.
 	Context  int         // most tokens of a cache if below the model's, 0 for the model's; LongRoPE picks its divisors by it
@@ -102,11 +103,12 @@ type loader struct {
 	views  bool    // matrices may refer to the mapped file
 	packer *packer // packs them, or nil
 	f32    bool
+	bare   bool
 }
 
 func (l *loader) load(o ReadOptions) (*Model, error) {
 	f := l.file
-	l.f32 = o.F32
+	l.f32, l.bare = o.F32, o.Bare
 	c, err := ReadConfig(f)
 	if err != nil {
 		return nil, err
@@ -198,6 +200,12 @@ func (l *loader) tensor(m *Model, parts []Weight) error {
 		return err
 	}
 	first := parts[0]
+	if l.bare && first.Matrix != nil {
+		for _, w := range parts {
+			*w.Matrix = Matrix{Type: t.Type, N: w.N, K: w.K}
+		}
+		return nil
+	}
 	data, err := l.file.Data(t)
 	if err != nil {
 		return err

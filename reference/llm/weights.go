@@ -252,6 +252,16 @@ func (m *Model) Packed() bool {
 	return false
 }
 
+// Use makes products read panels that the caller packed from this matrix and keeps: for weights that are brought in before
+// they are used, see [ReadOptions]. nil takes them away again. Panels of another shape or type are refused.
+func (m *Matrix) Use(p *panel.Matrix) error {
+	if p != nil && (p.N != m.N || p.K != m.K || p.Type != m.Type) {
+		return fmt.Errorf("use panels of (%d, %d) weights of %v for (%d, %d) of %v: they are another matrix's", p.N, p.K, p.Type, m.N, m.K, m.Type)
+	}
+	m.packed = p
+	return nil
+}
+
 func (m *Matrix) pack(p *packer) error {
 	src := m.Data
 	if m.F32 != nil {

@@ -2,6 +2,7 @@ package panel
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 	"unsafe"
 
@@ -33,6 +34,26 @@ func Empty(t quant.Type, n, k int, src []byte, arena *Arena) (*Matrix, error) {
 	m.layout = &layouts[m.index]
 	m.stride = m.layout.stride(k)
 	m.data = arena.Take(m.panels * m.stride)
+	return m, nil
+}
+
+// Over is a matrix whose panels lie in memory of the caller, of [PackedBytes] bytes at an address that is a multiple of 64: for
+// weights that come and go through one buffer. The bytes are taken as panels as they are; clear them before
+// [Matrix.PackRows], which does not write every bit. The matrix is good for as long as its caller leaves the memory alone.
+func Over(t quant.Type, n, k int, memory []byte) (*Matrix, error) {
+	size, err := t.RowBytes(k)
+	if err != nil {
+		return nil, fmt.Errorf("panels of (%d, %d) weights: %w", n, k, err)
+	}
+	l := layoutOf(t)
+	if n < 1 || k < 1 || size < 1 || layouts[l].float == 0 && k%32 != 0 {
+		return nil, fmt.Errorf("panels of (%d, %d) weights of %v: want rows, and columns in whole blocks of 32", n, k, t)
+	}
+	if want := PackedBytes(t, n, k); len(memory) != want {
+		return nil, fmt.Errorf("panels of (%d, %d) weights of %v: have %d bytes, want %d", n, k, t, len(memory), want)
+	}
+	m := &Matrix{N: n, K: k, Type: t, index: l, layout: &layouts[l], panels: panelsOf(n), data: memory}
+	m.stride = m.layout.stride(k)
 	return m, nil
 }
 
