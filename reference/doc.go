@@ -23,6 +23,7 @@
 //	reference/library  models made of blocks that they share, and how popular they are
 //	reference/replay   caches of equal or sized objects over long lists of requests, at speed
 //	reference/shelf    a cache of models whose blocks are shared, by policy
+//	reference/placement which models each edge server keeps, decided once, beside the optimum
 //	reference/published figures of the literature beside ours
 //
 // # The alphabet
