@@ -138,12 +138,13 @@ func TestC8EdgeNodesReachTheCloud(t *testing.T) {
 		_, ok := f.Meet(pair[0], pair[1])
 		require.False(t, ok, "%v", pair)
 	}
-	core, err := profiles.Link("wan-region-500km")
+	core, err := profiles.Link(s.Cells.Core)
 	require.NoError(t, err)
 	env.Go("model", func() {
 		d, err := at("cloud", "edge-2").Send(hardware.Payload{Bytes: 125_000_000})
 		require.NoError(t, err)
-		require.InEpsilon(t, 125e6/core.Down.Rate.P50.Value, (d.Usage.End - d.Usage.Start).Seconds(), 0.9, "about a second, by luck of the link")
+		rate := 125e6 / (d.Usage.End - d.Usage.Start).Seconds()
+		require.True(t, rate > core.Down.Rate.P5.Value && rate < core.Down.Rate.P95.Value, "%g B/s", rate)
 	})
 	require.NoError(t, env.Run())
 }

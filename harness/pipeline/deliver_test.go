@@ -293,3 +293,33 @@ func TestDeliverSaysWhatIsMissing(t *testing.T) {
 	require.ErrorContains(t, e.New(params).Start(s.env, s.site, Models{Main: toyModel}), "give it library:")
 	require.ErrorContains(t, e.New(params).Start(s.env, s.site, Models{Main: toyModel, Library: toyLibrary()}), "a cloud node")
 }
+
+// A placing policy fills nodes before anybody asks, by the room there is; nothing comes or goes but at a new plan.
+func TestC9PlansAreKeptUntilTheEpochEnds(t *testing.T) {
+	run := func(set map[string]any) *streets {
+		s, err := newStreets(world.NewSim(nil), set)
+		require.NoError(t, err)
+		for i := range 12 {
+			s.ask(float64(400*i), i%3)
+		}
+		s.run(t)
+		return s
+	}
+	for _, policy := range []string{"gen", "independent", "popular", "spec"} {
+		s := run(map[string]any{"policy": policy, "room_mb": 0.225})
+		f := s.pipe.(*deliver).Figures()
+		require.Zero(t, f["churn_bytes"], policy)
+		require.Positive(t, f["static_hit"], policy)
+		require.LessOrEqual(t, f["static_hit"], 1.0)
+		for _, d := range s.pipe.(*deliver).stock.depots[:2] {
+			require.Positive(t, d.shelf.Used(), policy)
+			require.LessOrEqual(t, d.shelf.Used(), units.Bytes(225_000), policy)
+		}
+	}
+	shared, whole := run(map[string]any{"policy": "gen", "room_mb": 0.225}), run(map[string]any{"policy": "gen", "room_mb": 0.225, "share": "whole"})
+	require.Greater(t, shared.pipe.(*deliver).Figures()["static_hit"], whole.pipe.(*deliver).Figures()["static_hit"])
+	still := run(map[string]any{"policy": "gen", "room_mb": 0.225, "replan": "yes", "epoch_s": 1.0})
+	require.Zero(t, still.pipe.(*deliver).Figures()["churn_bytes"], "no drift: the same plan again")
+	drift := run(map[string]any{"policy": "gen", "room_mb": 0.225, "replan": "yes", "epoch_s": 1.0, "drift": 1.0})
+	require.Positive(t, drift.pipe.(*deliver).Figures()["churn_bytes"])
+}

@@ -13,15 +13,19 @@ import (
 	"meibench/harness/record"
 	"meibench/internal/units"
 	"meibench/reference/library"
+	"meibench/reference/placement"
 	"meibench/reference/shelf"
 )
 
 // stockParams are those of edge nodes that keep models of a library.
 var stockParams = []Param{
-	{Name: "policy", Names: policies(), Doc: "what goes from an edge node when a model comes (package reference/shelf)"},
+	{Name: "policy", Names: policies(), Doc: "what an edge node keeps: fifo, frugal, lfu, lru and random replace as requests come (package reference/shelf); gen, gen-byte, independent, popular and spec place models once, by their popularity and the rates of users (package reference/placement)"},
 	{Name: "share", Names: []string{"blocks", "whole"}, Doc: "models are kept and sent as blocks that they share, or each as a whole"},
 	{Name: "room_mb", Default: 1000, Min: 0, Max: 1e9, Doc: "storage for models on each edge node, MB"},
 	{Name: "cooperate", Names: []string{"yes", "no"}, Doc: "a node asks its neighbours before the cloud"},
+	{Name: "replan", Names: []string{"no", "yes"}, Doc: "placing policies: place again when an epoch has ended, by the new popularity"},
+	{Name: "planned_users", Default: 30, Min: 1, Max: 10_000, Doc: "placing policies: users, from number 0 on, whose places and rates at the start of an epoch decide"},
+	{Name: "planned_ms", Default: 1000, Min: 1, Max: 1e8, Doc: "placing policies: time in which a model should reach a user"},
 	{Name: "ahead", Names: []string{"no", "yes"}, Doc: "what a delivery under way still lacks is fetched by the node to which the user's radio is about to go"},
 }
 
@@ -32,6 +36,7 @@ type stock struct {
 	room      units.Bytes
 	cooperate bool
 	prefetch  bool
+	plan      planning
 
 	env     world.Env
 	site    *hardware.Site
@@ -49,7 +54,7 @@ type stock struct {
 
 func newStock(p Params) stock {
 	return stock{policy: p.Name("policy"), whole: p.Name("share") == "whole", room: units.Bytes(p.Num("room_mb") * 1e6), cooperate: p.Name("cooperate") == "yes",
-		prefetch: p.Name("ahead") == "yes"}
+		prefetch: p.Name("ahead") == "yes", plan: newPlanning(p)}
 }
 
 // depot is what one edge node has.
@@ -90,22 +95,34 @@ func (s *stock) start(env world.Env, site *hardware.Site, w *wants) error {
 	if s.first < 0 || s.cloud == "" {
 		return fmt.Errorf("site %q: models are kept at edge nodes and come from a cloud node: want at least one of each", site.Name)
 	}
+	if s.plan.on {
+		return s.place(0)
+	}
 	return nil
 }
 
-// policies are those of shelves, lru first: it is the default.
+// policies are those of shelves, and those of placement but random: lru first, which is the default.
 func policies() []string {
-	names := []string{"lru"}
+	var names []string
 	for _, p := range shelf.Policies() {
 		if p.Name != "lru" {
 			names = append(names, p.Name)
 		}
 	}
-	return names
+	for _, p := range placement.Policies() {
+		if p[0] != "random" {
+			names = append(names, p[0])
+		}
+	}
+	slices.Sort(names)
+	return append([]string{"lru"}, names...)
 }
 
 // shelf is an empty one for the library.
 func (s *stock) shelf(room units.Bytes, policy string, seed uint64) *shelf.Shelf {
+	if s.plan.on {
+		policy = "lru" // nothing comes but by plan
+	}
 	h, err := shelf.New(s.lib, room, policy, seed)
 	if err != nil {
 		panic(err) // of parameters that were checked
@@ -123,6 +140,9 @@ func (s *stock) near(u *hardware.User) int {
 
 // request counts an order at a node's cache, and has the node get what the order lacks.
 func (s *stock) request(x *order, node int) error {
+	if err := s.replan(); err != nil {
+		return err
+	}
 	d := s.depots[node]
 	d.asked = append(d.asked, x.want)
 	hit := true
@@ -142,9 +162,11 @@ func (s *stock) request(x *order, node int) error {
 	}
 	d.shelf.Ask(x.want)
 	lacking := s.hold(node, x.lacks)
-	added := d.shelf.Put(x.want)
-	s.churn += added
-	x.log.Count(record.ChurnBytes, int64(added))
+	if !s.plan.on {
+		added := d.shelf.Put(x.want)
+		s.churn += added
+		x.log.Count(record.ChurnBytes, int64(added))
+	}
 	s.fetch(x, node, lacking, -1)
 	return nil
 }
@@ -387,7 +409,9 @@ func (s *stock) figures() map[string]float64 {
 	if apart > 0 {
 		f["storage_saved"] = 1 - float64(kept)/float64(apart)
 	}
-	if got, best := s.against(); best > 0 && s.policy != "" {
+	if s.plan.on {
+		f["static_hit"] = s.plan.hit
+	} else if got, best := s.against(); best > 0 {
 		f["regret"] = float64(best-got) / float64(best)
 	}
 	if s.prefetch {

@@ -1,0 +1,95 @@
+package pipeline
+
+import (
+	"fmt"
+	"slices"
+
+	"meibench/hardware"
+	"meibench/internal/units"
+	"meibench/reference/placement"
+)
+
+// planning is how models are placed before they are asked for, by the policies of reference/placement.
+type planning struct {
+	on       bool
+	again    bool // when an epoch has ended
+	users    int
+	deadline float64 // s
+	epoch    int
+	hit      float64 // the share of requests that the last plan expects to answer in time
+}
+
+func newPlanning(p Params) planning {
+	on := slices.ContainsFunc(placement.Policies(), func(q [2]string) bool { return q[0] == p.Name("policy") && q[0] != "random" })
+	return planning{on: on, again: p.Name("replan") == "yes", users: p.Int("planned_users"), deadline: p.Num("planned_ms") / 1000}
+}
+
+// replan places anew if an epoch has ended since.
+func (s *stock) replan() error {
+	if !s.plan.on || !s.plan.again {
+		return nil
+	}
+	if now := s.wants.at(s.env.Now()); now > s.plan.epoch {
+		return s.place(now)
+	}
+	return nil
+}
+
+// place decides for an epoch what each node keeps. What enters a node after the first time is churn; how it gets there takes no
+// time: plans are carried out when the network is idle.
+func (s *stock) place(epoch int) error {
+	if s.wants.demand == nil {
+		return fmt.Errorf("pipeline deliver: policy %s places models by their popularity: want: popularity", s.policy)
+	}
+	in := &placement.Instance{Lib: s.lib}
+	number := map[int]int{} // of each edge node among the servers
+	var nodes []int
+	for i, d := range s.depots {
+		if d != nil {
+			number[i] = len(nodes)
+			nodes = append(nodes, i)
+			in.Room = append(in.Room, s.room)
+		}
+	}
+	if s.cooperate && len(nodes) > 1 {
+		if l, err := s.site.Between(s.depots[nodes[0]].name, s.depots[nodes[1]].name); err == nil {
+			in.Hop = l.Spec().BytesPerSec
+		}
+	}
+	wants := make([]float32, len(s.lib.Models))
+	for i, p := range s.wants.demand.Probabilities(epoch) {
+		wants[i] = float32(p)
+	}
+	for id := range s.plan.users {
+		user := s.site.User(id)
+		rate := user.Down.Spec().BytesPerSec
+		if c, ok := user.Down.(hardware.Caster); ok {
+			rate = c.Rate()
+		}
+		u := placement.User{Wants: wants, Deadline: s.plan.deadline}
+		if rate > 0 {
+			u.Covers = []placement.Cover{{Server: number[s.near(user)], Rate: rate}}
+		}
+		in.Users = append(in.Users, u)
+	}
+	if err := in.Check(); err != nil {
+		return err
+	}
+	p, err := placement.Decide(s.policy, in)
+	if err != nil {
+		return err
+	}
+	s.plan.hit, s.plan.epoch = in.Hit(p), epoch
+	churn := units.Bytes(0)
+	for m, models := range p {
+		added, err := s.depots[nodes[m]].shelf.Set(models)
+		if err != nil {
+			return err
+		}
+		churn += added
+	}
+	if epoch > 0 {
+		s.churn += churn
+	}
+	return nil
+}
