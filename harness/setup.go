@@ -116,7 +116,7 @@ func (s *setup) stock() (err error) {
 		return nil
 	}
 	if !slices.ContainsFunc(s.pipe.Params, func(p pipeline.Param) bool { return p.Name == "zipf" }) {
-		return fmt.Errorf("library %q: pipeline %q asks for no models: remove library:", s.cell.Library, s.cell.Pipeline)
+		return fmt.Errorf("library %q: pipeline %q asks for no models: leave the key library out", s.cell.Library, s.cell.Pipeline)
 	}
 	if s.cell.Library == shippedLibrary {
 		return s.shipped()

@@ -107,64 +107,107 @@ func union(a, b []int) []int {
 	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(a, b))))
 }
 
-// chosen is the best value for each amount of room, and how it comes about.
-type chosen struct {
-	value []float64
-	take  [][]int
+// bag is a server's room in units, to be filled.
+type bag struct {
+	s    *state
+	m    int
+	unit units.Bytes
+	room int
 }
 
-// knapsack is the models of a server.
-func (s *state) knapsack(m int, fams []*family) []int {
-	unit := max(1, (s.free[m]+steps-1)/steps)
-	room := int(s.free[m] / unit)
-	total := chosen{make([]float64, room+1), make([][]int, room+1)}
-	for _, f := range fams {
-		total = join(total, s.family(m, f, unit, room))
+func (b *bag) weight(n units.Bytes) int { return int((n + b.unit - 1) / b.unit) }
+
+// knapsack is the models of a server: first the values alone, over sets and families, then the models of what was best.
+func (s *state) knapsack(m int, fams []*family) (models []int) {
+	b := &bag{s: s, m: m, unit: max(1, (s.free[m]+steps-1)/steps)}
+	b.room = int(s.free[m] / b.unit)
+	total := make([]float64, b.room+1)
+	splits, sets := make([][]int, len(fams)), make([][]int, len(fams)) // by family and room: what the family gets; which set is best
+	for k, f := range fams {
+		var values []float64
+		values, sets[k] = b.best(f)
+		total, splits[k] = join(total, values)
 	}
-	return total.take[room]
+	for k, room := len(fams)-1, b.room; k >= 0; k-- {
+		mine := splits[k][room]
+		if set := sets[k][mine]; set >= 0 {
+			models = append(models, b.fill(fams[k], fams[k].sets[set], mine)...)
+		}
+		room -= mine
+	}
+	return models
 }
 
-// family is the best of one family for each amount of room.
-func (s *state) family(m int, f *family, unit units.Bytes, room int) chosen {
-	best := chosen{make([]float64, room+1), make([][]int, room+1)}
+// items are the models of a family that a set of shared blocks suffices for, and the units that the set takes.
+func (b *bag) items(f *family, set []int) (of []int, base int) {
+	bytes := units.Bytes(0)
+	for _, j := range set {
+		bytes += b.s.lib.Blocks[j].Bytes
+	}
+	for k := range f.models {
+		if subset(f.shared[k], set) {
+			of = append(of, k)
+		}
+	}
+	return of, b.weight(bytes)
+}
+
+// best is the most that a family adds for each amount of room, and with which of its sets; -1 = with none.
+func (b *bag) best(f *family) (values []float64, set []int) {
+	values, set = make([]float64, b.room+1), make([]int, b.room+1)
+	for c := range set {
+		set[c] = -1
+	}
 	gains := make([]float64, len(f.models))
 	for k, i := range f.models {
-		gains[k] = s.gain(m, i)
+		gains[k] = b.s.gain(b.m, i)
 	}
-	weight := func(n units.Bytes) int { return int((n + unit - 1) / unit) }
-	for _, set := range f.sets {
-		bytes := units.Bytes(0)
-		for _, b := range set {
-			bytes += s.lib.Blocks[b].Bytes
-		}
-		base := weight(bytes)
-		if base > room {
+	value := make([]float64, b.room+1)
+	for n, blocks := range f.sets {
+		of, base := b.items(f, blocks)
+		if base > b.room {
 			continue
 		}
-		value, last := make([]float64, room-base+1), make([][]int, room-base+1)
-		for k, i := range f.models {
-			w := weight(f.own[k])
-			if gains[k] <= 0 || w > room-base || !subset(f.shared[k], set) {
+		clear(value)
+		for _, k := range of {
+			w, g := b.weight(f.own[k]), gains[k]
+			if g <= 0 {
 				continue
 			}
-			for c := room - base; c >= w; c-- {
-				if v := value[c-w] + gains[k]; v > value[c] {
-					value[c], last[c] = v, append(slices.Clone(last[c-w]), i)
-				}
+			for c := b.room - base; c >= w; c-- {
+				value[c] = max(value[c], value[c-w]+g)
 			}
 		}
-		for c, v := range value {
-			if v > best.value[base+c] {
-				best.value[base+c], best.take[base+c] = v, last[c]
+		for c := base; c <= b.room; c++ {
+			if v := value[c-base]; v > values[c] {
+				values[c], set[c] = v, n
 			}
 		}
 	}
-	for c := 1; c <= room; c++ {
-		if best.value[c-1] > best.value[c] {
-			best.value[c], best.take[c] = best.value[c-1], best.take[c-1]
+	return values, set
+}
+
+// fill is the models behind the best value of a family for a set and an amount of room.
+func (b *bag) fill(f *family, blocks []int, room int) (models []int) {
+	of, base := b.items(f, blocks)
+	room -= base
+	rows := make([][]float64, len(of)+1) // by models looked at
+	rows[0] = make([]float64, room+1)
+	for n, k := range of {
+		w, g := b.weight(f.own[k]), b.s.gain(b.m, f.models[k])
+		row := slices.Clone(rows[n])
+		for c := w; c <= room && g > 0; c++ {
+			row[c] = max(row[c], rows[n][c-w]+g)
+		}
+		rows[n+1] = row
+	}
+	for n := len(of); n > 0; n-- {
+		if rows[n][room] > rows[n-1][room] {
+			models = append(models, f.models[of[n-1]])
+			room -= b.weight(f.own[of[n-1]])
 		}
 	}
-	return best
+	return models
 }
 
 func subset(a, b []int) bool {
@@ -176,19 +219,18 @@ func subset(a, b []int) bool {
 	return true
 }
 
-// join shares the room between two.
-func join(a, b chosen) chosen {
-	out := chosen{make([]float64, len(a.value)), make([][]int, len(a.value))}
-	for c := range out.value {
-		best, at := -1.0, 0
+// join shares the room between two, and says how much of each amount the second gets.
+func join(a, b []float64) (values []float64, second []int) {
+	values, second = make([]float64, len(a)), make([]int, len(a))
+	for c := range values {
+		values[c] = -1
 		for x := 0; x <= c; x++ {
-			if v := a.value[x] + b.value[c-x]; v > best {
-				best, at = v, x
+			if v := a[c-x] + b[x]; v > values[c] {
+				values[c], second[c] = v, x
 			}
 		}
-		out.value[c], out.take[c] = best, slices.Concat(a.take[at], b.take[c-at])
 	}
-	return out
+	return values, second
 }
 
 // mostTried is the largest number of placements that Optimum looks at.
