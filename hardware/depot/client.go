@@ -214,6 +214,11 @@ func settle(b Block, part *os.File, have int64, sum []byte) error {
 // Fetch builds the file of a model at path, which appears when its SHA-256 is right. Arrived, if not nil, is told about each
 // block once its bytes are in the growing file (which it may read, not write): calls come one at a time, in any order, and must not wait.
 func (c *Client) Fetch(ctx context.Context, m *Model, path string, arrived func(i int, file *os.File)) error {
+	return c.fetch(ctx, m, path, arrived, func() {})
+}
+
+// fetch calls whole when the file has its name, before it is closed.
+func (c *Client) fetch(ctx context.Context, m *Model, path string, arrived func(int, *os.File), whole func()) error {
 	if err := m.Check(); err != nil {
 		return err
 	}
@@ -234,6 +239,9 @@ func (c *Client) Fetch(ctx context.Context, m *Model, path string, arrived func(
 	}
 	if err == nil {
 		err = os.Rename(out.Name(), path)
+	}
+	if err == nil {
+		whole()
 	}
 	if err != nil {
 		return fmt.Errorf("fetch %s: %w", m.Name, err)

@@ -281,6 +281,28 @@ func TestBadCatalogues(t *testing.T) {
 	}
 }
 
+// Layers run as they come, and the answer is that of the model loaded whole.
+func TestEarlyTokensAreThoseOfAPlainLoad(t *testing.T) {
+	whole, err := models.Open("mei-nano")
+	require.NoError(t, err)
+	prompt := "me south straight , car east straight , dry ; may me go =>"
+	w := whole.Model.NewWork(1)
+	defer w.Close()
+	want, err := whole.Answer(w, prompt, 12)
+	require.NoError(t, err)
+	url, m := serve(t, NodeConfig{Rate: 20 << 20}, nil)
+	path := filepath.Join(t.TempDir(), "m.gguf")
+	got, err := client(t, url).FetchRun(t.Context(), m, path, prompt, 12)
+	require.NoError(t, err)
+	require.Equal(t, want, got.Text)
+	require.Positive(t, got.First)
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(nano(t), data))
+	_, err = client(t, "http://127.0.0.1:1").FetchRun(t.Context(), m, path+"2", prompt, 12)
+	require.Error(t, err, "no node: an error, not a wait")
+}
+
 func FuzzCatalogue(f *testing.F) {
 	f.Add([]byte(`{"models":[]}`))
 	f.Add([]byte(`{"models":[{"name":"a","blocks":[{"offset":9223372036854775807,"bytes":1}]}]}`))
