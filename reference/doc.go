@@ -13,6 +13,7 @@
 //	reference/kivi     caches in 2, 4 or 8 bits
 //	reference/paged    caches in blocks that sequences share
 //	reference/kvwire   caches as bytes, for links and for applications put aside
+//	reference/coded    coded caching: one transmission for several who want different files
 //	reference/codec    activations as bytes, for the links of a split model
 //	reference/handover what to do with the cache of a request that moves
 //	reference/exit     tokens that leave a model early, layers left out, self-speculation
