@@ -269,6 +269,7 @@ func TestBadCatalogues(t *testing.T) {
 		"name":    func(m *Model) { m.Name = "../x" },
 		"zero":    func(m *Model) { m.Blocks[0].Bytes = 0 },
 		"overlap": func(m *Model) { m.Blocks = append(m.Blocks, m.Blocks[len(m.Blocks)-1]) },
+		"shifted": func(m *Model) { m.Blocks[2].Offset++ },
 		"order":   func(m *Model) { m.Blocks[0], m.Blocks[len(m.Blocks)-1] = m.Blocks[len(m.Blocks)-1], m.Blocks[0] },
 	} {
 		bad := *m
