@@ -22,6 +22,7 @@
 //	reference/route    cascades, query routers, rules for single tokens, and their metrics
 //	reference/partition where to cut a model and which node gets which layers
 //	reference/library  models made of blocks that they share, and how popular they are
+//	reference/recall   a semantic response cache, by likeness of questions
 //	reference/replay   caches of equal or sized objects over long lists of requests, at speed
 //	reference/shelf    a cache of models whose blocks are shared, by policy
 //	reference/placement which models each edge server keeps, decided once, beside the optimum
