@@ -82,6 +82,7 @@ var Rooms = []Room{
 	{"hardware/fitting", 2, nil},
 	{"hardware/kernel", 2, nil},
 	{"hardware/agent/...", 2, []string{"google.golang.org/grpc", "google.golang.org/protobuf"}},
+	{"hardware/carousel", 2, []string{"github.com/klauspost/reedsolomon", "golang.org/x/net/ipv4"}},
 	{"hardware/depot", 2, nil},
 	{"hardware/endpoint/...", 2, nil},
 	{"hardware/fault", 2, nil},
