@@ -6,6 +6,7 @@
 //	reference/tensor   one operation per file: matrix product, RMSNorm, RoPE, softmax, attention
 //	reference/quant    number formats of weights: F32, F16, BF16, the Q, K and IQ4 blocks, MXFP4
 //	reference/gguf     the GGUF file format, read and written
+//	reference/coldstart the time from storage to the first token, with the page cache empty and full
 //	reference/convert  a model's weights in other number formats: the quantiser
 //	reference/invert   reads tokens back from the activations that a split sends
 //	reference/llm      a decoder-only transformer over all of these, runnable layer span by layer span
@@ -23,6 +24,7 @@
 //	reference/partition where to cut a model and which node gets which layers
 //	reference/library  models made of blocks that they share, and how popular they are
 //	reference/recall   a semantic response cache, by likeness of questions
+//	reference/refine   weights as planes of bits, coarse ones first, and differences of files
 //	reference/replay   caches of equal or sized objects over long lists of requests, at speed
 //	reference/shelf    a cache of models whose blocks are shared, by policy
 //	reference/placement which models each edge server keeps, decided once, beside the optimum
