@@ -12,6 +12,7 @@
 //	reference/llm      a decoder-only transformer over all of these, runnable layer span by layer span
 //	reference/evict    caches of a fixed budget: window, StreamingLLM, H2O, SnapKV, PyramidKV
 //	reference/kivi     caches in 2, 4 or 8 bits
+//	reference/offload  models larger than memory: layers or experts read from storage while others compute
 //	reference/paged    caches in blocks that sequences share
 //	reference/kvwire   caches as bytes, for links and for applications put aside
 //	reference/coded    coded caching: one transmission for several who want different files
@@ -19,6 +20,7 @@
 //	reference/handover what to do with the cache of a request that moves
 //	reference/exit     tokens that leave a model early, layers left out, self-speculation
 //	reference/shard    one model on several nodes: by heads and columns, by positions, by experts
+//	reference/storage  files read around the page cache, and what the system says of it
 //	reference/spec     the rules and the arithmetic of speculative decoding
 //	reference/route    cascades, query routers, rules for single tokens, and their metrics
 //	reference/partition where to cut a model and which node gets which layers
