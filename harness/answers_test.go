@@ -95,12 +95,39 @@ func TestModelledAnswersHaveNoQuality(t *testing.T) {
 		if e.Name == "chain" {
 			site = "this-machine-chain"
 		}
-		_, rows := outputs(t, lab, suites.Cell{Name: e.Name, Pipeline: e.Name, Site: site, Model: "mei-small", Small: "mei-nano", Mode: "modelled"})
+		c := suites.Cell{Name: e.Name, Pipeline: e.Name, Site: site, Model: "mei-small", Small: "mei-nano", Mode: "modelled"}
+		if e.Name == "deliver" {
+			c.Site, c.Model, c.Library = "this-machine-cloud", "mei-base", "shipped"
+		}
+		_, rows := outputs(t, lab, c)
 		for _, r := range rows {
 			require.Zero(t, len(r.Output), e.Name)
 			require.Positive(t, r.OutputTokens, e.Name)
 		}
 	}
+}
+
+// TestC7DeliveredAdaptersAnswer: what comes over the links is what answers, whole or in pieces of the layers, and not the backbone.
+func TestC7DeliveredAdaptersAnswer(t *testing.T) {
+	lab := &Lab{Host: hostSheet(t)}
+	cell := func(pipeline, library string, params map[string]any) suites.Cell {
+		return suites.Cell{Name: pipeline, Pipeline: pipeline, Site: "this-machine-cloud", Model: "mei-base", Library: library, Mode: "emulated", Requests: 30, Params: params}
+	}
+	alone, _ := outputs(t, lab, cell("local", "", nil))
+	want, rows := outputs(t, lab, cell("deliver", "shipped", map[string]any{"want": "app", "resident": "yes"}))
+	require.NotEqual(t, alone, want, "the adapter says other things than the backbone")
+	for _, r := range rows {
+		require.EqualValues(t, 216_384, r.DownBytes-r.DownBytes%216_384, "the adapter came, and framing")
+	}
+	for _, params := range []map[string]any{{"want": "app", "progress": "layers"}, {"want": "app", "room_mb": 0.0}, {"want": "app", "resident": "yes", "policy": "fifo"}} {
+		got, _ := outputs(t, lab, cell("deliver", "shipped", params))
+		require.Equal(t, want, got, "%v", params)
+	}
+	set, err := lab.resolve(cell("deliver", "adapters", nil), false)
+	require.ErrorContains(t, err, "sizes only")
+	require.Nil(t, set)
+	_, err = lab.resolve(cell("local", "shipped", nil), false)
+	require.ErrorContains(t, err, "leave the key library out")
 }
 
 // TestI10ModelledAcceptanceIsTheMeasuredOne: a modelled device draws from the law

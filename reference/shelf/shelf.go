@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 
+	"meibench/internal/portable"
 	"meibench/internal/rng"
 	"meibench/internal/units"
 	"meibench/reference/library"
@@ -31,6 +32,7 @@ type Policy struct{ Name, Doc string }
 // Policies lists them by name, without belady, which must know the future.
 func Policies() []Policy {
 	return []Policy{
+		{"aoc", "the least Age-of-Context: what has the least requests and fresh context; a request leaves context behind that fades by half in a hundred requests (after Xu et al., arXiv 2305.12130; the half life is assumed)"},
 		{"fifo", "what came first"},
 		{"frugal", "what gives back the most bytes for each request that it had (GreedyDual-Size-Frequency, Cherkasova 1998, with bytes that nobody shares)"},
 		{"lfu", "what was asked for least often, ever; of those the least recently used"},
@@ -46,6 +48,9 @@ type entry struct {
 	asked int     // number of the last request for it
 	count int     // requests for it, ever
 	rank  float64 // frugal
+
+	context float64 // aoc: examples left behind, each faded by age
+	faded   int     // number of the request when context was worked out
 }
 
 // Shelf keeps models in so many bytes. It belongs to one goroutine.
@@ -61,6 +66,7 @@ type Shelf struct {
 	used   units.Bytes
 	clock  int     // requests so far
 	age    float64 // frugal: rank of the last that went
+	weight float64 // aoc: of context beside requests
 	after  func(model int) int
 }
 
@@ -77,7 +83,7 @@ func New(l *library.Library, room units.Bytes, policy string, seed uint64) (*She
 		}
 		return nil, fmt.Errorf("unknown policy %q of a shelf (have %s)", policy, strings.Join(have, ", "))
 	}
-	return &Shelf{lib: l, room: room, policy: policy, key: rng.NewKey(seed, "shelf"), models: make([]entry, len(l.Models)), of: make([]int, len(l.Blocks))}, nil
+	return &Shelf{lib: l, room: room, policy: policy, key: rng.NewKey(seed, "shelf"), weight: 4, models: make([]entry, len(l.Models)), of: make([]int, len(l.Blocks))}, nil
 }
 
 // Has reports whether a block is kept.
@@ -95,6 +101,7 @@ func (s *Shelf) Ask(m int) bool {
 	s.clock++
 	e.asked = s.clock
 	e.count++
+	e.context, e.faded = s.context(e)+1, s.clock
 	s.rate(m)
 	for _, b := range s.lib.Models[m].Blocks {
 		if s.of[b] == 0 {
@@ -102,6 +109,14 @@ func (s *Shelf) Ask(m int) bool {
 		}
 	}
 	return true
+}
+
+// halfLife is after how many requests context counts half.
+const halfLife = 100
+
+// context is what is left of a model's context now.
+func (s *Shelf) context(e *entry) float64 {
+	return float64(e.context * portable.Exp(-math.Ln2*float64(s.clock-e.faded)/halfLife))
 }
 
 // rate sets the rank by which frugal chooses: age of the shelf + requests / bytes that only this model has.
@@ -202,7 +217,9 @@ func (s *Shelf) worth(m int) float64 {
 		return -float64(s.after(m))
 	case s.policy == "fifo":
 		return float64(e.came)
-	case s.policy == "lfu":
+	case s.policy == "aoc" && s.weight > 0:
+		return float64(e.count) + float64(s.weight*s.context(e))
+	case s.policy == "lfu" || s.policy == "aoc":
 		return float64(e.count) + float64(e.asked)/float64(s.clock+1) // the fraction settles ties
 	case s.policy == "frugal":
 		return e.rank

@@ -171,6 +171,42 @@ func TestC2SharedShelvesKeepTheirBooks(t *testing.T) {
 	}
 }
 
+// Without weight on context, least Age-of-Context is LFU; with it, who was asked for lately stays before who was asked for often
+// long ago.
+func TestC3AgeOfContext(t *testing.T) {
+	for seed := range uint64(10) {
+		l, asked := random(t, seed, 30, true), requests(seed+9, 30, 800)
+		a, err := New(l, 120, "aoc", 1)
+		require.NoError(t, err)
+		a.weight = 0
+		b, err := New(l, 120, "lfu", 1)
+		require.NoError(t, err)
+		for _, m := range asked {
+			require.Equal(t, b.Ask(m), a.Ask(m))
+			require.Equal(t, b.Put(m), a.Put(m))
+			require.Equal(t, b.Models(), a.Models())
+		}
+	}
+	l := random(t, 1, 3, false)
+	keeps := func(policy string) []int {
+		s, err := New(l, 20, policy, 1)
+		require.NoError(t, err)
+		for _, m := range append(append(slices.Repeat([]int{0}, 40), slices.Repeat([]int{1}, 15)...), slices.Repeat([]int{1}, 3)...) {
+			s.Ask(m)
+			s.Put(m)
+		}
+		s.clock += 400
+		for range 10 {
+			s.Ask(1)
+		}
+		s.Ask(2)
+		s.Put(2)
+		return s.Models()
+	}
+	require.Equal(t, []int{1, 2}, keeps("aoc"))
+	require.Equal(t, []int{0, 2}, keeps("lfu"), "28 requests against 40")
+}
+
 func TestSetAndRefusals(t *testing.T) {
 	l := random(t, 3, 10, true)
 	s, err := New(l, l.Union([]int{1, 2}), "lru", 1)
@@ -187,5 +223,5 @@ func TestSetAndRefusals(t *testing.T) {
 	_, err = New(l, -1, "lru", 1)
 	require.ErrorContains(t, err, "want at least none")
 	_, err = New(l, 1, "guess", 1)
-	require.ErrorContains(t, err, "have fifo, frugal, lfu, lru, random")
+	require.ErrorContains(t, err, "have aoc, fifo, frugal, lfu, lru, random")
 }

@@ -69,7 +69,7 @@ func (j *job) try(t *testing.T, ctx context.Context) (worse int, out string, err
 
 func TestTwoCommitsTakeTurns(t *testing.T) {
 	dir, turns := repository(t)
-	j := &job{repo: dir, base: "fast", head: "HEAD", pkgs: []string{"./..."}, bench: ".", time: "5x", count: 6, procs: 1, metrics: []string{"sec/op"}, out: filepath.Join(t.TempDir(), "out")}
+	j := &job{repo: dir, base: "fast", head: "HEAD", pkgs: []string{"./..."}, bench: ".", time: "100x", count: 6, procs: 1, metrics: []string{"sec/op"}, out: filepath.Join(t.TempDir(), "out")}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "toy.go"), []byte("package toy // changed\n"), 0o644))
 	worse, out, err := j.try(t, context.Background())
 	require.NoError(t, err, out)
