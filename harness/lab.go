@@ -22,6 +22,7 @@ import (
 	"meibench/harness/record"
 	"meibench/harness/results"
 	"meibench/internal/host"
+	"meibench/reference/library"
 	"meibench/reference/llm"
 	"meibench/reference/models"
 	"meibench/reference/panel"
@@ -50,6 +51,7 @@ type Lab struct {
 	Version string
 
 	models  kept[*Model]
+	planes  kept[*library.Library]
 	devices kept[*profiles.DeviceSheet]
 	traces  kept[*recorded]
 	links   kept[*profiles.LinkSheet]

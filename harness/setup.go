@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -14,8 +15,10 @@ import (
 	"meibench/internal/units"
 	"meibench/reference/library"
 	"meibench/reference/models"
+	"meibench/reference/refine"
 	"meibench/suites"
 	"meibench/workloads"
+	"meibench/workloads/tasks"
 )
 
 // setup is a cell with its names resolved.
@@ -51,7 +54,7 @@ func (l *Lab) resolve(c suites.Cell, quick bool) (*setup, error) {
 	if err := l.pair(s); err != nil {
 		return nil, err
 	}
-	if err := s.stock(); err != nil {
+	if err := l.stock(s); err != nil {
 		return nil, err
 	}
 	if s.site, err = l.findSite(c.Site); err != nil {
@@ -111,7 +114,7 @@ func (l *Lab) pair(s *setup) (err error) {
 }
 
 // stock builds the library that the cell names, around its model.
-func (s *setup) stock() (err error) {
+func (l *Lab) stock(s *setup) (err error) {
 	if s.cell.Library == "" {
 		return nil
 	}
@@ -120,6 +123,10 @@ func (s *setup) stock() (err error) {
 	}
 	if s.cell.Library == shippedLibrary {
 		return s.shipped()
+	}
+	if s.cell.Library == planesLibrary && s.cell.Mode == "modelled" {
+		s.library, err = l.planes.get(s.cell.Model, func() (*library.Library, error) { return planes(s.cell.Model) })
+		return err
 	}
 	if s.cell.Mode == "measured" || s.cell.Mode == "emulated" {
 		return fmt.Errorf("library %q has sizes only, which mode %s cannot send: use library: %s", s.cell.Library, s.cell.Mode, shippedLibrary)
@@ -130,6 +137,80 @@ func (s *setup) stock() (err error) {
 
 // shippedLibrary is the library of real bytes: mei-base with the adapters that come with the program.
 const shippedLibrary = "shipped"
+
+// planesLibrary is a shipped model whose weights come in planes of bits, each rung with its score.
+const planesLibrary = "planes"
+
+// planeAnswers is how many validation questions of each application a rung answers.
+const planeAnswers = 50
+
+// planes cuts a shipped model into planes of bits (reference/refine) and scores what each rung of them answers: exact match of
+// greedy answers on questions of the validation split, over all applications and levels.
+func planes(name string) (*library.Library, error) {
+	data, err := models.Bytes(name)
+	if err != nil {
+		return nil, fmt.Errorf("library %s: only shipped models are cut: %w", planesLibrary, err)
+	}
+	whole, err := models.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	ladder, err := refine.Cut(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		return nil, err
+	}
+	var a *refine.Assembly
+	scores := make([]float64, 0, ladder.Rungs)
+	for i := range ladder.Pieces {
+		piece, err := ladder.Data(i)
+		if err == nil && i == 0 {
+			a, err = refine.Assemble(piece, units.GiB)
+		} else if err == nil {
+			err = a.Add(i, piece)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if a.Rung() < len(scores) {
+			continue
+		}
+		m, err := a.Model()
+		if err != nil {
+			return nil, err
+		}
+		score, err := exactMatch(&models.Loaded{Name: name, Model: m, Tokenizer: whole.Tokenizer})
+		if err != nil {
+			return nil, err
+		}
+		scores = append(scores, score)
+	}
+	lib, err := ladder.Library(name, scores)
+	if err != nil {
+		return nil, err
+	}
+	return lib, lib.Check()
+}
+
+// exactMatch is the share of validation questions that a model answers right.
+func exactMatch(m *models.Loaded) (float64, error) {
+	w := m.Model.NewWork(1)
+	defer w.Close()
+	right, n := 0, 0
+	for _, t := range tasks.Table {
+		for level := 1; level <= tasks.Levels; level++ {
+			for _, in := range t.DrawLevel(1, tasks.Validation, level, planeAnswers/tasks.Levels) {
+				answer, err := m.Answer(w, in.Prompt, 48)
+				if err != nil {
+					return 0, err
+				}
+				if n++; answer == in.Answer {
+					right++
+				}
+			}
+		}
+	}
+	return float64(right) / float64(n), nil
+}
 
 func (s *setup) shipped() (err error) {
 	if s.cell.Model != models.AdapterBase {

@@ -338,8 +338,8 @@ func (g *Group) add(c *record.Cell, r *record.Request) {
 			g.TPOT = append(g.TPOT, v)
 		}
 		if d := r.Counts[record.DeliveryTime]; d > 0 {
-			g.Delivery = append(g.Delivery, time.Duration(d).Seconds())
-			g.Usable = append(g.Usable, time.Duration(r.Counts[record.UsableTime]).Seconds())
+			g.Delivery = append(g.Delivery, time.Duration(d-1).Seconds()) // a nanosecond stands for no time
+			g.Usable = append(g.Usable, time.Duration(r.Counts[record.UsableTime]-1).Seconds())
 		}
 	}
 	if len(g.Cells) == 1 && len(g.ended) < mostEnded && r.Outcome == record.OK && r.Done > r.Intended {

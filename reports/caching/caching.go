@@ -227,17 +227,17 @@ func progress(set []*reports.Group) *reports.Figure {
 	if !several(set, "progress") {
 		return nil
 	}
-	plots := []chart.Plot{{XAxis: "TTFT p50 (s)", YAxis: "quality of the answer (score)"}, {XAxis: "whole model on the device, p50 (s)", YAxis: "TTFT p50 (s)"}}
+	plots := []chart.Plot{{XAxis: "TTFT p50 (s)", YAxis: "quality of the answer (score)"}, {XAxis: "first usable part on the device, p50 (s)", YAxis: "TTFT p50 (s)"}}
 	var keys []chart.Key
 	for i, g := range set[:min(len(set), mostCurves)] {
 		colour := i % chart.Colours
 		keys = append(keys, chart.Key{Text: name(g, ""), Colour: colour, Glyph: i, Index: i, Kind: chart.GlyphKey})
-		first, whole, score := g.TTFT50(), reports.Quantile(g.Delivery, 0.5), g.Score()
+		first, usable, score := g.TTFT50(), reports.Quantile(g.Usable, 0.5), g.Score()
 		plots[0].Curves = append(plots[0].Curves, dot(first.V, score, colour, i))
-		plots[1].Curves = append(plots[1].Curves, dot(whole.V, first, colour, i))
+		plots[1].Curves = append(plots[1].Curves, dot(usable.V, first, colour, i))
 	}
 	return &reports.Figure{Name: "caching-progress", Title: "Speed and quality of answers that begin early: " + title(set[0]),
-		Caption: "Left: upper left is better. Quality is that of the library for the part of the model that had come when the answer began; without it there is no dot. Right: how long after the whole model, or before it, the first token came.",
+		Caption: "Left: upper left is better. Quality is that of the library for the part of the model that had come when the answer began; without it there is no dot. Right: how long after the first usable part the first token came.",
 		Alt:     "Time to first token against quality for ways to begin before a model has come: " + title(set[0]), Picture: chart.Curves(title(set[0]), plots, keys)}
 }
 
