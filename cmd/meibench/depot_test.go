@@ -1,14 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
-	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,29 +12,10 @@ import (
 	"meibench/reference/models"
 )
 
-// depotAt starts meibench depot serve as a user would and returns its address.
-func depotAt(t *testing.T, args ...string) string {
-	ctx, stop := context.WithCancel(t.Context())
-	r, w := io.Pipe()
-	ended := make(chan int, 1)
-	var errOut bytes.Buffer
-	go func() {
-		ended <- execute(ctx, w, &errOut, append([]string{"depot", "serve", "--listen", "127.0.0.1:0"}, args...))
-		w.Close()
-	}()
-	url, err := bufio.NewReader(r).ReadString('\n')
-	t.Cleanup(func() {
-		stop()
-		require.Zero(t, <-ended, errOut.String())
-	})
-	require.NoError(t, err, errOut.String())
-	return strings.TrimSpace(url)
-}
-
 // TestC7DepotServesAndFetches: what is fetched is what is served, the second time from the folder alone, and a prompt is
 // answered on the way as the whole model answers it.
 func TestC7DepotServesAndFetches(t *testing.T) {
-	url := depotAt(t)
+	url := listening(t, "depot", "serve")
 	dir := t.TempDir()
 	code, out, errOut := do(t, "depot", "ls", "--from", url)
 	require.Zero(t, code, errOut)
@@ -74,7 +51,7 @@ func TestC7DepotServesAndFetches(t *testing.T) {
 }
 
 func TestDepotRefuses(t *testing.T) {
-	url := depotAt(t, "mei-nano", "--rate", "100000000")
+	url := listening(t, "depot", "serve", "mei-nano", "--rate", "100000000")
 	for want, args := range map[string][]string{
 		"have mei-nano":        {"depot", "fetch", "mei-huge", "--from", url, "--cache", t.TempDir()},
 		"want 0 or more":       {"depot", "fetch", "mei-nano", "--from", url, "--budget", "-1"},

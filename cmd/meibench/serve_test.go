@@ -22,12 +22,17 @@ import (
 
 // serving starts meibench serve as a user would and returns its address.
 func serving(t *testing.T, args ...string) string {
+	return listening(t, append([]string{"serve"}, args...)...)
+}
+
+// listening starts a command that serves, on a free port, and returns the address that it says first.
+func listening(t *testing.T, command ...string) string {
 	ctx, stop := context.WithCancel(t.Context())
 	r, w := io.Pipe()
 	ended := make(chan int, 1)
 	var errOut bytes.Buffer
 	go func() {
-		ended <- execute(ctx, w, &errOut, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...))
+		ended <- execute(ctx, w, &errOut, append(command, "--listen", "127.0.0.1:0"))
 		w.Close()
 	}()
 	url, err := bufio.NewReader(r).ReadString('\n')
