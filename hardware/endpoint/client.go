@@ -260,9 +260,8 @@ func (c *Client) once(ctx context.Context, r *Request) (*Answer, error) {
 	if err == nil {
 		err = a.count(r.Limit)
 	}
-	rep.done(err == nil)
-	a.Sent, a.Received = rep.sent, rep.received()
-	if a.End = rep.last(); err != nil {
+	a.Sent, a.End = rep.sent, rep.last()
+	if a.Received = rep.done(err == nil); err != nil {
 		a.settle(r.Limit)
 		return a, fmt.Errorf("%s: %w", c.base, err)
 	}
@@ -293,18 +292,19 @@ func (c *Client) Models(ctx context.Context) (names []string, server string, err
 	if err != nil {
 		return nil, "", err
 	}
+	server = rep.server // before the connection is somebody else's
 	var list struct{ Data []struct{ ID string } }
 	if err = rep.check(); err == nil {
 		err = rep.json(&list)
 	}
 	rep.done(err == nil)
 	if err != nil {
-		return nil, rep.server, fmt.Errorf("%s: GET /models: %w", c.base, err)
+		return nil, server, fmt.Errorf("%s: GET /models: %w", c.base, err)
 	}
 	for _, m := range list.Data {
 		names = append(names, m.ID)
 	}
-	return names, rep.server, nil
+	return names, server, nil
 }
 
 // FirstModel asks a server for the model that it lists first.

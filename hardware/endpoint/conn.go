@@ -360,14 +360,13 @@ func hexSize(b []byte) (size int64, err error) {
 	return size, nil
 }
 
-func (n *conn) last() time.Duration   { return n.stamp }
-func (n *conn) received() units.Bytes { return units.Bytes(n.got) }
-func (n *conn) events() *events       { return &n.ev }
+func (n *conn) last() time.Duration { return n.stamp }
+func (n *conn) events() *events     { return &n.ev }
 
 // done ends the exchange. What follows the last event (the end of the chunked
 // encoding, mostly) is read so that the connection can be used again; a server
 // that does not come to an end soon loses it.
-func (n *conn) done(reuse bool) {
+func (n *conn) done(reuse bool) (received units.Bytes) {
 	const soon = 250 * time.Millisecond
 	if reuse && n.keep && !n.over {
 		at := n.stamp // draining moves no stamp that counts
@@ -383,9 +382,11 @@ func (n *conn) done(reuse bool) {
 	}
 	watched := n.stop()
 	n.q = nil
+	received = units.Bytes(n.got)
 	if !watched || !reuse || !n.keep || !n.over || n.r != n.w {
 		n.nc.Close()
-		return
+		return received
 	}
 	n.pool.put(n)
+	return received
 }

@@ -41,9 +41,10 @@ type reply struct {
 type source interface {
 	io.Reader
 	last() time.Duration // when the last bytes came
-	received() units.Bytes
-	events() *events // scratch of the connection
-	done(reuse bool) // ends the reply; reuse if the body was read to its last event
+	events() *events     // scratch of the connection
+	// done ends the reply, reuse if the body was read to its last event, and returns what was received. Afterwards the
+	// connection, and with it the reply, may be somebody else's.
+	done(reuse bool) units.Bytes
 }
 
 // check refuses what is not an answer.

@@ -113,13 +113,12 @@ func (s *stdSource) Read(p []byte) (int, error) {
 	return k, err
 }
 
-func (s *stdSource) last() time.Duration   { return s.stamp }
-func (s *stdSource) received() units.Bytes { return units.Bytes(s.got) }
-func (s *stdSource) events() *events       { return &s.ev }
+func (s *stdSource) last() time.Duration { return s.stamp }
+func (s *stdSource) events() *events     { return &s.ev }
 
 // done ends the exchange; what little follows the last event is read so that
 // the connection can be used again.
-func (s *stdSource) done(reuse bool) {
+func (s *stdSource) done(reuse bool) units.Bytes {
 	if s.body != nil {
 		if at := s.stamp; reuse {
 			const soon = 250 * time.Millisecond
@@ -131,5 +130,7 @@ func (s *stdSource) done(reuse bool) {
 		s.timer.Stop()
 	}
 	s.cancel(nil)
+	received := units.Bytes(s.got)
 	s.free()
+	return received
 }
