@@ -1,6 +1,9 @@
 package pipeline
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"testing"
 	"time"
@@ -164,14 +167,17 @@ func TestC6SharedBlocksGoOnce(t *testing.T) {
 // Execution that overlaps with the download ends after the longer of the two and before their sum; a first rung answers earlier and
 // worse, and the rest still comes.
 func TestC7ProgressiveDelivery(t *testing.T) {
-	run := func(progress string) *record.Request {
+	ask := func(progress string, model int) *record.Request {
 		s, err := newStreets(world.NewSim(nil), map[string]any{"progress": progress, "pieces": 2.0})
 		require.NoError(t, err)
-		s.pipe.(*deliver).wants.draw = func(n, _, _ int) int { return 5 }
+		s.pipe.(*deliver).wants.draw = func(n, _, _ int) int { return model }
 		s.reqs = append(s.reqs, workloads.Request{PromptTokens: 50, OutputTokens: 3})
 		s.run(t)
 		return s.logs[0]
 	}
+	run := func(progress string) *record.Request { return ask(progress, 5) }
+	plain := ask("layers", 0) // whose last block is that of the upper layers
+	require.Equal(t, plain.FirstToken, down(plain)+ms(50), "only the upper half was left to compute")
 	whole, layers, refine := run("whole"), run("layers"), run("refine")
 	prompt := ms(100)
 	require.Equal(t, whole.FirstToken, down(whole)+prompt)
@@ -217,6 +223,15 @@ func TestX3DeliveryFollowsTheUser(t *testing.T) {
 	f := early.pipe.(*deliver).Figures()
 	require.EqualValues(t, 1, f["prefetch_hits"])
 	require.Zero(t, f["prefetch_waste"])
+	far, err := newStreets(world.NewSim(nil), nil) // gone while the first node still fetches
+	require.NoError(t, err)
+	far.all(0).ask(0, 1)
+	far.env.Go("walk", func() { far.env.Sleep(ms(17)); far.at[1] = 1 })
+	far.run(t)
+	require.Equal(t, record.OK, far.logs[0].Outcome)
+	for _, d := range far.pipe.(*deliver).stock.depots[:2] {
+		require.Empty(t, d.transit, "what nobody waits for any more is let go of when it comes")
+	}
 	waste := run(map[string]any{"ahead": "yes"}, 0).pipe.(*deliver).Figures()
 	require.Zero(t, waste["prefetch_hits"])
 	require.Positive(t, waste["prefetch_waste"])
@@ -232,6 +247,39 @@ func TestC8NeighboursBeforeTheCloud(t *testing.T) {
 		require.Equal(t, want, s.ports["cloudedge-2"].bulk, cooperate)
 		require.Equal(t, 210_000-want, s.ports["edge-1edge-2"].bulk, cooperate)
 		require.EqualValues(t, 210_000, s.logs[1].Counts[record.BackhaulBytes])
+		hits := int64(0)
+		if want == 0 {
+			hits = 1
+		}
+		require.Equal(t, hits, s.logs[1].Counts[record.CacheHits], cooperate)
+	}
+}
+
+// Blocks with bytes are checked where they come: what was tampered with at the cloud is used by nobody, and the request fails.
+func TestX6TamperedBlocksAreNotUsed(t *testing.T) {
+	for _, tamper := range []bool{false, true} {
+		s, err := newStreets(world.NewSim(nil), nil)
+		require.NoError(t, err)
+		lib := s.pipe.(*deliver).stock.lib
+		data := make([][]byte, len(lib.Blocks))
+		for b := range lib.Blocks {
+			data[b] = bytes.Repeat([]byte{byte(b)}, int(lib.Blocks[b].Bytes))
+			sum := sha256.Sum256(data[b])
+			lib.Blocks[b].Digest = hex.EncodeToString(sum[:])
+		}
+		if tamper {
+			data[1][77] ^= 1
+		}
+		s.pipe.(*deliver).stock.content = func(b int) []byte { return data[b] }
+		s.all(0).ask(0, 0).run(t)
+		if !tamper {
+			require.Equal(t, record.OK, s.logs[0].Outcome, s.logs[0].Err)
+			continue
+		}
+		require.Equal(t, record.Failed, s.logs[0].Outcome)
+		require.Contains(t, s.logs[0].Err, `block "high"`)
+		require.Contains(t, s.logs[0].Err, "not used")
+		require.Zero(t, s.pipe.(*deliver).stock.depots[0].shelf.Used(), "nor kept")
 	}
 }
 
