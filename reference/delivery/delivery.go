@@ -10,7 +10,9 @@
 //	for _, t := range plan.Sent { // t.Blocks to t.Members, from t.Start to t.End
 //	}
 //
-// plan.go makes plans, group.go says who hears what together, order.go what comes first.
+// plan.go makes plans, group.go says who hears what together, order.go what comes first. power.go and parts.go are the two
+// choices of Model Broadcasting and Assembling (Wu, Zeng and Huang, arXiv 2307.15316): which of several good models each user
+// gets, so that much is common, and with which power. budget.go has the times that 3GPP allows.
 //
 // What it does not do: radio (rates are given), time that passes (package pipeline sends for real or in virtual time), and
 // choosing what is kept (packages placement and cache).
