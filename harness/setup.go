@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -10,6 +11,7 @@ import (
 
 	"meibench/hardware"
 	"meibench/hardware/profiles"
+	"meibench/harness/eval"
 	"meibench/harness/pipeline"
 	"meibench/harness/results"
 	"meibench/internal/units"
@@ -124,15 +126,23 @@ func (l *Lab) stock(s *setup) (err error) {
 	if s.cell.Library == shippedLibrary {
 		return s.shipped()
 	}
-	if s.cell.Library == planesLibrary && s.cell.Mode == "modelled" {
+	if s.cell.Mode == "measured" || s.cell.Mode == "emulated" {
+		return fmt.Errorf("library %q runs modelled, mode %s sends real bytes: use library: %s", s.cell.Library, s.cell.Mode, shippedLibrary)
+	}
+	if s.cell.Library == planesLibrary {
 		s.library, err = l.planes.get(s.cell.Model, func() (*library.Library, error) { return planes(s.cell.Model) })
 		return err
 	}
-	if s.cell.Mode == "measured" || s.cell.Mode == "emulated" {
-		return fmt.Errorf("library %q has sizes only, which mode %s cannot send: use library: %s", s.cell.Library, s.cell.Mode, shippedLibrary)
+	if s.library, err = library.Build(s.cell.Library, shapeOf(s.model.Spec)); err != nil {
+		err = fmt.Errorf("%w; meibench list libraries says what there is", err)
 	}
-	s.library, err = library.Build(s.cell.Library, shapeOf(s.model.Spec))
 	return err
+}
+
+// Libraries lists the names that library: takes, each with what it is.
+func Libraries() [][2]string {
+	return append(library.Kinds(), [2]string{planesLibrary, "one shipped model whose weights come in planes of bits, coarse ones first, each rung scored by exact match"},
+		[2]string{shippedLibrary, "mei-base with the adapters that this project trained, real bytes with digests; the only one that runs measured"})
 }
 
 // shippedLibrary is the library of real bytes: mei-base with the adapters that come with the program.
@@ -141,7 +151,7 @@ const shippedLibrary = "shipped"
 // planesLibrary is a shipped model whose weights come in planes of bits, each rung with its score.
 const planesLibrary = "planes"
 
-// planeAnswers is how many validation questions of each application a rung answers.
+// planeAnswers is how many validation questions of each application and difficulty a rung answers.
 const planeAnswers = 50
 
 // planes cuts a shipped model into planes of bits (reference/refine) and scores what each rung of them answers: exact match of
@@ -191,25 +201,17 @@ func planes(name string) (*library.Library, error) {
 	return lib, lib.Check()
 }
 
-// exactMatch is the share of validation questions that a model answers right.
+// exactMatch is the share of validation questions, easy and hard ones of every application, that a model answers right.
 func exactMatch(m *models.Loaded) (float64, error) {
-	w := m.Model.NewWork(1)
-	defer w.Close()
-	right, n := 0, 0
-	for _, t := range tasks.Table {
-		for level := 1; level <= tasks.Levels; level++ {
-			for _, in := range t.DrawLevel(1, tasks.Validation, level, planeAnswers/tasks.Levels) {
-				answer, err := m.Answer(w, in.Prompt, 48)
-				if err != nil {
-					return 0, err
-				}
-				if n++; answer == in.Answer {
-					right++
-				}
-			}
-		}
+	r, err := eval.Tasks(context.Background(), eval.NewLocal(m, 1), eval.Options{Split: tasks.Validation, N: planeAnswers, Seed: luckSeed})
+	if err != nil {
+		return 0, err
 	}
-	return float64(right) / float64(n), nil
+	sum := 0.0
+	for _, app := range r.Applications {
+		sum += app.Exact.Value
+	}
+	return sum / float64(len(r.Applications)), nil
 }
 
 func (s *setup) shipped() (err error) {
@@ -220,14 +222,11 @@ func (s *setup) shipped() (err error) {
 	return err
 }
 
-// adapterRank is that of the adapters of a library built around a shape: what LoRA (arXiv 2106.09685) takes most often.
-const adapterRank = 8
-
 // shapeOf is what a library needs to know of a model.
 func shapeOf(m *hardware.Model) library.Shape {
 	at := func(lo, hi int) units.Bytes { return m.WeightBytes(hardware.Span{Lo: lo, Hi: hi}) }
 	tuned := *m
-	tuned.LoRARank = adapterRank
+	tuned.LoRARank = pipeline.AdapterRank
 	s := library.Shape{Name: m.Name, Layers: m.Layers, Embed: at(0, 0), Adapter: tuned.AdapterBytes(m.All())}
 	s.Layer = at(0, 1) - s.Embed
 	if !m.Tied {

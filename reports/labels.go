@@ -443,3 +443,19 @@ func Where(gs []*Group, keep func(*Group) bool) (out []*Group) {
 	}
 	return out
 }
+
+// Fill adds a group of rows to a table for each set of groups with the same key, headed by the title of its first, and marks
+// rows that are not to be trusted.
+func (t *Table) Fill(gs []*Group, key, title func(*Group) string, row func(*Group) []Value) {
+	for _, set := range Sets(gs, key) {
+		rows := RowGroup{Title: title(set[0])}
+		for _, g := range set {
+			r := Row{Group: g, Values: row(g)}
+			if !g.Valid() {
+				r.Flag = "see the warnings"
+			}
+			rows.Rows = append(rows.Rows, r)
+		}
+		t.Groups = append(t.Groups, rows)
+	}
+}

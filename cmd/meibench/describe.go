@@ -70,7 +70,7 @@ func (a *app) describe(name string) error {
 			if err != nil {
 				return err
 			}
-			d, err := describeItem(item{strings.TrimSuffix(k.name, "s"), n, doc}, name)
+			d, err := describeItem(item{k.one(), n, doc}, name)
 			if err != nil {
 				return withCode(exitUsage, err)
 			}
@@ -135,6 +135,8 @@ func describeItem(it item, name string) (description, error) {
 		}
 	case "device", "link", "site", "model":
 		return describeProfile(d)
+	case "library":
+		d.Lines = append(d.Lines, "in a suite: library: "+name+"; the keys and what they mean: docs/caching.md")
 	case "pipeline":
 		e, err := pipeline.Find(name)
 		if err != nil {

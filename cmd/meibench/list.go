@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"meibench/hardware/profiles"
+	"meibench/harness"
 	"meibench/harness/pipeline"
 	"meibench/harness/record"
 	"meibench/reference/models"
@@ -43,11 +44,20 @@ var kinds = []kind{
 	{"devices", profiles.Devices, docDevice},
 	{"links", profiles.Links, docLink},
 	{"models", modelNames, docModel},
+	{"libraries", func() []string { return namesOf(harness.Libraries(), func(l [2]string) string { return l[0] }) }, docLibrary},
 	{"metrics", func() []string { return namesOf(record.Metrics(), func(m record.Metric) string { return m.Name }) }, docMetric},
 	{"tasks", func() []string { return namesOf(tasks.Table, func(t tasks.Task) string { return t.Name }) }, docTask},
 	{"scenarios", func() []string {
 		return namesOf(workloads.Scenarios[:], func(s workloads.Scenario) string { return string(s) })
 	}, docScenario},
+}
+
+// one names a single thing of the kind.
+func (k kind) one() string {
+	if stem, ok := strings.CutSuffix(k.name, "ies"); ok {
+		return stem + "y"
+	}
+	return strings.TrimSuffix(k.name, "s")
 }
 
 func namesOf[T any](table []T, name func(T) string) (names []string) {
@@ -64,7 +74,7 @@ func (k kind) items() (out []item, err error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, item{strings.TrimSuffix(k.name, "s"), name, doc})
+		out = append(out, item{k.one(), name, doc})
 	}
 	return out, nil
 }
@@ -85,7 +95,7 @@ func newList(a *app) *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			show := kinds
 			if len(args) == 1 {
-				i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == args[0] || strings.TrimSuffix(k.name, "s") == args[0] })
+				i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == args[0] || k.one() == args[0] })
 				if i < 0 {
 					return oneOf("kind", args[0], kindNames())
 				}
@@ -173,6 +183,15 @@ func docScenario(name string) (string, error) {
 		return "", fmt.Errorf("scenario %q has no description", name)
 	}
 	return doc, nil
+}
+
+func docLibrary(name string) (string, error) {
+	for _, l := range harness.Libraries() {
+		if l[0] == name {
+			return l[1], nil
+		}
+	}
+	return "", oneOf("library", name, namesOf(harness.Libraries(), func(l [2]string) string { return l[0] }))
 }
 
 func docMetric(name string) (string, error) {

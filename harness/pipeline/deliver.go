@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,7 +24,7 @@ var deliverEntry = Entry{
 		{Name: "window_ms", Default: 100, Min: 0, Max: 1e6, Doc: "multicast: how long requests are collected"},
 		{Name: "progress", Names: []string{"whole", "layers", "refine"}, Doc: "the device begins when it has the whole model; with each part of the layers; or with the first rung of the model, which later bytes refine"},
 		{Name: "pieces", Default: 4, Min: 1, Max: 64, Doc: "progress layers: parts of the layers"},
-		{Name: "keep_mb", Default: 0, Min: 0, Max: 1e7, Doc: "storage for models on each device, MB; the least recently used goes; 0 = only what runs"},
+		{Name: "keep_mb", Default: 0, Min: 0, Max: 1e7, Doc: "storage for models on each device, MB; the least recently used goes; 0 = nothing stays after an answer"},
 		{Name: "resident", Names: []string{"no", "yes"}, Doc: "devices have from the start, and keep, the blocks that every model has: a backbone"},
 		{Name: "budget_ms", Default: 1000, Min: 0, Max: 1e8, Doc: "time in which a model should arrive"},
 	}),
@@ -90,14 +91,15 @@ func (p *deliver) Start(env world.Env, site *hardware.Site, models Models) error
 	}
 	if slices.ContainsFunc(p.lib().Models, func(m library.Model) bool { return m.Adapter != "" }) {
 		tuned := *p.model
-		tuned.LoRARank = adapterRank
+		tuned.LoRARank = AdapterRank
 		p.model = &tuned
 	}
 	return nil
 }
 
-// adapterRank is what adapters cost to run with: they are taken to be of this rank, on every matrix.
-const adapterRank = 8
+// AdapterRank is what adapters of libraries cost to run with: they are taken to be of this rank, on every matrix. It is what LoRA (arXiv
+// 2106.09685) takes most often.
+const AdapterRank = 8
 
 // asking is the size of a request for a model, in bytes: its name and what the device has.
 const asking = 256
@@ -159,6 +161,7 @@ type order struct {
 	stall  time.Duration
 
 	adapted bool // the adapter is loaded
+	over    bool // the request has ended, and its log is another's: what is under way for it still counts for nobody
 }
 
 // came is when a block was at the edge node near the user, and when its transmission began and ended.
@@ -264,6 +267,9 @@ func (x *order) alone(blocks []int) error {
 // the new node lacks.
 func (x *order) bring(b int) error {
 	p := x.p
+	if x.over {
+		return errGivenUp
+	}
 	here := p.stock.near(x.user)
 	if here != x.node {
 		x.log.Count(record.Handovers, 1)
@@ -272,8 +278,8 @@ func (x *order) bring(b int) error {
 	}
 	from := p.env.Now()
 	ready, err := p.stock.await(here, b)
-	if err != nil {
-		return err
+	if err != nil || x.over {
+		return cmp.Or(err, errGivenUp)
 	}
 	c := x.came[b]
 	c.ready, c.away = ready, true
@@ -298,8 +304,18 @@ func (x *order) got(b int, d hardware.Delivery, others int) {
 	x.wake.Signal()
 }
 
+// count adds to a counter of the request, unless it is over.
+func (x *order) count(c record.Counter, n int64) {
+	if !x.over {
+		x.log.Count(c, n)
+	}
+}
+
 // partly books what came of a block.
 func (x *order) partly(d hardware.Delivery, others int) {
+	if x.over {
+		return
+	}
 	sent(x.log, d, false)
 	if others > 0 {
 		x.log.Count(record.CastBytes, int64(d.Usage.Moved))
@@ -385,4 +401,5 @@ func (x *order) settle() {
 		h.shelf.Put(x.want)
 		h.ready = x.want
 	}
+	x.over = true
 }

@@ -119,7 +119,7 @@ func (a *air) send(t transmission) {
 		x.came[t.block] = c
 		others = append(others, x.user.Down.(hardware.Caster))
 	}
-	ds, lacks, err := others[0].Cast(hardware.Payload{Bytes: p.lib().Blocks[t.block].Bytes}, others[1:])
+	ds, lacks, err := others[0].Cast(p.stock.payload(t.block), others[1:])
 	for i, x := range here {
 		switch {
 		case err != nil:
@@ -143,6 +143,7 @@ func (x *order) rest(b int, left units.Bytes) error {
 	}
 	d, err := x.user.Down.Send(hardware.Payload{Bytes: left})
 	if err == nil {
+		d.Payload.Data = x.p.stock.payload(b).Data // what came before, and the rest
 		x.got(b, d, 0)
 	}
 	return err

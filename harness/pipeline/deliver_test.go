@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -260,13 +261,7 @@ func TestX6TamperedBlocksAreNotUsed(t *testing.T) {
 	for _, tamper := range []bool{false, true} {
 		s, err := newStreets(world.NewSim(nil), nil)
 		require.NoError(t, err)
-		lib := s.pipe.(*deliver).stock.lib
-		data := make([][]byte, len(lib.Blocks))
-		for b := range lib.Blocks {
-			data[b] = bytes.Repeat([]byte{byte(b)}, int(lib.Blocks[b].Bytes))
-			sum := sha256.Sum256(data[b])
-			lib.Blocks[b].Digest = hex.EncodeToString(sum[:])
-		}
+		data := withBytes(s)
 		if tamper {
 			data[1][77] ^= 1
 		}
@@ -281,6 +276,50 @@ func TestX6TamperedBlocksAreNotUsed(t *testing.T) {
 		require.Contains(t, s.logs[0].Err, "not used")
 		require.Zero(t, s.pipe.(*deliver).stock.depots[0].shelf.Used(), "nor kept")
 	}
+}
+
+// A node that keeps a model has all of it fetched, also what the device that asked had itself: who comes next may not.
+func TestC8NodesHaveWhatTheyKeep(t *testing.T) {
+	for _, kept := range []float64{0, 1} {
+		s, err := newStreets(world.NewSim(nil), map[string]any{"keep_mb": kept, "cooperate": "no"})
+		require.NoError(t, err)
+		s.pipe.(*deliver).wants.draw = func(n, _, _ int) int { return min(n, 1) }
+		s.ask(0, 0).ask(1000, 0).ask(3000, 1)
+		s.at[1] = 1
+		s.env.Go("walk", func() { s.env.Sleep(ms(900)); s.at[0] = 1 })
+		s.run(t)
+		require.EqualValues(t, 210_000, s.ports["cloudedge-2"].bulk, "keep %g", kept)
+		require.EqualValues(t, 210_000, s.pipe.(*deliver).stock.depots[1].shelf.Used())
+		require.EqualValues(t, 1, s.logs[2].Counts[record.CacheHits])
+		require.EqualValues(t, 210_000, s.logs[2].DownBytes)
+	}
+}
+
+// Real bytes in one transmission for several, of whom one leaves in the middle: all have all of them.
+func TestC6CastBytesAreWhole(t *testing.T) {
+	s, err := newStreets(world.NewSim(nil), map[string]any{"cast": "multicast", "window_ms": 20.0})
+	require.NoError(t, err)
+	data := withBytes(s)
+	s.pipe.(*deliver).stock.content = func(b int) []byte { return data[b] }
+	s.all(0).ask(0, 0).ask(1, 1).ask(2, 2)
+	s.env.Go("walk", func() { s.env.Sleep(ms(120)); s.cells[2] = 1 })
+	s.run(t)
+	for _, l := range s.logs {
+		require.Equal(t, record.OK, l.Outcome, l.Err)
+		require.EqualValues(t, 210_000, l.DownBytes)
+	}
+}
+
+// withBytes gives the blocks of the library content and digests.
+func withBytes(s *streets) [][]byte {
+	lib := s.pipe.(*deliver).stock.lib
+	data := make([][]byte, len(lib.Blocks))
+	for b := range lib.Blocks {
+		data[b] = bytes.Repeat([]byte{byte(b)}, int(lib.Blocks[b].Bytes))
+		sum := sha256.Sum256(data[b])
+		lib.Blocks[b].Digest = hex.EncodeToString(sum[:])
+	}
+	return data
 }
 
 // Whatever is asked of whom and when, in all ways: everybody is sent what they lack exactly once, and nothing is held in the end.
@@ -318,6 +357,13 @@ func TestC8FlowsAreConserved(t *testing.T) {
 				}
 				for _, d := range p.stock.depots {
 					if d != nil {
+						received := s.ports["cloud"+d.name].bulk
+						for from, l := range s.ports {
+							if strings.HasPrefix(from, "edge") && strings.HasSuffix(from, d.name) {
+								received += l.bulk
+							}
+						}
+						require.LessOrEqual(t, d.shelf.Used(), received, "%s has what came", d.name)
 						require.Empty(t, d.transit, d.name)
 						require.LessOrEqual(t, p.lib().Union(d.shelf.Models()), p.stock.room)
 					}

@@ -105,6 +105,7 @@ func toyLibrary() *library.Library {
 }
 
 func (s *scene) run(t *testing.T) {
+	finished := map[*record.Request]string{} // the harness uses a log again for another request
 	s.env.Go("arrivals", func() {
 		for i := range s.reqs {
 			req := &s.reqs[i]
@@ -118,11 +119,13 @@ func (s *scene) run(t *testing.T) {
 			s.env.Go(fmt.Sprint("req ", i), func() {
 				err := s.pipe.Handle(req, log)
 				log.Finish(s.env.Now(), err)
+				finished[log] = fmt.Sprintf("%+v", *log)
 			})
 		}
 	})
 	require.NoError(t, s.env.Run())
 	for _, log := range s.logs {
+		require.Equal(t, finished[log], fmt.Sprintf("%+v", *log), "request %d: written to after its end", log.ID)
 		require.NoError(t, log.Check())
 	}
 	if p, ok := s.pipe.(*session); ok { // the others keep nothing between requests

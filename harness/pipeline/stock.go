@@ -163,12 +163,31 @@ func (s *stock) request(x *order, node int) error {
 	d.shelf.Ask(x.want)
 	lacking := s.hold(node, x.lacks)
 	if !s.plan.on {
-		added := d.shelf.Put(x.want)
-		s.churn += added
-		x.log.Count(record.ChurnBytes, int64(added))
+		lacking = append(lacking, s.keep(x, node)...)
 	}
 	s.fetch(x, node, lacking, -1)
 	return nil
+}
+
+// keep puts an order's model on a node's shelf and returns what the node lacks of it besides what the order waits for: blocks that
+// the device has itself, and that the next who asks may not have.
+func (s *stock) keep(x *order, node int) (besides []int) {
+	d := s.depots[node]
+	for _, b := range s.lib.Models[x.want].Blocks {
+		if d.transit[b] == nil && !d.shelf.Has(b) {
+			besides = append(besides, b)
+		}
+	}
+	added := d.shelf.Put(x.want)
+	s.churn += added
+	x.log.Count(record.ChurnBytes, int64(added))
+	if !slices.Contains(d.shelf.Models(), x.want) { // it does not fit
+		return nil
+	}
+	for _, b := range besides {
+		d.transit[b] = &transit{wake: s.env.NewCond()}
+	}
+	return besides
 }
 
 // has reports whether a node has a block now.
@@ -264,7 +283,7 @@ func (s *stock) carry(x *order, from string, node int, blocks []int) {
 			}
 			if err == nil {
 				s.moved += d.Payload.Bytes
-				x.log.Count(record.BackhaulBytes, int64(d.Payload.Bytes))
+				x.count(record.BackhaulBytes, int64(d.Payload.Bytes))
 			}
 		}
 		s.came(x, node, b, err)

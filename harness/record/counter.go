@@ -152,7 +152,7 @@ var figures = []figure{
 	{label{"spectral_up", "spectral-up-bit/s/Hz", "bit/s/Hz"}, Higher, "bits from users per second and hertz of a cell in use"},
 	{label{"static_hit", "static-hit-share", "share"}, Higher, "hit ratio that the placement promised: users' probabilities whose model can come in time"},
 	{label{"storage_bytes", "storage-B", "B"}, Lower, "bytes that caches held at the end"},
-	{label{"storage_saved", "storage-saved-share", "share"}, Higher, "share of the bytes of the models that caches hold which sharing of blocks saves, mean over nodes and time"},
+	{label{"storage_saved", "storage-saved-share", "share"}, Higher, "share of the bytes of the models that caches hold which sharing of blocks saves, at the end, all nodes together"},
 	{label{"sustained_speed", "sustained-speed-share", "share"}, Higher, "share of their full speed that the users' devices keep up under continuous work of the run's kind, by the thermal law of their profile; absent where there is none"},
 	{label{"target_time", "target-sec", "sec"}, Lower, "time to the training target; absent if it was not reached"},
 	{label{"throttle_time", "throttle-sec", "sec"}, Higher, "from the start to the first throttling; absent if there was none"},

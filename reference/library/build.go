@@ -70,7 +70,7 @@ func Build(kind string, s Shape) (*Library, error) {
 		for _, b := range builders {
 			have = append(have, b.name)
 		}
-		return nil, fmt.Errorf("unknown kind of library %q (have %s; a file needs its path)", name, strings.Join(have, ", "))
+		return nil, fmt.Errorf("unknown kind of library %q (have %s)", name, strings.Join(have, ", "))
 	}
 	n := builders[i].count
 	if given {

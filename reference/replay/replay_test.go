@@ -241,6 +241,7 @@ func TestC3CheWithinATenthOfAPoint(t *testing.T) {
 		got := Run(lru, requests, nil).HitRatio()
 		require.InDelta(t, hit, got, tc.off)
 		require.InDelta(t, tc.sim, got, 1e-3)
+		t.Logf("%d of %d, s %.1f: LRU %.4f, Che %.4f, %.2f points apart", tc.size, tc.objects, tc.s, got, hit, 100*max(got-hit, hit-got))
 		static := 0.0
 		for _, x := range p[:tc.size] {
 			static += x

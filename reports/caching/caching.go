@@ -250,7 +250,7 @@ func table(all []*reports.Group) reports.Table {
 	t := reports.Table{Name: "caching", Title: "What was found where it was needed",
 		Caption: "Shares are medians over repeats, in brackets their 95 % interval. Found: objects looked up in caches, and their bytes. Had: bytes of models that devices had themselves. In common: bytes that came in transmissions for several users. Saved: by sharing of blocks, of the bytes of the models that nodes keep. Promised: what the placement's own model of the requests says. Regret: hits that a clairvoyant cache of the same size would have had more, over its hits.",
 		Columns: reports.Columns([]string{"cell"}, "requests", "found", "bytes found", "had", "in common", "in time", "saved", "promised", "regret")}
-	each(&t, all, func(g *reports.Group) []reports.Value {
+	t.Fill(all, setting, title, func(g *reports.Group) []reports.Value {
 		row := []reports.Value{reports.Word(name(g, "")), {Text: strconv.Itoa(g.N), Sort: float64(g.N)}}
 		for _, m := range []string{"hit_ratio", "byte_hit_ratio", "held_share", "cast_share", "on_time_share", "storage_saved", "static_hit", "regret"} {
 			row = append(row, reports.Percent(reports.Median(g.Repeats(m))))
@@ -265,7 +265,7 @@ func costs(all []*reports.Group) reports.Table {
 	t := reports.Table{Name: "delivery", Title: "What delivery took",
 		Caption: "Quantiles over requests of all repeats. Usable: the first part of the model that answers. Between servers: bytes over backhaul and from the cloud. Into caches: bytes that entered caches after the first fill (churn). Stalls: hand-overs that held a delivery up. Joules: all parts that are known.",
 		Columns: reports.Columns([]string{"cell"}, "delivery p50", "p95", "usable p50", "TTFT p50", "quality", "between servers / req", "to users / req", "into caches / req", "stalls / 1k", "held up / 1k", "J / request")}
-	each(&t, all, func(g *reports.Group) []reports.Value {
+	t.Fill(all, setting, title, func(g *reports.Group) []reports.Value {
 		n := float64(max(g.N, 1))
 		per := func(sum float64) reports.Value { return reports.Bytes(reports.Bare(sum / n)) }
 		return []reports.Value{reports.Word(name(g, "")), reports.Time(reports.Quantile(g.Delivery, 0.5)), reports.Time(reports.Quantile(g.Delivery, 0.95)), reports.Time(reports.Quantile(g.Usable, 0.5)),
@@ -273,19 +273,4 @@ func costs(all []*reports.Group) reports.Table {
 			reports.Number(reports.Bare(1000 * float64(g.Counts[record.Stalls]) / n)), reports.Time(reports.Bare(1000 * float64(g.Counts[record.StallTime]) * 1e-9 / n)), reports.Energy(g.Joules())}
 	})
 	return t
-}
-
-// each fills a table, a group of rows for each setting.
-func each(t *reports.Table, all []*reports.Group, row func(*reports.Group) []reports.Value) {
-	for _, set := range reports.Sets(all, setting) {
-		rows := reports.RowGroup{Title: title(set[0])}
-		for _, g := range set {
-			r := reports.Row{Group: g, Values: row(g)}
-			if !g.Valid() {
-				r.Flag = "see the warnings"
-			}
-			rows.Rows = append(rows.Rows, r)
-		}
-		t.Groups = append(t.Groups, rows)
-	}
 }

@@ -90,7 +90,7 @@ func moves(all []*reports.Group) reports.Table {
 	t := reports.Table{Name: "handovers", Title: "Hand-overs and what they held up",
 		Caption: "Moved: requests during which the user changed cells, or whose conversation had to follow. Stall: by how much longer than the mean gap a hand-over made a user wait for the next token; quantiles over requests that were held up. Backhaul, computed again: for the hand-overs' sake.",
 		Columns: reports.Columns([]string{"cell"}, "requests", "moved", "hand-overs / 1k", "stalls / 1k", "stall p50", "stall p95", "longest", "backhaul / 1k", "computed again")}
-	each(&t, all, func(g *reports.Group) []reports.Value {
+	t.Fill(all, setting, title, func(g *reports.Group) []reports.Value {
 		p, k := g.Places, 1000/float64(max(g.N, 1))
 		stalls := slices.Sorted(slices.Values(p.Stalls))
 		per := func(c record.Counter) reports.Value { return reports.Number(reports.Bare(float64(g.Counts[c]) * k)) }
@@ -114,7 +114,7 @@ func shares(all []*reports.Group) reports.Table {
 	t := reports.Table{Name: "fairness", Title: "How evenly users and servers fared",
 		Caption: "Jain's index: 1 when all have the same, 1/n when one has it all. Of users: the share of their requests inside every limit, and their mean E2E. Slowest tenth: the mean E2E that one user in ten exceeds. Busiest node: its requests over the mean of all nodes.",
 		Columns: reports.Columns([]string{"cell"}, "users", "Jain, within limits", "Jain, mean E2E", "median user", "slowest tenth", "nodes", "busiest node", "J / request")}
-	each(&t, all, func(g *reports.Group) []reports.Value {
+	t.Fill(all, setting, title, func(g *reports.Group) []reports.Value {
 		mean, within := g.Places.UserTimes()
 		busiest, sum := 0, 0
 		for _, n := range g.Places.ByNode {
@@ -133,21 +133,6 @@ func index(xs []float64) reports.Value {
 		return reports.Value{Text: "n/a", Sort: math.NaN()}
 	}
 	return reports.Value{Text: fmt.Sprintf("%.3f", v), Sort: v}
-}
-
-// each fills a table, a group of rows for each setting.
-func each(t *reports.Table, all []*reports.Group, row func(*reports.Group) []reports.Value) {
-	for _, set := range reports.Sets(all, setting) {
-		rows := reports.RowGroup{Title: title(set[0])}
-		for _, g := range set {
-			r := reports.Row{Group: g, Values: row(g)}
-			if !g.Valid() {
-				r.Flag = "see the warnings"
-			}
-			rows.Rows = append(rows.Rows, r)
-		}
-		t.Groups = append(t.Groups, rows)
-	}
 }
 
 // over is the town over time.
