@@ -347,7 +347,19 @@ func (c *Config) adapterShape() adapterShape {
 // lowRank is the change of one matrix, none if rank is 0. b holds alpha/rank·B.
 type lowRank struct {
 	rank int
-	a, b []float32 // (rank, K), (N, rank)
+	a, b []float32 // (K, rank), (rank, N): transposed, with room behind them, so that few rows are multiplied where these lie
+}
+
+// turned is m transposed, with room behind it for the widest tile.
+func turned(m []float32, rows, cols int) []float32 {
+	const widest = 64
+	t := make([]float32, rows*cols+widest)
+	for i := range rows {
+		for j, v := range m[i*cols : (i+1)*cols] {
+			t[j*rows+i] = v
+		}
+	}
+	return t
 }
 
 // The matrices of a layer that an adapter may change.
@@ -405,12 +417,13 @@ func (a *Adapter) add(m *Model, parts []Weight, alpha float64, p Pair) error {
 	for i, v := range p.B {
 		b[i] = float32(float64(v) * (alpha / float64(p.Rank)))
 	}
+	down := turned(p.A, p.Rank, p.K)
 	for _, w := range parts {
 		at := a.site(m, w.Matrix)
 		if at == nil {
 			return fmt.Errorf("is not a matrix that an adapter can change here: want those of attention and feed-forward layers, or a head that is not the embedding")
 		}
-		*at = lowRank{p.Rank, p.A, b[: w.N*p.Rank : w.N*p.Rank]}
+		*at = lowRank{p.Rank, down, turned(b, w.N, p.Rank)}
 		b = b[w.N*p.Rank:]
 	}
 	a.rank = max(a.rank, p.Rank)
@@ -462,8 +475,8 @@ func (w *Work) addLowRank(change *lowRank, x, out tensor.Mat) {
 		return
 	}
 	low := tensor.NewMat(w.low, x.Rows, change.rank)
-	w.pool.Gemm(low, x, tensor.NewMat(change.a, change.rank, x.Cols).T(), false)
-	w.pool.Gemm(out, low, tensor.NewMat(change.b, out.Cols, change.rank).T(), true)
+	w.pool.Gemm(low, x, tensor.NewMat(change.a, x.Cols, change.rank), false)
+	w.pool.Gemm(out, low, tensor.NewMat(change.b, change.rank, out.Cols), true)
 }
 
 // reserveAdapters notes which rows have which adapter.

@@ -122,14 +122,18 @@ func gemmSerial(kern *kernel, s *scratch, c, a Mat, b *operand, n0, n1 int, acc 
 		cols := min(kern.nr, n1-n)
 		for k := 0; k < b.k; k += kc {
 			kn := min(kc, b.k-k)
-			b.pack(kern, s, n, cols, k, kn)
-			panelProduct(kern, s, c, a, n, cols, k, kn, acc || k > 0)
+			panel, row := b.direct(kern, c.Rows, n, k, kn)
+			if panel == nil {
+				b.pack(kern, s, n, cols, k, kn)
+				panel, row = s.panel, kern.nr
+			}
+			panelProduct(kern, s, c, a, panel, row, n, cols, k, kn, acc || k > 0)
 		}
 	}
 }
 
-// panelProduct adds A[:, k:k+kn]·panel into C[:, n:n+cols], tile by tile.
-func panelProduct(kern *kernel, s *scratch, c, a Mat, n, cols, k, kn int, acc bool) {
+// panelProduct adds A[:, k:k+kn]·panel into C[:, n:n+cols], tile by tile. panel: (kn, kern.nr), row j at panel[j*row].
+func panelProduct(kern *kernel, s *scratch, c, a Mat, panel []float32, row, n, cols, k, kn int, acc bool) {
 	h := 0
 	for i := 0; i < c.Rows; {
 		for kern.mrs[h] > c.Rows-i {
@@ -139,23 +143,23 @@ func panelProduct(kern *kernel, s *scratch, c, a Mat, n, cols, k, kn int, acc bo
 		ai := a.Data[i*a.RowStride+k*a.ColStride:]
 		ci := c.Data[i*c.RowStride+n:]
 		if cols == kern.nr {
-			kern.tile(mr, ai, a.RowStride, a.ColStride, s.panel, kern.nr, kn, ci, c.RowStride, acc)
+			kern.tile(mr, ai, a.RowStride, a.ColStride, panel, row, kn, ci, c.RowStride, acc)
 		} else {
-			edgeTile(kern, s, mr, ai, a, kn, ci, c.RowStride, cols, acc)
+			edgeTile(kern, s, mr, ai, a, panel, row, kn, ci, c.RowStride, cols, acc)
 		}
 		i += mr
 	}
 }
 
 // edgeTile computes a tile narrower than the kernel's by way of scratch memory.
-func edgeTile(kern *kernel, s *scratch, mr int, ai []float32, a Mat, kn int, ci []float32, cRow, cols int, acc bool) {
+func edgeTile(kern *kernel, s *scratch, mr int, ai []float32, a Mat, panel []float32, row, kn int, ci []float32, cRow, cols int, acc bool) {
 	nr := kern.nr
 	if acc {
 		for r := range mr {
 			copy(s.tile[r*nr:], ci[r*cRow:r*cRow+cols])
 		}
 	}
-	kern.tile(mr, ai, a.RowStride, a.ColStride, s.panel, kern.nr, kn, s.tile, nr, acc)
+	kern.tile(mr, ai, a.RowStride, a.ColStride, panel, row, kn, s.tile, nr, acc)
 	for r := range mr {
 		copy(ci[r*cRow:r*cRow+cols], s.tile[r*nr:])
 	}
@@ -166,6 +170,23 @@ type operand struct {
 	mat  Mat       // (k, n) if rows is nil
 	rows RowReader // row n of Bᵀ is column n of B
 	k, n int
+}
+
+// fewRows is up to how many rows of A pay for no packing of B.
+const fewRows = 12
+
+// direct is B[k:k+kn, n:] where it lies, with the stride of its rows, or nil if it must be packed first: a product of few
+// rows reads B once, so a copy would cost more than the product. A tile reads kern.nr columns, of which those beyond B's are
+// whatever follows in its memory: they end in columns that nobody copies.
+func (b *operand) direct(kern *kernel, rows, n, k, kn int) (panel []float32, row int) {
+	if b.rows != nil || b.mat.ColStride != 1 || rows > fewRows {
+		return nil, 0
+	}
+	at, row := k*b.mat.RowStride+n, b.mat.RowStride
+	if at+(kn-1)*row+kern.nr > len(b.mat.Data) {
+		return nil, 0
+	}
+	return b.mat.Data[at:], row
 }
 
 // pack fills s.panel with B[k:k+kn, n:n+cols] as (kn, nr), zero beyond cols.

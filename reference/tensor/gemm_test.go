@@ -69,6 +69,41 @@ func TestGemmAgainstOracle(t *testing.T) {
 	}
 }
 
+// TestGemmReadsBWhereItLies: a product of few rows reads B unpacked, and what lies behind its columns, here NaN, stays out.
+func TestGemmReadsBWhereItLies(t *testing.T) {
+	for _, kernel := range Kernels() {
+		for _, s := range []struct{ m, n, k int }{{1, 4, 256}, {1, 33, 7}, {8, 4, 600}, {12, 70, 300}, {13, 4, 256}} {
+			for _, acc := range []bool{false, true} {
+				p := poolOn(t, kernel, 2)
+				a := NewMat(random(1, s.m*s.k), s.m, s.k)
+				room := random(2, s.k*s.n+64)
+				packed := NewMat(append([]float32(nil), room[:s.k*s.n]...), s.k, s.n)
+				for i := s.k * s.n; i < len(room); i++ {
+					room[i] = float32(math.NaN())
+				}
+				want, got := NewMat(random(3, s.m*s.n), s.m, s.n), NewMat(random(3, s.m*s.n), s.m, s.n)
+				b := operand{mat: NewMat(room, s.k, s.n), k: s.k, n: s.n}
+				panel, _ := b.direct(&p.kern, s.m, 0, 0, min(s.k, kc))
+				require.Equal(t, s.m <= fewRows, panel != nil)
+				p.Gemm(want, a, NewMat(transposed(packed), s.n, s.k).T(), acc)
+				p.Gemm(got, a, b.mat, acc)
+				require.Equal(t, want.Data, got.Data, "%s %v %v", kernel, s, acc)
+			}
+		}
+	}
+}
+
+// transposed is m's values in the order of mᵀ.
+func transposed(m Mat) []float32 {
+	var t []float32
+	for j := range m.Cols {
+		for i := range m.Rows {
+			t = append(t, m.Data[i*m.RowStride+j])
+		}
+	}
+	return t
+}
+
 // TestGemmIsOneChain pins the property that everything above rests on, with the definition itself as the oracle.
 func TestGemmIsOneChain(t *testing.T) {
 	const T, N, K = 29, 70, 601
