@@ -27,10 +27,11 @@ var deliverEntry = Entry{
 		{Name: "keep_mb", Default: 0, Min: 0, Max: 1e7, Doc: "storage for models on each device, MB; the least recently used goes; 0 = nothing stays after an answer"},
 		{Name: "resident", Names: []string{"no", "yes"}, Doc: "devices have from the start, and keep, the blocks that every model has: a backbone"},
 		{Name: "budget_ms", Default: 1000, Min: 0, Max: 1e8, Doc: "time in which a model should arrive"},
+		{Name: "ahead", Names: []string{"no", "yes"}, Doc: "what a delivery under way still lacks is fetched by the node to which the user's radio is about to go"},
 	}),
 	New: func(p Params) Pipeline {
 		return &deliver{wants: newWants(p), stock: newStock(p), cast: p.Name("cast"), window: millis(p, "window_ms"), progress: p.Name("progress"), pieces: p.Int("pieces"),
-			keep: units.Bytes(p.Num("keep_mb") * 1e6), resident: p.Name("resident") == "yes", budget: millis(p, "budget_ms")}
+			keep: units.Bytes(p.Num("keep_mb") * 1e6), resident: p.Name("resident") == "yes", budget: millis(p, "budget_ms"), ahead: p.Name("ahead") == "yes"}
 	},
 }
 
@@ -49,6 +50,7 @@ type deliver struct {
 	keep     units.Bytes
 	resident bool
 	budget   time.Duration
+	ahead    bool
 
 	env    world.Env
 	site   *hardware.Site
@@ -78,8 +80,9 @@ func (p *deliver) Start(env world.Env, site *hardware.Site, models Models) error
 		return fmt.Errorf("pipeline deliver: cast %s needs users in radio cells: site %q has none", p.cast, site.Name)
 	}
 	p.airs = make([]*air, len(site.Nodes))
+	p.stock.prefetch, p.stock.reach = p.ahead, radioRate
 	if err := p.stock.start(env, site, &p.wants); err != nil {
-		return err
+		return fmt.Errorf("pipeline deliver: %w", err)
 	}
 	p.stock.content = models.Content
 	if p.stock.whole && models.Content != nil {
@@ -101,6 +104,14 @@ func (p *deliver) Start(env world.Env, site *hardware.Site, models Models) error
 // 2106.09685) takes most often.
 const AdapterRank = 8
 
+// radioRate is what a user's radio brings down now.
+func radioRate(user *hardware.User) float64 {
+	if c, ok := user.Down.(hardware.Caster); ok {
+		return c.Rate()
+	}
+	return user.Down.Spec().BytesPerSec
+}
+
 // asking is the size of a request for a model, in bytes: its name and what the device has.
 const asking = 256
 
@@ -114,7 +125,7 @@ func (p *deliver) Handle(req *workloads.Request, log *record.Request) error {
 	turn := p.turns.of(p.env, user.Device)
 	turn.Acquire()
 	defer turn.Release()
-	x := &order{p: p, req: req, log: log, user: user, want: want, asked: p.env.Now(), node: -1, next: -1, wake: p.env.NewCond()}
+	x := &order{need: need{want: want, log: log, node: -1, next: -1}, p: p, req: req, user: user, asked: p.env.Now(), wake: p.env.NewCond()}
 	if err := x.ask(); err != nil {
 		return err
 	}
@@ -140,28 +151,20 @@ func (p *deliver) phone(id int) *phone {
 
 // order is a model on its way to a device.
 type order struct {
+	need // lacks: what the device must be sent
 	p    *deliver
 	req  *workloads.Request
-	log  *record.Request
 	user *hardware.User
-	want int // model
 
 	asked  time.Duration
-	lacks  []int // blocks that the device must be sent, in order of use
-	left   int   // of these, not arrived
+	left   int // of what it lacks, not arrived
 	came   map[int]came
-	node   int         // where the latest bytes came from; -1 = nowhere yet
-	held   []int       // blocks that it keeps for this order
-	next   int         // node that fetches early what is still lacking; -1 = none
-	early  []int       // blocks held there
-	sent   units.Bytes // moved there for it
 	failed error
 	wake   world.Cond
 	moves  int
 	stall  time.Duration
 
 	adapted bool // the adapter is loaded
-	over    bool // the request has ended, and its log is another's: what is under way for it still counts for nobody
 }
 
 // came is when a block was at the edge node near the user, and when its transmission began and ended.
@@ -200,7 +203,7 @@ func (x *order) ask() error {
 	}
 	here := p.stock.near(x.user)
 	x.node, x.held = here, x.lacks
-	if err := p.stock.request(x, here); err != nil {
+	if err := p.stock.request(&x.need, here); err != nil {
 		return err
 	}
 	if p.cast == "unicast" {
@@ -273,7 +276,7 @@ func (x *order) bring(b int) error {
 	here := p.stock.near(x.user)
 	if here != x.node {
 		x.log.Count(record.Handovers, 1)
-		p.stock.follow(x, here)
+		p.stock.follow(&x.need, here, x.lacking())
 		x.moves++
 	}
 	from := p.env.Now()
@@ -288,7 +291,7 @@ func (x *order) bring(b int) error {
 		x.log.Count(record.Stalls, 1)
 		x.stall += d
 	}
-	p.stock.ahead(x)
+	p.stock.ahead(&x.need, x.user, x.lacking)
 	return nil
 }
 
@@ -302,13 +305,6 @@ func (x *order) got(b int, d hardware.Delivery, others int) {
 	x.came[b] = c
 	x.left--
 	x.wake.Signal()
-}
-
-// count adds to a counter of the request, unless it is over.
-func (x *order) count(c record.Counter, n int64) {
-	if !x.over {
-		x.log.Count(c, n)
-	}
 }
 
 // partly books what came of a block.
@@ -380,7 +376,7 @@ func (x *order) await(so func() bool) error {
 func (x *order) settle() {
 	p, log := x.p, x.log
 	x.fail(x.await(func() bool { return x.left == 0 }))
-	p.stock.end(x)
+	p.stock.end(&x.need)
 	log.Count(record.StallTime, int64(x.stall))
 	whole := x.took(len(p.lib().Models[x.want].Blocks))
 	if x.failed == nil {

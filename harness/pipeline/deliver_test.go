@@ -29,6 +29,10 @@ type streets struct {
 }
 
 func newStreets(env world.Runner, set map[string]any) (*streets, error) {
+	return streetsWith(env, "deliver", set)
+}
+
+func streetsWith(env world.Runner, pipe string, set map[string]any) (*streets, error) {
 	s := &streets{scene: newScene(env), radios: map[int]*toyCaster{}, at: map[int]int{}, cells: map[int]int{}, next: map[int]int{}, ports: map[string]*toyLink{}}
 	s.site.NewUser = func(id int) *hardware.User {
 		s.radios[id] = &toyCaster{&toyLink{env: env, name: "down", rate: 4e6 / float64(1+id), delay: ms(5)}, func() int { return s.cells[id] }}
@@ -46,7 +50,7 @@ func newStreets(env world.Runner, set map[string]any) (*streets, error) {
 		s.site.Joins = append(s.site.Joins, hardware.Join{From: way[0], To: way[1], Link: s.ports[way[0]+way[1]]})
 	}
 	s.cloud = s.ports["cloudedge-1"]
-	return s, s.use("deliver", set)
+	return s, s.use(pipe, set)
 }
 
 // ask adds a request of a user.
@@ -57,7 +61,18 @@ func (s *streets) ask(at float64, user int) *streets {
 
 // all makes every request want one model.
 func (s *streets) all(model int) *streets {
-	s.pipe.(*deliver).wants.draw = func(int, int, int) int { return model }
+	return s.want(model)
+}
+
+// want makes the requests want these models in turn.
+func (s *streets) want(models ...int) *streets {
+	draw := func(n, _, _ int) int { return models[n%len(models)] }
+	switch p := s.pipe.(type) {
+	case *deliver:
+		p.wants.draw = draw
+	case *host:
+		p.wants.draw = draw
+	}
 	return s
 }
 

@@ -111,12 +111,15 @@ func (d *desk) answer(user *hardware.User, req *workloads.Request, log *record.R
 	sent(log, up, true)
 	log.Spent(record.Transfer, "up", up.Usage.Start, up.Usage.End)
 	log.RawBytesOut += data.Bytes
+	return d.reply(user.Down.Open(), up.Payload, req, log)
+}
 
-	down := user.Down.Open()
-	if trains, ok := down.(hardware.Trains); ok && up.Payload.Data == nil {
+// reply has a prompt that is at the server answered, over a stream to the user.
+func (d *desk) reply(down hardware.Stream, prompt hardware.Payload, req *workloads.Request, log *record.Request) error {
+	if trains, ok := down.(hardware.Trains); ok && prompt.Data == nil {
 		return d.counted(trains, req, log)
 	}
-	return d.told(down, decodeTokens(up.Payload.Data), req, log)
+	return d.told(down, decodeTokens(prompt.Data), req, log)
 }
 
 // told streams an answer token by token.

@@ -26,7 +26,6 @@ var stockParams = []Param{
 	{Name: "replan", Names: []string{"no", "yes"}, Doc: "placing policies: place again when an epoch has ended, by the new popularity"},
 	{Name: "planned_users", Default: 30, Min: 1, Max: 10_000, Doc: "placing policies: users, from number 0 on, whose places and rates at the start of an epoch decide"},
 	{Name: "planned_ms", Default: 1000, Min: 1, Max: 1e8, Doc: "placing policies: time in which a model should reach a user"},
-	{Name: "ahead", Names: []string{"no", "yes"}, Doc: "what a delivery under way still lacks is fetched by the node to which the user's radio is about to go"},
 }
 
 // stock is the storage for models of all edge nodes of a site (checklist C1, C2, C8, C9).
@@ -37,6 +36,9 @@ type stock struct {
 	cooperate bool
 	prefetch  bool
 	plan      planning
+
+	// reach is the bytes per second at which a user's model comes from the node near the user, 0 = never: by it placing policies decide.
+	reach func(user *hardware.User) float64
 
 	env     world.Env
 	site    *hardware.Site
@@ -53,8 +55,7 @@ type stock struct {
 }
 
 func newStock(p Params) stock {
-	return stock{policy: p.Name("policy"), whole: p.Name("share") == "whole", room: units.Bytes(p.Num("room_mb") * 1e6), cooperate: p.Name("cooperate") == "yes",
-		prefetch: p.Name("ahead") == "yes", plan: newPlanning(p)}
+	return stock{policy: p.Name("policy"), whole: p.Name("share") == "whole", room: units.Bytes(p.Num("room_mb") * 1e6), cooperate: p.Name("cooperate") == "yes", plan: newPlanning(p)}
 }
 
 // depot is what one edge node has.
@@ -63,6 +64,26 @@ type depot struct {
 	shelf   *shelf.Shelf
 	transit map[int]*transit
 	asked   []int // models in order, for the comparison with a clairvoyant
+}
+
+// need is what a request wants of the storage of edge nodes: a model, or what is lacking of it where it is to be used.
+type need struct {
+	want  int   // model
+	lacks []int // blocks that must come, in order of use
+	log   *record.Request
+	over  bool        // the request has ended, and its log is another's: what is under way for it still counts for nobody
+	node  int         // where the latest blocks are held; -1 = nowhere yet
+	held  []int       // blocks that it keeps for this need
+	next  int         // node that fetches early what is still lacking; -1 = none
+	early []int       // blocks held there
+	sent  units.Bytes // moved there for it
+}
+
+// count adds to a counter of the request, unless it is over.
+func (x *need) count(c record.Counter, n int64) {
+	if !x.over {
+		x.log.Count(c, n)
+	}
 }
 
 // transit is a block that somebody is about to be sent, whether the node keeps it or not.
@@ -138,8 +159,8 @@ func (s *stock) near(u *hardware.User) int {
 	return u.Near()
 }
 
-// request counts an order at a node's cache, and has the node get what the order lacks.
-func (s *stock) request(x *order, node int) error {
+// request counts a need at a node's cache, and has the node get what the need lacks.
+func (s *stock) request(x *need, node int) error {
 	if err := s.replan(); err != nil {
 		return err
 	}
@@ -169,9 +190,9 @@ func (s *stock) request(x *order, node int) error {
 	return nil
 }
 
-// keep puts an order's model on a node's shelf and returns what the node lacks of it besides what the order waits for: blocks that
+// keep puts a need's model on a node's shelf and returns what the node lacks of it besides what the need waits for: blocks that
 // the device has itself, and that the next who asks may not have.
-func (s *stock) keep(x *order, node int) (besides []int) {
+func (s *stock) keep(x *need, node int) (besides []int) {
 	d := s.depots[node]
 	for _, b := range s.lib.Models[x.want].Blocks {
 		if d.transit[b] == nil && !d.shelf.Has(b) {
@@ -244,7 +265,7 @@ func (s *stock) source(node, b, prefer int) int {
 }
 
 // fetch brings blocks to a node, from each source one after another in order.
-func (s *stock) fetch(x *order, node int, blocks []int, prefer int) {
+func (s *stock) fetch(x *need, node int, blocks []int, prefer int) {
 	bySource := map[string][]int{}
 	var names []string
 	for _, b := range blocks {
@@ -265,7 +286,7 @@ func (s *stock) fetch(x *order, node int, blocks []int, prefer int) {
 }
 
 // carry moves blocks from a server to a node, one behind the other.
-func (s *stock) carry(x *order, from string, node int, blocks []int) {
+func (s *stock) carry(x *need, from string, node int, blocks []int) {
 	link, err := s.site.Between(from, s.depots[node].name)
 	var stream hardware.Stream
 	if err == nil {
@@ -312,7 +333,7 @@ func (s *stock) verify(b int, data []byte) error {
 }
 
 // came notes that a block has come to a node, or will not. What failed is not kept.
-func (s *stock) came(x *order, node, b int, err error) {
+func (s *stock) came(x *need, node, b int, err error) {
 	d := s.depots[node]
 	t := d.transit[b]
 	t.there, t.err, t.ready = err == nil, err, s.env.Now()
@@ -325,7 +346,7 @@ func (s *stock) came(x *order, node, b int, err error) {
 	}
 }
 
-// errGivenUp ends what is still under way for an order that has failed.
+// errGivenUp ends what is still under way for a need that has failed.
 var errGivenUp = errors.New("the delivery was given up")
 
 // await blocks until a node has a block that is held there, and returns when it came.
@@ -340,9 +361,9 @@ func (s *stock) await(node, b int) (time.Duration, error) {
 	return t.ready, t.err
 }
 
-// follow moves what an order still lacks to the node where the user is now.
-func (s *stock) follow(x *order, to int) {
-	from, rest := x.node, x.lacking()
+// follow moves what a need still lacks, the rest, to the node where its user is now.
+func (s *stock) follow(x *need, to int, rest []int) {
+	from := x.node
 	if x.next >= 0 {
 		if x.next == to {
 			s.hits++
@@ -357,26 +378,26 @@ func (s *stock) follow(x *order, to int) {
 }
 
 // ahead has the node to which the user is likely to go get what is still lacking.
-func (s *stock) ahead(x *order) {
-	if !s.prefetch || x.user.Next == nil || x.next >= 0 {
+func (s *stock) ahead(x *need, user *hardware.User, lacking func() []int) {
+	if !s.prefetch || user.Next == nil || x.next >= 0 {
 		return
 	}
-	node, ok := x.user.Next()
+	node, ok := user.Next()
 	if !ok || node == x.node || s.depots[node] == nil {
 		return
 	}
-	x.next, x.early = node, x.lacking()
+	x.next, x.early = node, lacking()
 	slices.Reverse(x.early) // what is needed last is surest to be lacking still when the user comes
-	lacking := s.hold(node, x.early)
+	missing := s.hold(node, x.early)
 	x.sent = 0
-	for _, b := range lacking {
+	for _, b := range missing {
 		x.sent += s.lib.Blocks[b].Bytes
 	}
-	s.fetch(x, node, lacking, x.node)
+	s.fetch(x, node, missing, x.node)
 }
 
-// release lets go of everything that is held for an order.
-func (s *stock) release(x *order) {
+// release lets go of everything that is held for a need.
+func (s *stock) release(x *need) {
 	if x.node >= 0 {
 		s.drop(x.node, x.held)
 	}
@@ -387,7 +408,7 @@ func (s *stock) release(x *order) {
 }
 
 // end lets go of everything, and counts a prefetch that nobody came for.
-func (s *stock) end(x *order) {
+func (s *stock) end(x *need) {
 	if x.next >= 0 {
 		s.wasted += x.sent
 	}

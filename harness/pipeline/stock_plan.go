@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"meibench/hardware"
 	"meibench/internal/units"
 	"meibench/reference/placement"
 )
@@ -39,7 +38,7 @@ func (s *stock) replan() error {
 // time: plans are carried out when the network is idle.
 func (s *stock) place(epoch int) error {
 	if s.wants.demand == nil {
-		return fmt.Errorf("pipeline deliver: policy %s places models by their popularity: want: popularity", s.policy)
+		return fmt.Errorf("policy %s places models by their popularity: want: popularity", s.policy)
 	}
 	in := &placement.Instance{Lib: s.lib}
 	number := map[int]int{} // of each edge node among the servers
@@ -62,10 +61,7 @@ func (s *stock) place(epoch int) error {
 	}
 	for id := range s.plan.users {
 		user := s.site.User(id)
-		rate := user.Down.Spec().BytesPerSec
-		if c, ok := user.Down.(hardware.Caster); ok {
-			rate = c.Rate()
-		}
+		rate := s.reach(user)
 		u := placement.User{Wants: wants, Deadline: s.plan.deadline}
 		if rate > 0 {
 			u.Covers = []placement.Cover{{Server: number[s.near(user)], Rate: rate}}

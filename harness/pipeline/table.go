@@ -14,6 +14,7 @@ var Table = []Entry{
 	expertsEntry,
 	fallbackEntry,
 	followEntry,
+	hostEntry,
 	localEntry,
 	offloadEntry,
 	orchestrateEntry,

@@ -68,8 +68,9 @@ type toyDevice struct {
 	ops              int
 	decodes          int
 	fail             error
-	real             bool // it says that it measures
-	skew             bool // no two operations take equally long: nothing happens at one instant
+	real             bool    // it says that it measures
+	skew             bool    // no two operations take equally long: nothing happens at one instant
+	storage          float64 // bytes per second at which Load brings weights; 0 = as any other operation
 }
 
 type toyKey struct {
@@ -136,6 +137,9 @@ func (d *toyDevice) Run(op *hardware.Op) (hardware.Result, error) {
 	if op.Kind != hardware.Prefill {
 		t += d.step
 	}
+	if op.Kind == hardware.Load && d.storage > 0 {
+		t = units.TransferTime(op.Bytes, d.storage)
+	}
 	if d.skew {
 		t += time.Duration(d.ops * d.ops % 10007)
 	}
@@ -166,6 +170,9 @@ func (d *toyDevice) generate(op *hardware.Op) hardware.Result {
 
 // Estimate is the time that Run would take.
 func (d *toyDevice) Estimate(op *hardware.Op) time.Duration {
+	if op.Kind == hardware.Load && d.storage > 0 {
+		return units.TransferTime(op.Bytes, d.storage)
+	}
 	t := d.step
 	for _, s := range op.Seqs {
 		if op.Kind == hardware.Prefill {

@@ -32,6 +32,12 @@ const (
 	ChurnBytes                    // bytes that entered caches of servers for the request
 	OnTime                        // models that arrived within their time budget
 	TooLate                       // models that did not
+	MemoryHits                    // models that were in a server's memory when a request came for them
+	MemoryMisses                  // models that were not
+	LoadTime                      // nanoseconds in which a server brought a model to memory for the request, and served nobody
+	LoadBytes                     // bytes that it brought
+	FreshContext                  // thousandths of examples that the model had from requests before, each faded by its age
+	Elsewhere                     // requests that another node than the nearest answered
 	NumCounters
 )
 
@@ -64,6 +70,12 @@ var counters = [NumCounters]counter{
 	{"request_churn_bytes", "B", "bytes that entered caches of servers for the request"},
 	{"on_time", "models", "models that arrived within their time budget"},
 	{"too_late", "models", "models that did not arrive within their time budget"},
+	{"memory_hits", "models", "models that were in a server's memory when a request came for them"},
+	{"memory_misses", "models", "models that were not in a server's memory when a request came for them"},
+	{"load_ns", "ns", "time in which a server brought a model to memory for the request"},
+	{"load_bytes", "B", "bytes that a server brought to memory for the request"},
+	{"fresh_context_milli", "1/1000", "thousandths of examples that the model had from requests before, each faded by its age"},
+	{"elsewhere", "requests", "requests that another node than the nearest answered"},
 }
 
 // String is the counter as it appears in records.
@@ -154,6 +166,8 @@ var figures = []figure{
 	{label{"storage_bytes", "storage-B", "B"}, Lower, "bytes that caches held at the end"},
 	{label{"storage_saved", "storage-saved-share", "share"}, Higher, "share of the bytes of the models that caches hold which sharing of blocks saves, at the end, all nodes together"},
 	{label{"sustained_speed", "sustained-speed-share", "share"}, Higher, "share of their full speed that the users' devices keep up under continuous work of the run's kind, by the thermal law of their profile; absent where there is none"},
+	{label{"switches", "switches", "times"}, Lower, "models brought to the memory of servers"},
+	{label{"system_cost", "system-cost-sec", "sec"}, Lower, "what an answered request cost, in seconds: its time, the loading of models for it, and what it lacks of fresh context, as the pipeline's parameters weigh it, mean"},
 	{label{"target_time", "target-sec", "sec"}, Lower, "time to the training target; absent if it was not reached"},
 	{label{"throttle_time", "throttle-sec", "sec"}, Higher, "from the start to the first throttling; absent if there was none"},
 	{label{"train_share", "train-share", "share"}, Lower, "share of parameters that training changes"},

@@ -148,6 +148,10 @@ var runMetrics = sync.OnceValue(func() []Metric {
 		whole(label{"cast_share", "cast-share", "share"}, Neither, "bytes that came in transmissions for several users / bytes towards users", func(t *totals) float64 { return float64(t.counts[CastBytes]) / t.down }),
 		whole(label{"held_share", "held-share", "share"}, Higher, "bytes of models that devices had themselves / bytes of the models asked for", func(t *totals) float64 { return t.heldShare() }),
 		whole(label{"hit_ratio", "hit-share", "share"}, Higher, "objects found in caches / objects looked for", func(t *totals) float64 { return t.share(CacheHits, CacheMisses) }),
+		whole(label{"memory_hit_ratio", "memory-hit-share", "share"}, Higher, "requests whose model was in a server's memory / requests for one", func(t *totals) float64 { return t.share(MemoryHits, MemoryMisses) }),
+		whole(label{"load_time_request", "load-sec/req", "sec/req"}, Lower, "time in which servers brought models to memory / requests", func(t *totals) float64 { return t.loading(LoadTime, 1e-9) }),
+		whole(label{"load_bytes_request", "load-B/req", "B/req"}, Lower, "bytes that servers brought to memory / requests", func(t *totals) float64 { return t.loading(LoadBytes, 1) }),
+		whole(label{"fresh_context", "fresh-context-examples", "examples"}, Higher, "examples that a request's model had in its context, each faded by its age / requests", func(t *totals) float64 { return t.loading(FreshContext, 1e-3) }),
 		whole(label{"layer_share", "layer-share", "share"}, Lower, "layers executed / layers without early exit", func(t *totals) float64 { return t.ratio(LayersRun, LayersFull) }),
 		whole(label{"escalated_share", "escalated-share", "share"}, Neither, "times that a larger model was asked / requests", func(t *totals) float64 { return float64(t.counts[Escalated]) / float64(t.requests) }),
 		whole(label{"prefix_reuse", "prefix-reuse-share", "share"}, Higher, "prompt tokens that a cache already had / prompt tokens", func(t *totals) float64 { return float64(t.counts[ReusedTokens]) / t.prompt }),
@@ -269,4 +273,12 @@ func itlMax(r *Request) float64 {
 		return math.NaN()
 	}
 	return gap.Seconds()
+}
+
+// loading is a counter of servers that bring models to memory, per request; NaN where none does.
+func (t *totals) loading(c Counter, unit float64) float64 {
+	if t.counts[MemoryHits]+t.counts[MemoryMisses] == 0 {
+		return math.NaN()
+	}
+	return float64(float64(t.counts[c])*unit) / float64(t.requests)
 }

@@ -35,6 +35,9 @@ type Options struct {
 	Block    int    // tokens per block; 0 = 16, as vLLM (SOSP'23)
 	Reject   bool   // slo: refuse what can no longer meet its deadline
 	Adapters int    // LoRA adapters in memory at most; 0 = all stay
+	// Weights is the memory that is for weights, which whoever puts the jobs brings and drops, adapters too; 0 = the server
+	// holds what it was told at the start and loads adapters itself.
+	Weights units.Bytes
 }
 
 // Held is a part of a model that a server holds.
@@ -124,6 +127,12 @@ func New(env world.Env, node hardware.Node, o Options, held ...Held) (*Server, e
 		free := mem
 		for _, h := range held {
 			free -= h.Model.WeightBytes(h.Span)
+		}
+		if o.Weights > 0 {
+			free = mem - o.Weights
+		}
+		if free <= 0 && o.Weights > 0 {
+			return nil, fmt.Errorf("node %q: %v for weights leave nothing of the device's %v for KV caches: %w", node.Name, o.Weights, mem, hardware.ErrMemory)
 		}
 		if free <= 0 {
 			h := held[0]
@@ -318,7 +327,9 @@ func (s *Server) runAll(answers bool) {
 // run runs one operation for the batch, and the crowd if it takes part, and hands
 // out its results.
 func (s *Server) run(first *Job, kind hardware.Kind, answers bool) {
-	if err := s.fetch(); err != nil {
+	if s.opt.Weights > 0 {
+		// they are there
+	} else if err := s.fetch(); err != nil {
 		s.share(hardware.Result{}, err, 0)
 		return
 	}

@@ -66,7 +66,7 @@ func (b *Batch) Greedy() (order []int, done int) {
 			}
 			t := b.load(before, i)
 			k := b.fits(b.Due-now-t, i)
-			if rate := float64(k) / (t + float64(float64(k)*b.Serve)); k > 0 && rate > best {
+			if rate := PerSecond(k, t, b.Serve); k > 0 && rate > best {
 				best, at, n = rate, i, k
 			}
 		}
@@ -76,6 +76,11 @@ func (b *Batch) Greedy() (order []int, done int) {
 		now += b.load(before, at) + float64(float64(n)*b.Serve)
 		used[at], before, done, order = true, at, done+n, append(order, at)
 	}
+}
+
+// PerSecond is by what Greedy chooses: how many tasks a model does per second of loading what is missing, and serving them.
+func PerSecond(tasks int, load, serve float64) float64 {
+	return float64(tasks) / (load + float64(float64(tasks)*serve))
 }
 
 // Most is the most tasks that any order does in time, by trying all; for at most 8 models.

@@ -32,7 +32,7 @@ type Policy struct{ Name, Doc string }
 // Policies lists them by name, without belady, which must know the future.
 func Policies() []Policy {
 	return []Policy{
-		{"aoc", "the least Age-of-Context: what has the least requests and fresh context; a request leaves context behind that fades by half in a hundred requests (after Xu et al., arXiv 2305.12130; the half life is assumed)"},
+		{"aoc", "the least Age-of-Context: what has the least requests and fresh context; a request leaves context behind that fades by half in a hundred requests, and is lost with the model (after Xu et al., arXiv 2305.12130; the half life is assumed)"},
 		{"fifo", "what came first"},
 		{"frugal", "what gives back the most bytes for each request that it had (GreedyDual-Size-Frequency, Cherkasova 1998, with bytes that nobody shares)"},
 		{"lfu", "what was asked for least often, ever; of those the least recently used"},
@@ -49,8 +49,9 @@ type entry struct {
 	count int     // requests for it, ever
 	rank  float64 // frugal
 
-	context float64 // aoc: examples left behind, each faded by age
+	context float64 // aoc: examples left behind while it is kept, each faded by age
 	faded   int     // number of the request when context was worked out
+	pins    int     // how often it is in use
 }
 
 // Shelf keeps models in so many bytes. It belongs to one goroutine.
@@ -67,6 +68,7 @@ type Shelf struct {
 	clock  int     // requests so far
 	age    float64 // frugal: rank of the last that went
 	weight float64 // aoc: of context beside requests
+	inUse  int     // pins
 	after  func(model int) int
 }
 
@@ -101,7 +103,11 @@ func (s *Shelf) Ask(m int) bool {
 	s.clock++
 	e.asked = s.clock
 	e.count++
-	e.context, e.faded = s.context(e)+1, s.clock
+	before := 0.0 // what is not here has no examples
+	if e.here {
+		before = s.context(e)
+	}
+	e.context, e.faded = before+1, s.clock
 	s.rate(m)
 	for _, b := range s.lib.Models[m].Blocks {
 		if s.of[b] == 0 {
@@ -132,11 +138,11 @@ func (s *Shelf) rate(m int) {
 	}
 }
 
-// Put keeps a model and returns the bytes that were not here before. A model that is larger than the shelf is not kept,
-// and nothing goes for it.
+// Put keeps a model and returns the bytes that were not here before. A model that is larger than the shelf, or than what is not in
+// use, is not kept, and nothing goes for it.
 func (s *Shelf) Put(m int) (added units.Bytes) {
 	e := &s.models[m]
-	if e.here || s.lib.Whole(m) > s.room {
+	if e.here || s.lib.Whole(m) > s.room || s.inUse > 0 && !s.Fits(m) {
 		return 0
 	}
 	for _, b := range s.lib.Models[m].Blocks {
@@ -152,6 +158,49 @@ func (s *Shelf) Put(m int) (added units.Bytes) {
 	}
 	return added
 }
+
+// Pin says that a model that is kept is in use once more, and Unpin once less: what is in use does not go.
+func (s *Shelf) Pin(m int) {
+	s.models[m].pins++
+	s.inUse++
+}
+
+// Unpin is the end of one use.
+func (s *Shelf) Unpin(m int) {
+	s.inUse--
+	if s.models[m].pins--; s.models[m].pins < 0 {
+		panic(fmt.Sprintf("shelf: model %d is unpinned more often than pinned", m))
+	}
+}
+
+func (s *Shelf) pinned(m int) bool { return s.models[m].pins > 0 }
+
+// Fits reports whether a model could be kept beside those in use.
+func (s *Shelf) Fits(m int) bool {
+	with := []int{m}
+	for _, k := range s.kept {
+		if s.pinned(k) && k != m {
+			with = append(with, k)
+		}
+	}
+	return s.lib.Union(with) <= s.room
+}
+
+// Lacks are the blocks of a model that are not here, in order of use.
+func (s *Shelf) Lacks(m int) (blocks []int) {
+	for _, b := range s.lib.Models[m].Blocks {
+		if s.of[b] == 0 {
+			blocks = append(blocks, b)
+		}
+	}
+	return blocks
+}
+
+// Weigh sets how much policy aoc counts a fresh example beside a request; 0 makes it lfu.
+func (s *Shelf) Weigh(context float64) { s.weight = context }
+
+// Context is how many examples a model that is kept has, each faded by its age: the fresher and the more, the better it answers.
+func (s *Shelf) Context(m int) float64 { return s.context(&s.models[m]) }
 
 // Set makes the shelf hold these models and no others, if they fit, and returns the bytes that were not here before.
 func (s *Shelf) Set(models []int) (added units.Bytes, err error) {
@@ -180,7 +229,7 @@ func (s *Shelf) Remove(m int) {
 		return
 	}
 	s.kept = slices.Delete(s.kept, i, i+1)
-	s.models[m].here = false
+	s.models[m].here, s.models[m].context = false, 0
 	for _, b := range s.lib.Models[m].Blocks {
 		if s.of[b]--; s.of[b] == 0 {
 			s.used -= s.lib.Blocks[b].Bytes
@@ -192,11 +241,15 @@ func (s *Shelf) Remove(m int) {
 func (s *Shelf) victim(newcomer int) int {
 	if s.policy == "random" {
 		luck := s.key.At(uint64(s.clock)<<20 | uint64(len(s.kept)))
-		return s.kept[int(luck.Float64()*float64(len(s.kept)-1))] // the newcomer is the last
+		free := s.kept[:len(s.kept)-1] // the newcomer is the last
+		if slices.ContainsFunc(free, s.pinned) {
+			free = slices.DeleteFunc(slices.Clone(free), s.pinned)
+		}
+		return free[int(luck.Float64()*float64(len(free)))]
 	}
 	best, least := -1, math.Inf(1)
 	for _, m := range s.kept {
-		if m == newcomer {
+		if m == newcomer || s.models[m].pins > 0 {
 			continue
 		}
 		if v := s.worth(m); v < least {

@@ -36,14 +36,20 @@ func Sections(d *reports.Data) []reports.Section {
 	s := reports.Section{Name: "caching", Title: "Caching and delivery"}
 	for _, set := range reports.Sets(all, setting) {
 		s.Lead = append(s.Lead, lead(set)...)
-		for _, f := range []*reports.Figure{ratios(set), times(set), progress(set)} {
+		for _, f := range []*reports.Figure{ratios(set), memory(set), times(set), progress(set)} {
 			if f != nil {
 				f.Name += strconv.Itoa(len(s.Figures) + 1)
 				s.Figures = append(s.Figures, *f)
 			}
 		}
 	}
-	s.Tables = []reports.Table{table(all), costs(all)}
+	s.Tables = []reports.Table{table(all)}
+	if rest := reports.Where(all, func(g *reports.Group) bool { return !hosts(g) }); len(rest) > 0 {
+		s.Tables = append(s.Tables, costs(rest))
+	}
+	if hosting := reports.Where(all, hosts); len(hosting) > 0 {
+		s.Tables = append(s.Tables, hosted(hosting))
+	}
 	if len(s.Lead) == 0 {
 		s.Lead = []string{fmt.Sprintf("Of %d cells with caches, hit ratios go from %s to %s.", len(all), percent(least(all)), percent(most(all)))}
 	}
@@ -148,7 +154,7 @@ func share(g *reports.Group, metric string) chart.Range {
 // ratios are hit ratios and what follows from them against an axis.
 func ratios(set []*reports.Group) *reports.Figure {
 	axis := scale(set)
-	if axis == "" {
+	if axis == "" || hosts(set[0]) {
 		return nil
 	}
 	x := cmp.Or(axisNames[axis], axis)

@@ -124,3 +124,34 @@ func TestAxes(t *testing.T) {
 	require.Empty(t, scale([]*reports.Group{group("policy=lru"), group("policy=fifo")}))
 	require.Equal(t, "deliver", name(group("app=assistant"), ""))
 }
+
+// Nodes that bring models to memory get a picture against the memory that they have, a table, and an answer at the least of it.
+func TestPagesShowNodesWithManyModels(t *testing.T) {
+	d := reports.NewData()
+	d.AddRun("", "", results.Manifest{})
+	for _, axis := range []string{"memory_mb", "rate"} {
+		for i, evict := range []string{"lru", "lfu"} {
+			for j, v := range []int{100, 200} {
+				cell(t, d, fmt.Sprintf("part=%s/evict=%s/%s=%d", axis, evict, axis, v), []float64{1, 1, 1, 1, 1, 1}, time.Second)
+				g := d.Groups[len(d.Groups)-1]
+				for k := range g.Values {
+					for name, value := range map[string]float64{"memory_hit_ratio": 0.1 + 0.2*float64(i) + 0.4*float64(j), "system_cost": 5 - float64(i) - 2*float64(j), "switches": 7} {
+						m, ok := record.Lookup(name)
+						require.True(t, ok)
+						g.Values[k] = append(g.Values[k], record.Value{Metric: m, V: value})
+					}
+				}
+			}
+		}
+	}
+	s := Sections(d)[0]
+	require.Len(t, s.Figures, 2)
+	require.Contains(t, s.Figures[0].Title, "Many models in little memory")
+	require.Equal(t, []string{
+		"memory_mb, assistant, deliver, modelled: at memory mb 100, a request costs least with lfu (4 s, model in memory for 30 %), most with lru (5 s, 10 %).",
+		"rate, assistant, deliver, modelled: at rate 200, a request costs least with lfu (2 s, model in memory for 70 %), most with lru (3 s, 50 %)."}, s.Lead)
+	require.Len(t, s.Tables, 2, "what was found, and what nodes did; nothing was delivered")
+	rows := texts(s.Tables[1:])
+	require.Len(t, rows, 8)
+	require.Contains(t, rows[0], "lru, memory_mb 100 | 240 | 10.0 % | 7.00 | ")
+}

@@ -11,6 +11,9 @@ import (
 // lead says what a set answers, by what it varies: an answer a question.
 func lead(set []*reports.Group) (out []string) {
 	part := title(set[0])
+	if hosts(set[0]) {
+		return hostLead(set)
+	}
 	if axis := scale(set); axis != "" && len(found(set)) > 1 {
 		low := math.Inf(1)
 		for _, g := range set {
