@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -20,7 +21,7 @@ import (
 
 // outputs runs one cell and returns the tokens of its answers and its rows.
 func outputs(t *testing.T, lab *Lab, c suites.Cell) (out [][]int32, rows []record.Request) {
-	c.App, c.Scale, c.Requests, c.Repeats, c.Seed, c.Users, c.Rate = "robotics", "task", max(c.Requests, 6), 1, 1, 3, 50
+	c.App, c.Scale, c.Requests, c.Repeats, c.Seed, c.Users, c.Rate = cmp.Or(c.App, "robotics"), "task", max(c.Requests, 6), 1, 1, 3, 50
 	set, err := lab.resolve(c, false)
 	require.NoError(t, err)
 	cell := record.Cell{}
@@ -190,4 +191,36 @@ func TestI9RouterKnowsWhoNeedsHelp(t *testing.T) {
 		needs = append(needs, tasks.Exact(q, answers[main][i]) && !tasks.Exact(q, answers[small][i]))
 	}
 	require.Greater(t, route.AUC(scores, needs), 0.85)
+}
+
+// TestC4ReuseKeepsAnswers: what is copied in are the keys and values that would be computed, bit for bit, so answers stay; a question in
+// the same words is like itself to the model, and gets the answer that it got.
+func TestC4ReuseKeepsAnswers(t *testing.T) {
+	lab := &Lab{Host: hostSheet(t)}
+	run := func(params map[string]any) ([][]int32, []record.Request) {
+		c := suites.Cell{Name: "reuse", App: "assistant", Pipeline: "reuse", Site: "this-machine", Model: "mei-small", Mode: "emulated", Params: params, Requests: 30, Pool: 6}
+		return outputs(t, lab, c)
+	}
+	count := func(rows []record.Request, c record.Counter) (n int64) {
+		for _, r := range rows {
+			n += r.Counts[c]
+		}
+		return n
+	}
+	want, rows := run(map[string]any{"prefix": "no"})
+	require.Zero(t, count(rows, record.ReusedTokens))
+	for _, policy := range []string{"lru", "lfu", "fifo"} {
+		for _, room := range []float64{1, 1000} {
+			got, rows := run(map[string]any{"prefix": policy, "block": 4.0, "prefix_mb": room})
+			require.Equal(t, want, got, "%s, %g MB", policy, room)
+			require.Positive(t, count(rows, record.ReusedTokens))
+		}
+	}
+	same, rows := run(map[string]any{"prefix": "no", "answers": "model", "threshold": 1.0})
+	require.Equal(t, want, same, "the same words get the same answer")
+	require.Positive(t, count(rows, record.Recalled))
+	require.Zero(t, count(rows, record.RecalledWrong))
+	_, loose := run(map[string]any{"prefix": "no", "answers": "model", "threshold": 0.5})
+	require.Greater(t, count(loose, record.Recalled), count(rows, record.Recalled))
+	require.Positive(t, count(loose, record.RecalledWrong), "everything is like something")
 }

@@ -271,7 +271,7 @@ func (s *setup) labels() map[string]any {
 	if p == nil {
 		p = map[string]any{}
 	}
-	for k, v := range map[string]float64{"rtt": s.cell.RTT, "mbps": s.cell.Mbps, "rate": s.cell.Rate} {
+	for k, v := range map[string]float64{"rtt": s.cell.RTT, "mbps": s.cell.Mbps, "rate": s.cell.Rate, "pool": float64(s.cell.Pool), "preamble": float64(s.cell.Preamble)} {
 		if v > 0 {
 			p[k] = v
 		}
@@ -321,7 +321,7 @@ func (s *setup) fits() error {
 // workload is the stream of requests that the cell offers.
 func (s *setup) workload(requests int) (*workloads.Workload, error) {
 	spec := workloads.Spec{App: s.cell.App, Scenario: workloads.Scenario(s.cell.Scenario), Scale: workloads.Scale(s.cell.Scale),
-		Rate: s.cell.Rate, Users: s.cell.Users, Requests: requests, Day: s.cell.Day, Context: contextOf(s.model)}
+		Rate: s.cell.Rate, Users: s.cell.Users, Requests: requests, Day: s.cell.Day, Pool: s.cell.Pool, Preamble: s.cell.Preamble, Context: contextOf(s.model)}
 	deps := workloads.Deps{}
 	if s.own != nil {
 		spec.App, deps.App = s.own.App.Name, &s.own.App

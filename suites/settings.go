@@ -30,6 +30,8 @@ type settings struct {
 	Seed     whole   `yaml:"seed" json:"seed,omitempty"`
 	Trace    string  `yaml:"trace" json:"trace,omitempty"`
 	Library  string  `yaml:"library" json:"library,omitempty"`
+	Pool     whole   `yaml:"pool" json:"pool,omitempty"`         // different questions that people ask, task requests
+	Preamble whole   `yaml:"preamble" json:"preamble,omitempty"` // tokens that every prompt begins with, field requests
 	Rows     string  `yaml:"rows" json:"rows,omitempty"`
 	Day      bool    `yaml:"day" json:"day,omitempty"` // the application's day curve modulates the rate
 	Find     *find   `yaml:"find" json:"find,omitempty"`
@@ -62,6 +64,7 @@ func (s settings) over(base settings) settings {
 		Mode: cmp.Or(s.Mode, base.Mode), Scale: cmp.Or(s.Scale, base.Scale), Scenario: cmp.Or(s.Scenario, base.Scenario),
 		Rate: cmp.Or(s.Rate, base.Rate), Users: cmp.Or(s.Users, base.Users), Requests: cmp.Or(s.Requests, base.Requests),
 		Warmup: cmp.Or(s.Warmup, base.Warmup), Repeats: cmp.Or(s.Repeats, base.Repeats), Seed: cmp.Or(s.Seed, base.Seed), Trace: cmp.Or(s.Trace, base.Trace), Library: cmp.Or(s.Library, base.Library),
+		Pool: cmp.Or(s.Pool, base.Pool), Preamble: cmp.Or(s.Preamble, base.Preamble),
 		Find: cmp.Or(s.Find, base.Find), Day: s.Day || base.Day, Rows: cmp.Or(s.Rows, base.Rows),
 	}
 }
@@ -117,16 +120,9 @@ func (s *settings) assign(key string, v any, params map[string]any) error {
 		}
 		s.Day = on || v == "true"
 		return nil
-	case "users":
-		return count(&s.Users)
-	case "requests":
-		return count(&s.Requests)
-	case "warmup":
-		return count(&s.Warmup)
-	case "repeats":
-		return count(&s.Repeats)
-	case "seed":
-		return count(&s.Seed)
+	}
+	if to := map[string]*whole{"users": &s.Users, "requests": &s.Requests, "pool": &s.Pool, "preamble": &s.Preamble, "warmup": &s.Warmup, "repeats": &s.Repeats, "seed": &s.Seed}[key]; to != nil {
+		return count(to)
 	}
 	if to := map[string]*float64{"rate": &s.Rate, "rtt": &s.RTT, "mbps": &s.Mbps}[key]; to != nil {
 		if !isNumber {
@@ -180,7 +176,7 @@ func (s settings) cell(name string) Cell {
 		Name: name, App: s.App, Pipeline: s.Pipeline, Site: s.Site, Model: s.Model, Small: s.Small, RTT: s.RTT, Mbps: s.Mbps, Mode: cmp.Or(s.Mode, "modelled"),
 		Scale: cmp.Or(s.Scale, "task"), Scenario: s.Scenario, Rate: s.Rate, Users: int(max(s.Users, 1)),
 		Requests: int(cmp.Or(s.Requests, 100)), Warmup: int(s.Warmup), Repeats: int(max(s.Repeats, 1)), Seed: uint64(cmp.Or(s.Seed, 1)), Trace: s.Trace, Library: s.Library,
-		Find: s.Find.capacity(), Day: s.Day, Rows: rows(s.Rows),
+		Pool: int(s.Pool), Preamble: int(s.Preamble), Find: s.Find.capacity(), Day: s.Day, Rows: rows(s.Rows),
 	}
 }
 

@@ -79,14 +79,16 @@ type Cell struct {
 	Repeats  int            `json:"repeats"`
 	Seed     uint64         `json:"seed"`
 	Trace    string         `json:"trace,omitempty"`
-	Library  string         `json:"library,omitempty"` // models that requests ask for, for pipelines that cache and deliver them
-	Small    string         `json:"small,omitempty"`   // the draft or the small model, for pipelines that use two
-	RTT      float64        `json:"rtt,omitempty"`     // s, of the users' link instead of its profile's; 0 = the profile's
-	Mbps     float64        `json:"mbps,omitempty"`    // of the users' link, both ways, instead of its profile's; 0 = the profile's
-	Params   map[string]any `json:"params,omitempty"`  // of the pipeline: numbers (float64) and names (string)
-	Rows     string         `json:"rows,omitempty"`    // what of each request is written down: "" = all, or "brief": no spans, and of the tokens the first and the last
-	Day      bool           `json:"day,omitempty"`     // the application's day curve modulates the rate
-	Find     *Capacity      `json:"find,omitempty"`    // look for the capacity, starting at Rate; nil = run at Rate
+	Library  string         `json:"library,omitempty"`  // models that requests ask for, for pipelines that cache and deliver them
+	Pool     int            `json:"pool,omitempty"`     // different questions that people ask, task requests; 0 = each its own
+	Preamble int            `json:"preamble,omitempty"` // tokens that every prompt begins with, field requests
+	Small    string         `json:"small,omitempty"`    // the draft or the small model, for pipelines that use two
+	RTT      float64        `json:"rtt,omitempty"`      // s, of the users' link instead of its profile's; 0 = the profile's
+	Mbps     float64        `json:"mbps,omitempty"`     // of the users' link, both ways, instead of its profile's; 0 = the profile's
+	Params   map[string]any `json:"params,omitempty"`   // of the pipeline: numbers (float64) and names (string)
+	Rows     string         `json:"rows,omitempty"`     // what of each request is written down: "" = all, or "brief": no spans, and of the tokens the first and the last
+	Day      bool           `json:"day,omitempty"`      // the application's day curve modulates the rate
+	Find     *Capacity      `json:"find,omitempty"`     // look for the capacity, starting at Rate; nil = run at Rate
 }
 
 // file is the YAML form: one block, or several as parts.

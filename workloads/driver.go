@@ -95,10 +95,10 @@ func (d *Driver) turn(r Request, at time.Duration) {
 		d.m.w.converse(next, &r, d.m.seed)
 		return
 	}
-	next.PrefixTokens = r.PromptTokens + r.OutputTokens
+	next.PrefixTokens, next.CommonTokens = r.PromptTokens+r.OutputTokens, r.CommonTokens
 	next.PromptTokens += next.PrefixTokens
 	next.TextBytes += r.TextBytes + units.Bytes(float64(float64(r.OutputTokens)*d.m.w.app.BytesPerToken.Value)+0.5)
 	if c := d.m.w.spec.Context; c > 0 && next.PromptTokens+next.OutputTokens > c {
-		next.PromptTokens, next.PrefixTokens = c-next.OutputTokens, 0
+		next.PromptTokens, next.PrefixTokens, next.CommonTokens = c-next.OutputTokens, 0, 0
 	}
 }

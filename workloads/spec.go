@@ -37,6 +37,12 @@ type Spec struct {
 	Horizon    time.Duration `json:"horizon_ns,omitempty"` // none intended later than this
 	Context    int           `json:"context,omitempty"`    // tokens of prompt and answer a model can hold; 0 = no limit
 	Day        bool          `json:"day,omitempty"`        // modulate by the application's day curve
+	// Pool is how many different things people ask, task requests: the popular ones more often, by Zipf's law with exponent 0.8
+	// (assumed), each time in words of its own where the application has several; 0 = nothing is asked twice on purpose.
+	Pool int `json:"pool,omitempty"`
+	// Preamble is the number of tokens that the prompts of an application begin with, which its server adds: a system prompt;
+	// field requests.
+	Preamble int `json:"preamble,omitempty"`
 }
 
 // Deps are what a workload needs from outside.
@@ -54,6 +60,7 @@ type Workload struct {
 	trace *traces.Trace
 	tasks TaskSource
 	token Tokenizer
+	pool  *pool // nil: every request asks its own question
 
 	arrivals arrival.Spec
 	rate     float64 // requests per second, all users; NaN where completions decide
@@ -122,6 +129,12 @@ func (w *Workload) complete() error {
 		return sourced.Within("horizon", fmt.Errorf("want >= 0, got %v", s.Horizon))
 	case s.Context < 0 || s.Context == 1:
 		return sourced.Within("context", fmt.Errorf("want 0 (no limit) or at least 2 tokens, got %d", s.Context))
+	case s.Pool < 0 || s.Pool > 1<<20 || s.Pool > 0 && s.Scale != Task:
+		return sourced.Within("pool", fmt.Errorf("want 0 to %d questions, of requests of scale task, got %d of scale %s", 1<<20, s.Pool, s.Scale))
+	case s.Preamble < 0 || s.Preamble > 0 && s.Scale != Field:
+		return sourced.Within("preamble", fmt.Errorf("want 0 or more tokens, of requests of scale field, got %d of scale %s", s.Preamble, s.Scale))
+	case s.Context > 0 && s.Preamble >= s.Context:
+		return sourced.Within("preamble", fmt.Errorf("%d tokens leave nothing of a context of %d", s.Preamble, s.Context))
 	case s.Day && !w.app.Arrivals.Day.Given():
 		return sourced.Within("day", fmt.Errorf("application %q has no day curve", w.app.Name))
 	case s.Day && s.Scenario != Open && s.Scenario != MultiTurn:

@@ -182,7 +182,7 @@ func (m *maker) record(r *Request, i int) {
 	}
 	r.SensorBytes = 0
 	m.sized(r, int(row.Prompt)-vision, vision, int(row.Output))
-	r.Blocks = m.w.trace.Blocks(i)
+	r.Blocks, r.BlockTokens = m.w.trace.Blocks(i), m.w.trace.BlockTokens
 }
 
 // place is where a request stands in the workload.
@@ -242,6 +242,13 @@ func (m *maker) request(r *Request, at time.Duration, p place) {
 	}
 	text, output := joint.Draw(m.luck)
 	m.sized(r, text, vision, output)
+	if n := w.spec.Preamble; n > 0 && p.turn == 0 {
+		r.PromptTokens += n
+		if c := w.spec.Context; c > 0 {
+			r.PromptTokens = min(r.PromptTokens, c-r.OutputTokens)
+		}
+		r.CommonTokens = min(n, r.PromptTokens)
+	}
 	if w.spec.Scale == Task {
 		w.write(r, m.seed)
 	}

@@ -2,7 +2,10 @@ package workloads
 
 import (
 	"fmt"
+	"sort"
 
+	"meibench/internal/portable"
+	"meibench/internal/rng"
 	"meibench/internal/sourced"
 	"meibench/internal/units"
 	"meibench/workloads/tasks"
@@ -54,6 +57,39 @@ func (t testSplit) Instance(seed uint64, id int) (task, prompt, answer string) {
 	return in.Task, in.Prompt, in.Answer
 }
 
+// Reworded is the question in words that luck picks, and its answer.
+func (t testSplit) Reworded(seed uint64, id int, luck uint64) (prompt, answer string) {
+	in := t.task.Reworded(seed, id*candidates+t.candidate(seed, id), luck)
+	return in.Prompt, in.Answer
+}
+
+// rewording is a source of tasks that can say a question in several ways.
+type rewording interface {
+	Reworded(seed uint64, id int, luck uint64) (prompt, answer string)
+}
+
+// poolZipf is how much more the popular questions of a pool are asked: assumed, as for models of a library.
+const poolZipf = 0.8
+
+// pool is what people ask: questions by popularity.
+type pool struct{ sums []float64 }
+
+func newPool(n int) *pool {
+	p := &pool{sums: make([]float64, n)}
+	sum := 0.0
+	for k := range n {
+		sum += portable.Pow(float64(k+1), -poolZipf)
+		p.sums[k] = sum
+	}
+	return p
+}
+
+// draw is the question that a request asks.
+func (p *pool) draw(seed uint64, request int) int {
+	luck := rng.NewKey(seed, "pool").At(uint64(request))
+	return sort.SearchFloat64s(p.sums, luck.Float64()*p.sums[len(p.sums)-1])
+}
+
 // completeTasks checks what task requests need.
 func (w *Workload) completeTasks() error {
 	if w.spec.Scale != Task {
@@ -72,13 +108,23 @@ func (w *Workload) completeTasks() error {
 		}
 		w.tasks = source
 	}
+	if w.spec.Pool > 0 {
+		w.pool = newPool(w.spec.Pool)
+	}
 	return nil
 }
 
 // write replaces the lengths of a request by those of its task text. Sensor
 // bytes stay: the text stands for what the sensor saw.
 func (w *Workload) write(r *Request, seed uint64) {
-	task, text, answer := w.tasks.Instance(seed, r.ID)
+	id := r.ID
+	if w.pool != nil {
+		id = w.pool.draw(seed, r.ID)
+	}
+	task, text, answer := w.tasks.Instance(seed, id)
+	if again, ok := w.tasks.(rewording); ok && w.pool != nil {
+		text, answer = again.Reworded(seed, id, uint64(r.ID))
+	}
 	r.Task, r.Answer = task, answer
 	w.ask(r, text)
 }

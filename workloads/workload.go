@@ -43,6 +43,7 @@ type Request struct {
 	PromptTokens int           // length of the prompt, vision tokens and history included
 	VisionTokens int           // of these, tokens that stand for images
 	PrefixTokens int           // of these, leading tokens that repeat the session so far and may still be cached
+	CommonTokens int           // of these, leading tokens that all requests of the application share: a system prompt
 	OutputTokens int           // length of the answer to generate
 	SensorBytes  units.Bytes   // image, audio or sensor data sent if the prompt is processed elsewhere
 	TextBytes    units.Bytes   // size of the prompt's text on the wire
@@ -54,4 +55,6 @@ type Request struct {
 	Task   string  // task requests: which task scores the answer
 	Prompt []int32 // task requests: token ids of the prompt
 	Blocks []int64 // replayed requests: ids of the prompt's prefix blocks, equal where reusable; read only
+
+	BlockTokens int // tokens of such a block; the last may be shorter
 }

@@ -368,3 +368,73 @@ func ExampleNew() {
 	}
 	// Output: healthcare 0s premises 1m0s true
 }
+
+// What people ask of a pool: so many different things, the popular ones as often as Zipf's law has it, in several wordings with one
+// answer; a pure function of seed and number, and nothing else about the requests changes.
+func TestC4PoolsRepeatQuestions(t *testing.T) {
+	spec := Spec{App: "assistant", Scale: Task, Users: 3, Requests: 2000, Rate: 5}
+	pooled := spec
+	pooled.Pool = 50
+	plain, again := run(make1(t, spec, Deps{Tokenizer: ended{}}), 5, 0), run(make1(t, pooled, Deps{Tokenizer: ended{}}), 5, 0)
+	require.Equal(t, again, run(make1(t, pooled, Deps{Tokenizer: ended{}}), 5, 0))
+	count, texts := map[string]int{}, map[string]map[string]bool{}
+	for i, r := range again {
+		require.Equal(t, plain[i].ArriveAt, r.ArriveAt)
+		require.Equal(t, plain[i].User, r.User)
+		count[r.Answer]++
+		if texts[r.Answer] == nil {
+			texts[r.Answer] = map[string]bool{}
+		}
+		texts[r.Answer][r.Text] = true
+	}
+	require.LessOrEqual(t, len(count), 50)
+	require.Greater(t, len(count), 40)
+	most, wordings := 0, 0
+	for answer, n := range count {
+		most, wordings = max(most, n), max(wordings, len(texts[answer]))
+	}
+	sum := 0.0
+	for k := range 50 {
+		sum += math.Pow(float64(k+1), -0.8)
+	}
+	require.InDelta(t, 2000/sum, most, 4*math.Sqrt(2000/sum)+10)
+	require.Greater(t, wordings, 3, "in other words")
+	health := pooled
+	health.App = "healthcare"
+	same := map[string]string{}
+	for _, r := range run(make1(t, health, Deps{Tokenizer: ended{}}), 5, 0) {
+		if a, ok := same[r.Text]; ok {
+			require.Equal(t, a, r.Answer)
+		}
+		same[r.Text] = r.Answer
+	}
+	require.LessOrEqual(t, len(same), 50, "one way to say it")
+}
+
+// A preamble is in front of every first prompt and common to all; it is the server's and does not travel.
+func TestC4PreamblesAreCommon(t *testing.T) {
+	spec := Spec{App: "assistant", Scenario: MultiTurn, Users: 3, Requests: 60, Rate: 5}
+	with := spec
+	with.Preamble = 300
+	plain, common := run(make1(t, spec, Deps{}), 5, time.Second), run(make1(t, with, Deps{}), 5, time.Second)
+	require.Len(t, common, len(plain))
+	for i, r := range common {
+		require.Equal(t, plain[i].PromptTokens+300, r.PromptTokens)
+		require.Equal(t, 300, r.CommonTokens)
+		require.Equal(t, plain[i].TextBytes, r.TextBytes)
+		if r.Turn > 0 {
+			require.Equal(t, plain[i].PrefixTokens+300, r.PrefixTokens)
+		}
+	}
+	with.Context = 512
+	for _, r := range run(make1(t, with, Deps{}), 5, time.Second) {
+		require.LessOrEqual(t, r.PromptTokens+r.OutputTokens, 512)
+		require.LessOrEqual(t, r.CommonTokens, r.PromptTokens)
+	}
+	for field, bad := range map[string]Spec{"pool": {App: "ar", Requests: 1, Rate: 1, Pool: 5}, "preamble": {App: "ar", Scale: Task, Requests: 1, Rate: 1, Preamble: 5}} {
+		_, err := New(bad, Deps{Tokenizer: ended{}})
+		require.ErrorContains(t, err, field)
+	}
+	_, err := New(Spec{App: "ar", Requests: 1, Rate: 1, Preamble: 512, Context: 512}, Deps{})
+	require.ErrorContains(t, err, "leave nothing")
+}

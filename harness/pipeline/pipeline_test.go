@@ -293,7 +293,7 @@ func variants(e Entry) []map[string]any {
 	}
 	for _, p := range e.Params {
 		for _, name := range p.Names {
-			if slices.Contains([]string{"adapt", "kv", "plan", "policy", "progress", "recover", "schedule"}, p.Name) {
+			if slices.Contains([]string{"adapt", "kv", "order", "plan", "policy", "prefix", "progress", "recover", "schedule"}, p.Name) {
 				sets = append(sets, map[string]any{p.Name: name})
 			}
 		}

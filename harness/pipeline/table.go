@@ -19,6 +19,7 @@ var Table = []Entry{
 	offloadEntry,
 	orchestrateEntry,
 	parallelEntry,
+	reuseEntry,
 	routeEntry,
 	sessionEntry,
 	speculateEntry,

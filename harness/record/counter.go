@@ -38,6 +38,9 @@ const (
 	LoadBytes                     // bytes that it brought
 	FreshContext                  // thousandths of examples that the model had from requests before, each faded by its age
 	Elsewhere                     // requests that another node than the nearest answered
+	Recalled                      // answers taken from those to questions that were alike
+	RecalledWrong                 // of these, to questions whose right answer is another
+	NotRecalled                   // questions that no earlier one was like enough
 	NumCounters
 )
 
@@ -76,6 +79,9 @@ var counters = [NumCounters]counter{
 	{"load_bytes", "B", "bytes that a server brought to memory for the request"},
 	{"fresh_context_milli", "1/1000", "thousandths of examples that the model had from requests before, each faded by its age"},
 	{"elsewhere", "requests", "requests that another node than the nearest answered"},
+	{"recalled", "answers", "answers taken from those to questions that were alike"},
+	{"recalled_wrong", "answers", "answers taken from those to questions that were alike whose right answer is another"},
+	{"not_recalled", "questions", "questions that no earlier one was like enough"},
 }
 
 // String is the counter as it appears in records.
@@ -145,6 +151,7 @@ var figures = []figure{
 	{label{"preempted", "preempted-jobs", "times"}, Lower, "times that a request lost its KV cache to another and was computed again"},
 	{label{"prefetch_hits", "prefetch-hits", "times"}, Higher, "hand-overs to a node to which the cache was already being copied"},
 	{label{"prefetch_waste", "prefetch-waste-B", "B"}, Lower, "bytes copied to nodes to which the user did not go"},
+	{label{"prefix_store_peak", "prefix-store-peak-B", "B"}, Lower, "most bytes of keys and values that stores of prompts' prefixes held, all nodes together"},
 	{label{"radio_bytes_down", "radio-down-B", "B"}, Neither, "bytes that arrived at users by radio, with framing"},
 	{label{"radio_bytes_up", "radio-up-B", "B"}, Neither, "bytes that arrived from users by radio, with framing"},
 	{label{"radio_failed", "radio-failed", "times"}, Lower, "messages given up for want of radio service"},

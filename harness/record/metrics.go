@@ -155,6 +155,8 @@ var runMetrics = sync.OnceValue(func() []Metric {
 		whole(label{"layer_share", "layer-share", "share"}, Lower, "layers executed / layers without early exit", func(t *totals) float64 { return t.ratio(LayersRun, LayersFull) }),
 		whole(label{"escalated_share", "escalated-share", "share"}, Neither, "times that a larger model was asked / requests", func(t *totals) float64 { return float64(t.counts[Escalated]) / float64(t.requests) }),
 		whole(label{"prefix_reuse", "prefix-reuse-share", "share"}, Higher, "prompt tokens that a cache already had / prompt tokens", func(t *totals) float64 { return float64(t.counts[ReusedTokens]) / t.prompt }),
+		whole(label{"recalled_share", "recalled-share", "share"}, Higher, "answers taken from those to questions that were alike / questions looked up", func(t *totals) float64 { return t.share(Recalled, NotRecalled) }),
+		whole(label{"recalled_wrong_share", "recalled-wrong-share", "share"}, Lower, "of the answers taken from those to questions that were alike, those to questions whose right answer is another", func(t *totals) float64 { return t.ratio(RecalledWrong, Recalled) }),
 		whole(label{"on_time_share", "on-time-share", "share"}, Higher, "models that arrived within their time budget / models asked for with one", func(t *totals) float64 { return t.share(OnTime, TooLate) }),
 		whole(label{"tokens_per_verify", "tok/verify", "tok"}, Higher, "(accepted tokens + passes) / passes: each pass adds one token of its own", func(t *totals) float64 { return 1 + t.ratio(Accepted, Verified) }),
 		whole(label{"completed_rate", "completed-req/s", "req/s"}, Higher, "OK requests / time from the first intended start to the last end", func(t *totals) float64 { return float64(t.ok) / t.makespan() }),

@@ -75,6 +75,9 @@ const little = " a an and are at be by can could do does for from give has have 
 // normal is a question without what does not change it: case and space.
 func normal(q string) string { return strings.Join(strings.Fields(strings.ToLower(q)), " ") }
 
+// Unit scales a vector to length 1, in place; all zeros stay.
+func Unit(v []float32) []float32 { return unit(v) }
+
 func unit(v []float32) []float32 {
 	sum := 0.0
 	for _, x := range v {
@@ -108,7 +111,7 @@ func Cosine(a, b []float32) float64 {
 
 // Options say what a cache keeps and finds.
 type Options struct {
-	Embed     Embedding
+	Embed     Embedding   // nil: vectors come with questions, by FindBy and AddBy
 	Threshold float64     // least similarity of a hit, in [0, 1]; at 1 only equal questions are alike
 	Entries   int         // most answers; 0 = no limit
 	Bytes     units.Bytes // most bytes of questions, vectors and answers; 0 = no limit
@@ -121,10 +124,11 @@ type Stats struct {
 	Bytes                    units.Bytes // kept now
 }
 
-// Answer is what a cache found: the bytes that were added, for which question, and how alike it is.
+// Answer is what a cache found: the bytes that were added, for which question, and how alike it is; and what its owner noted.
 type Answer struct {
 	Question, Text string
 	Similarity     float64
+	Note           any
 }
 
 // Cache belongs to one goroutine.
@@ -140,6 +144,7 @@ type tenant struct{ entries []*entry }
 
 type entry struct {
 	question, answer string
+	note             any
 	vector           []float32
 	used             int64
 }
@@ -150,8 +155,8 @@ func (e *entry) size() units.Bytes {
 
 // New is an empty cache.
 func New(o Options) (*Cache, error) {
-	if o.Embed == nil || !(o.Threshold >= 0 && o.Threshold <= 1) || o.Entries < 0 || o.Bytes < 0 {
-		return nil, fmt.Errorf("response cache: want an embedding, a threshold of 0 to 1 and no negative limits, got threshold %g, %d entries, %d bytes", o.Threshold, o.Entries, o.Bytes)
+	if !(o.Threshold >= 0 && o.Threshold <= 1) || o.Entries < 0 || o.Bytes < 0 {
+		return nil, fmt.Errorf("response cache: want a threshold of 0 to 1 and no negative limits, got threshold %g, %d entries, %d bytes", o.Threshold, o.Entries, o.Bytes)
 	}
 	return &Cache{o: o, tenants: map[string]*tenant{}}, nil
 }
@@ -167,11 +172,24 @@ const rounding = 1e-5
 func (c *Cache) Find(who, question string) (Answer, bool) {
 	c.stats.Asked++
 	c.clock++
-	t := c.tenants[who]
-	if t == nil {
+	if c.tenants[who] == nil {
 		return Answer{}, false
 	}
-	v, q := c.o.Embed(question), normal(question)
+	return c.find(who, question, c.o.Embed(question))
+}
+
+// FindBy is Find for a question whose vector of length 1 the caller has made, as Embed would.
+func (c *Cache) FindBy(who, question string, v []float32) (Answer, bool) {
+	c.stats.Asked++
+	c.clock++
+	if c.tenants[who] == nil {
+		return Answer{}, false
+	}
+	return c.find(who, question, v)
+}
+
+func (c *Cache) find(who, question string, v []float32) (Answer, bool) {
+	t, q := c.tenants[who], normal(question)
 	var best *entry
 	like := math.Inf(-1)
 	for _, e := range t.entries {
@@ -192,13 +210,21 @@ func (c *Cache) Find(who, question string) (Answer, bool) {
 	if !c.o.FIFO {
 		best.used = c.clock
 	}
-	return Answer{best.question, best.answer, like}, true
+	return Answer{best.question, best.answer, like, best.note}, true
 }
 
 // Add keeps an answer, in place of one to the same question. What is larger than the whole cache is not kept.
-func (c *Cache) Add(who, question, answer string) {
+func (c *Cache) Add(who, question, answer string) { c.AddNoted(who, question, answer, nil) }
+
+// AddNoted is Add with a note that comes back with the answer.
+func (c *Cache) AddNoted(who, question, answer string, note any) {
+	c.AddBy(who, question, answer, c.o.Embed(question), note)
+}
+
+// AddBy is Add with a vector of length 1 that the caller has made, and a note that comes back with the answer.
+func (c *Cache) AddBy(who, question, answer string, v []float32, note any) {
 	c.clock++
-	e := &entry{normal(question), answer, c.o.Embed(question), c.clock}
+	e := &entry{normal(question), answer, note, v, c.clock}
 	if c.o.Bytes > 0 && e.size() > c.o.Bytes {
 		return
 	}

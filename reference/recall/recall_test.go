@@ -177,7 +177,7 @@ func TestC5EvictionAndTenants(t *testing.T) {
 }
 
 func TestC5ImpossibleCaches(t *testing.T) {
-	for _, o := range []Options{{}, {Embed: Exact(4), Threshold: 1.1}, {Embed: Exact(4), Threshold: -0.1}, {Embed: Exact(4), Entries: -1}, {Embed: Exact(4), Bytes: -1}} {
+	for _, o := range []Options{{Embed: Exact(4), Threshold: 1.1}, {Embed: Exact(4), Threshold: -0.1}, {Embed: Exact(4), Entries: -1}, {Embed: Exact(4), Bytes: -1}} {
 		_, err := New(o)
 		require.ErrorContains(t, err, "response cache")
 	}

@@ -29,26 +29,33 @@ func Sections(d *reports.Data) []reports.Section {
 	all := slices.SortedStableFunc(slices.Values(d.Groups), func(a, b *reports.Group) int {
 		return cmp.Or(cmp.Compare(a.Run, b.Run), cmp.Compare(a.Cell.Index, b.Cell.Index))
 	})
-	all = reports.Where(all, func(g *reports.Group) bool { return len(g.Delivery) > 0 || len(g.Repeats("hit_ratio")) > 0 })
+	all = reports.Where(all, func(g *reports.Group) bool {
+		return len(g.Delivery) > 0 || len(g.Repeats("hit_ratio")) > 0 || remembers(g)
+	})
 	if len(all) == 0 {
 		return nil
 	}
 	s := reports.Section{Name: "caching", Title: "Caching and delivery"}
 	for _, set := range reports.Sets(all, setting) {
 		s.Lead = append(s.Lead, lead(set)...)
-		for _, f := range []*reports.Figure{ratios(set), memory(set), times(set), progress(set)} {
+		for _, f := range []*reports.Figure{ratios(set), memory(set), remembered(set), times(set), progress(set)} {
 			if f != nil {
 				f.Name += strconv.Itoa(len(s.Figures) + 1)
 				s.Figures = append(s.Figures, *f)
 			}
 		}
 	}
-	s.Tables = []reports.Table{table(all)}
-	if rest := reports.Where(all, func(g *reports.Group) bool { return !hosts(g) }); len(rest) > 0 {
+	if rest := reports.Where(all, func(g *reports.Group) bool { return !remembers(g) }); len(rest) > 0 {
+		s.Tables = append(s.Tables, table(rest))
+	}
+	if rest := reports.Where(all, func(g *reports.Group) bool { return !hosts(g) && !remembers(g) }); len(rest) > 0 {
 		s.Tables = append(s.Tables, costs(rest))
 	}
 	if hosting := reports.Where(all, hosts); len(hosting) > 0 {
 		s.Tables = append(s.Tables, hosted(hosting))
+	}
+	if reusing := reports.Where(all, remembers); len(reusing) > 0 {
+		s.Tables = append(s.Tables, reused(reusing))
 	}
 	if len(s.Lead) == 0 {
 		s.Lead = []string{fmt.Sprintf("Of %d cells with caches, hit ratios go from %s to %s.", len(all), percent(least(all)), percent(most(all)))}
@@ -124,7 +131,7 @@ func rank(key string) int {
 
 // axisNames says what an axis is.
 var axisNames = map[string]string{"room_mb": "storage of a node (MB)", "memory_mb": "memory of a node (MB)", "drift": "models whose rank changes in an epoch (share)", "zipf": "exponent of popularity",
-	"sticky": "probability of the same model again", "cache": "experts kept in a layer", "slots": "adapters in memory", "threshold": "similarity that is a hit", "rate": "requests per second"}
+	"sticky": "probability of the same model again", "cache": "experts kept in a layer", "slots": "adapters in memory", "threshold": "least similarity of a hit", "prefix_mb": "room for keys and values on a node (MB)", "rate": "requests per second"}
 
 const mostCurves = 12
 
@@ -154,7 +161,7 @@ func share(g *reports.Group, metric string) chart.Range {
 // ratios are hit ratios and what follows from them against an axis.
 func ratios(set []*reports.Group) *reports.Figure {
 	axis := scale(set)
-	if axis == "" || hosts(set[0]) {
+	if axis == "" || hosts(set[0]) || remembers(set[0]) {
 		return nil
 	}
 	x := cmp.Or(axisNames[axis], axis)

@@ -125,6 +125,43 @@ func TestAxes(t *testing.T) {
 	require.Equal(t, "deliver", name(group("app=assistant"), ""))
 }
 
+// Nodes that remember get pictures of what was recalled and reused, a table of their own, and an answer.
+func TestPagesShowWhatWasReused(t *testing.T) {
+	d := reports.NewData()
+	d.AddRun("", "", results.Manifest{})
+	for _, part := range []string{"answers", "prefix"} {
+		for i, way := range []string{"grams", "model"} {
+			for j, v := range []string{"0.6", "0.9"} {
+				axis := map[string]string{"answers": "threshold", "prefix": "prefix_mb"}[part]
+				cell(t, d, fmt.Sprintf("part=%s/way=%s/%s=%s", part, way, axis, v), []float64{1, 1, 1, 1, 1, 1}, time.Second)
+				g := d.Groups[len(d.Groups)-1]
+				g.Cell.Pipeline = "reuse"
+				values := map[string]float64{"prefix_reuse": 0.2 * float64(1+i+j), "ttft_p50": 2 - 0.5*float64(i) - 0.25*float64(j)}
+				if part == "answers" {
+					values = map[string]float64{"recalled_share": 0.8 - 0.3*float64(j) + 0.1*float64(i), "recalled_wrong_share": 0.2 * float64(i) * float64(1-j)}
+				}
+				for k := range g.Values {
+					for name, value := range values {
+						m, ok := record.Lookup(name)
+						require.True(t, ok)
+						g.Values[k] = append(g.Values[k], record.Value{Metric: m, V: value})
+					}
+				}
+			}
+		}
+	}
+	s := Sections(d)[0]
+	require.Len(t, s.Figures, 2)
+	require.Equal(t, []string{
+		"answers, assistant, reuse, modelled: most questions were answered from others without a wrong one with grams, threshold 0.6 (80 %).",
+		"answers, assistant, reuse, modelled: with model, threshold 0.6, 20 % of what was answered from others was wrong.",
+		"prefix, assistant, reuse, modelled: the first token comes soonest with model, prefix_mb 0.9 (p50 1.25 s, 60 % of prompt tokens reused), latest with grams, prefix_mb 0.6 (2 s, 20 %)."}, s.Lead)
+	require.Len(t, s.Tables, 1)
+	rows := texts(s.Tables)
+	require.Len(t, rows, 8)
+	require.Contains(t, rows[0], "grams, threshold 0.6 | 240 | 100 % | – | – | 80.0 % | 0 % | ")
+}
+
 // Nodes that bring models to memory get a picture against the memory that they have, a table, and an answer at the least of it.
 func TestPagesShowNodesWithManyModels(t *testing.T) {
 	d := reports.NewData()

@@ -13,11 +13,36 @@ import (
 // hosts reports whether a cell's servers bring models to memory.
 func hosts(g *reports.Group) bool { return len(g.Repeats("memory_hit_ratio")) > 0 }
 
-// hostPlots are what a node with many models is judged by.
-var hostPlots = []struct {
+// drawn is a metric as a plot shows it, times a scale.
+type drawn struct {
 	metric, axis string
 	scale        float64
-}{
+}
+
+// against draws metrics of a set against an axis of it, a curve for each way that the rest of the axes name.
+func against(set []*reports.Group, axis string, metrics []drawn) (x string, names []string, plots []chart.Plot, keys []chart.Key) {
+	x = cmp.Or(axisNames[axis], axis)
+	for _, p := range metrics {
+		plots = append(plots, chart.Plot{XAxis: x, YAxis: p.axis})
+	}
+	names, curves := series(set, axis)
+	for i, c := range curves[:min(len(curves), mostCurves)] {
+		colour := i % chart.Colours
+		keys = append(keys, chart.Key{Text: names[i], Colour: colour, Glyph: i, Index: i, Kind: chart.LineKey})
+		for j, p := range metrics {
+			curve := chart.Curve{Colour: colour, Glyph: i, Dash: i}
+			for _, g := range c {
+				m := reports.Median(g.Repeats(p.metric))
+				curve.Dots = append(curve.Dots, chart.Dot{X: number(g, axis), Y: chart.Range{V: p.scale * m.V, Lo: p.scale * m.Lo, Hi: p.scale * m.Hi}})
+			}
+			plots[j].Curves = append(plots[j].Curves, curve)
+		}
+	}
+	return x, names, plots, keys
+}
+
+// hostPlots are what a node with many models is judged by.
+var hostPlots = []drawn{
 	{"memory_hit_ratio", "model in memory (%)", 100},
 	{"load_time_request", "loading (s/request)", 1},
 	{"ttft_p50", "TTFT p50 (s)", 1},
@@ -32,25 +57,7 @@ func memory(set []*reports.Group) *reports.Figure {
 	if axis == "" || !hosts(set[0]) {
 		return nil
 	}
-	x := cmp.Or(axisNames[axis], axis)
-	plots := make([]chart.Plot, len(hostPlots))
-	for i, p := range hostPlots {
-		plots[i] = chart.Plot{XAxis: x, YAxis: p.axis}
-	}
-	names, curves := series(set, axis)
-	var keys []chart.Key
-	for i, c := range curves[:min(len(curves), mostCurves)] {
-		colour := i % chart.Colours
-		keys = append(keys, chart.Key{Text: names[i], Colour: colour, Glyph: i, Index: i, Kind: chart.LineKey})
-		for j, p := range hostPlots {
-			curve := chart.Curve{Colour: colour, Glyph: i, Dash: i}
-			for _, g := range c {
-				m := reports.Median(g.Repeats(p.metric))
-				curve.Dots = append(curve.Dots, chart.Dot{X: number(g, axis), Y: chart.Range{V: p.scale * m.V, Lo: p.scale * m.Lo, Hi: p.scale * m.Hi}})
-			}
-			plots[j].Curves = append(plots[j].Curves, curve)
-		}
-	}
+	x, names, plots, keys := against(set, axis, hostPlots)
 	return &reports.Figure{Name: "caching-memory", Title: "Many models in little memory: " + title(set[0]),
 		Caption: "A dot is the median over repeats, whose requests are drawn anew, with its 95 % interval. Loading: from the node's storage to its memory. System cost: a request's time, the loading for it, and what its model lacks of fresh context, weighed by the pipeline's parameters.",
 		Alt:     fmt.Sprintf("Memory hits, loading, TTFT, E2E, context and system cost against %s for %s.", x, strings.Join(names, "; ")),

@@ -14,6 +14,9 @@ func lead(set []*reports.Group) (out []string) {
 	if hosts(set[0]) {
 		return hostLead(set)
 	}
+	if remembers(set[0]) {
+		return reuseLead(set)
+	}
 	if axis := scale(set); axis != "" && len(found(set)) > 1 {
 		low := math.Inf(1)
 		for _, g := range set {

@@ -37,14 +37,14 @@ func drawAR(r *rand.Rand, level int) scene {
 	}
 	text := "see " + strings.Join(said, " , ")
 	sort.Strings(said) // the same objects listed in another order are the same content
-	return scene{text, strings.Join(said, ","), func(r *rand.Rand) (asked, bool) {
+	return asking(text, strings.Join(said, ","), func(r *rand.Rand) (asked, bool) {
 		question, answer := askAR(r, level, view)
 		q := asked{question: question, answer: answer}
 		if strings.HasPrefix(question, cellQuestion) {
 			q.level = 3 // whatever the scene: what is asked for stands before what is known
 		}
 		return q, true
-	}}
+	})
 }
 
 // drawView places n different objects in different cells; shapes differ too,

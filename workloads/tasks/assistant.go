@@ -130,13 +130,14 @@ func drawAssistant(r *rand.Rand, level int) scene {
 		if level == 2 {
 			c.repair(r)
 		}
-		return told(pick(r, openings)+c.say(r), c.meaning())
+		return told(pick(r, openings)+c.say(r), c.meaning(), func(r *rand.Rand) string { return pick(r, openings) + c.say(r) })
 	}
 	return drawCommands(r, level-1)
 }
 
-func told(text, meaning string) scene {
-	return scene{text, meaning, func(*rand.Rand) (asked, bool) { return asked{answer: meaning}, true }}
+// told is a scene that is its own question; reworded says it again in other words.
+func told(text, meaning string, reworded func(r *rand.Rand) string) scene {
+	return scene{text, meaning, func(*rand.Rand) (asked, bool) { return asked{answer: meaning}, true }, reworded}
 }
 
 var ordinals = []string{"first", "second", "third", "fourth"}
@@ -146,7 +147,7 @@ var ordinals = []string{"first", "second", "third", "fourth"}
 func drawCommands(r *rand.Rand, n int) scene {
 	var said []command
 	var order []int // indices of said, as they are to be done
-	text := pick(r, openings)
+	text, joins, end := pick(r, openings), []string{""}, ""
 	for i := range n {
 		c := drawCommand(r)
 		for contains(said, c.name) {
@@ -160,25 +161,31 @@ func drawCommands(r *rand.Rand, n int) scene {
 		case i == 0:
 			order = []int{0}
 		case r.IntN(5) == 0:
-			text += " but before that "
+			joins = append(joins, " but before that ")
 			at := slices.Index(order, i-1)
 			order = slices.Insert(order, at, i)
 		default:
-			text += " and then "
+			joins = append(joins, " and then ")
 			order = slices.Insert(order, slices.Index(order, i-1)+1, i)
 		}
-		said, text = append(said, c), text+c.say(r)
+		said, text = append(said, c), text+joins[i]+c.say(r)
 	}
 	if r.IntN(3) == 0 {
 		gone := r.IntN(n)
-		text += " , no forget the " + ordinals[gone]
+		end = " , no forget the " + ordinals[gone]
 		order = slices.DeleteFunc(order, func(i int) bool { return i == gone })
 	}
 	meanings := make([]string, len(order))
 	for i, o := range order {
 		meanings[i] = said[o].meaning()
 	}
-	return told(text, strings.Join(meanings, " ; "))
+	return told(text+end, strings.Join(meanings, " ; "), func(r *rand.Rand) string {
+		text := pick(r, openings)
+		for i, c := range said {
+			text += joins[i] + c.say(r)
+		}
+		return text + end
+	})
 }
 
 func contains(said []command, name string) bool {

@@ -43,7 +43,7 @@ func drawDriving(r *rand.Rand, level int) scene {
 		j = drawJunction(r, level) // red is easy
 	}
 	text := j.String() + " , " + pick(r, skies)
-	return scene{text, j.content(), func(r *rand.Rand) (asked, bool) {
+	return asking(text, j.content(), func(r *rand.Rand) (asked, bool) {
 		if level >= 4 {
 			return asked{question: "order", answer: j.order()}, true
 		}
@@ -56,7 +56,7 @@ func drawDriving(r *rand.Rand, level int) scene {
 			i = 0 // what the others see is not known
 		}
 		return asked{question: "may " + j.name(i) + " go", answer: j.decide(i)}, true
-	}}
+	})
 }
 
 func drawJunction(r *rand.Rand, level int) junction {

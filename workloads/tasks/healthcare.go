@@ -41,21 +41,21 @@ func drawHealthcare(r *rand.Rand, level int) scene {
 	if level == 5 {
 		before, now := drawVitals(r), drawVitals(r)
 		text := "before " + before.String() + " , now " + now.String()
-		return scene{text, text, func(*rand.Rand) (asked, bool) {
+		return asking(text, text, func(*rand.Rand) (asked, bool) {
 			return asked{question: "change", answer: answerChange(before, now)}, true
-		}}
+		})
 	}
 	v := drawVitals(r)
 	if level <= 2 {
 		v = drawUsualVitals(r, 2*level-1)
 	}
 	text := v.String()
-	return scene{text, text, func(*rand.Rand) (asked, bool) {
+	return asking(text, text, func(*rand.Rand) (asked, bool) {
 		if level == 4 {
 			return asked{question: "total", answer: v.total()}, true
 		}
 		return asked{question: "scores", answer: answerNEWS2(v)}, true
-	}}
+	})
 }
 
 func within(r *rand.Rand, b band) int { return b.low + r.IntN(b.high-b.low+1) }

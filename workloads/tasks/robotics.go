@@ -59,14 +59,14 @@ func drawRobotics(r *rand.Rand, level int) scene {
 	}
 	text := w.describe(order)
 	sort.Strings(order)
-	return scene{text, w.describe(order), func(r *rand.Rand) (asked, bool) {
+	return asking(text, w.describe(order), func(r *rand.Rand) (asked, bool) {
 		var goals []string
 		for _, i := range r.Perm(len(order))[:kind.goals] {
 			goals = append(goals, order[i])
 		}
 		plan, ok := w.plan(goals)
 		return asked{question: w.verb() + " " + strings.Join(goals, " "), answer: plan}, ok
-	}}
+	})
 }
 
 func (w world) verb() string {

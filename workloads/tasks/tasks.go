@@ -97,6 +97,9 @@ type Task struct {
 	// Lesson returns up to n different questions on the scene of an instance,
 	// that of Generate first: all have its split and its prompt up to " ; ".
 	Lesson func(seed uint64, id, n int) []Instance
+	// Reworded is an instance whose scene is said in other words, which luck picks, and has the same answer; where an application
+	// has one way to say things, the instance itself.
+	Reworded func(seed uint64, id int, luck uint64) Instance
 	// Score grades an output in [0, 1]: 1 for the reference answer and only for
 	// it, up to white space. Less than 1 may be partial credit; the headline of
 	// every table is the share of exact matches (see Exact).
@@ -156,6 +159,13 @@ type scene struct {
 	text, content string
 	// ask draws a question; ok is false where it has no answer.
 	ask func(r *rand.Rand) (q asked, ok bool)
+	// reworded says the text again in other words; nil where there are none.
+	reworded func(r *rand.Rand) string
+}
+
+// asking is a scene that is said in one way.
+func asking(text, content string, ask func(r *rand.Rand) (asked, bool)) scene {
+	return scene{text, content, ask, nil}
 }
 
 // asked is a question with its answer, and its own level if it is harder than
@@ -168,12 +178,17 @@ type asked struct {
 // task makes a table entry of a scene generator, which draws until some
 // question of its scene has an answer.
 func task(name, doc string, draw func(r *rand.Rand, level int) scene, score func(in Instance, output string) float64) Task {
-	lesson := func(seed uint64, id, n int) []Instance {
+	make := func(seed uint64, id, n int, luck *rand.Rand) []Instance {
 		r := rng.Stream(seed, "tasks", name, id)
 		level := 1 + r.IntN(Levels)
 		for {
 			s := draw(r, level)
 			list := s.lesson(r, n)
+			if luck != nil && s.reworded != nil && len(list) > 0 {
+				said := s
+				said.text = s.reworded(luck)
+				list = said.lesson(r, 1)
+			}
 			split := splitOf(name, s.content)
 			for i := range list {
 				in := &list[i]
@@ -185,7 +200,11 @@ func task(name, doc string, draw func(r *rand.Rand, level int) scene, score func
 			}
 		}
 	}
-	return Task{name, doc, func(seed uint64, id int) Instance { return lesson(seed, id, 1)[0] }, lesson, score}
+	return Task{name, doc, func(seed uint64, id int) Instance { return make(seed, id, 1, nil)[0] },
+		func(seed uint64, id, n int) []Instance { return make(seed, id, n, nil) },
+		func(seed uint64, id int, luck uint64) Instance {
+			return make(seed, id, 1, rng.Stream(luck, "reworded", name, id))[0]
+		}, score}
 }
 
 // lesson asks until n questions differ. Luck has four tries for the first, so
