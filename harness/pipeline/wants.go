@@ -11,7 +11,7 @@ import (
 
 // wantParams are those of pipelines whose requests each ask for a model of the library.
 var wantParams = []Param{
-	{Name: "want", Names: []string{"popularity", "app"}, Doc: "each request's model: by popularity, or the one that is named after the application that asks"},
+	{Name: "want", Names: []string{"popularity", "app", "weights"}, Doc: "each request's model: by popularity, the one that is named after the application that asks, or by the weights that a library file gives its models"},
 	{Name: "zipf", Default: 0.8, Min: 0, Max: 10, Doc: "popularity of models: exponent of the Zipf-Mandelbrot law, 0 = all alike"},
 	{Name: "shift", Default: 0, Min: 0, Max: 1e6, Doc: "popularity: shift q of the ranks"},
 	{Name: "sticky", Default: 0, Min: 0, Max: 0.999, Doc: "probability that a user wants the same model as last time"},
@@ -32,6 +32,7 @@ func DemandText(p Params) string {
 type wants struct {
 	law    library.Popularity
 	byApp  bool
+	given  bool // by the library's weights
 	epoch  time.Duration
 	lib    *library.Library
 	demand *library.Demand
@@ -39,7 +40,7 @@ type wants struct {
 }
 
 func newWants(p Params) wants {
-	return wants{byApp: p.Name("want") == "app", law: library.Popularity{S: p.Num("zipf"), Q: p.Num("shift"), Sticky: p.Num("sticky"), Drift: p.Num("drift")},
+	return wants{byApp: p.Name("want") == "app", given: p.Name("want") == "weights", law: library.Popularity{S: p.Num("zipf"), Q: p.Num("shift"), Sticky: p.Num("sticky"), Drift: p.Num("drift")},
 		epoch: time.Duration(p.Num("epoch_s") * 1e9)}
 }
 
@@ -51,7 +52,15 @@ func (w *wants) start(who string, m Models) (err error) {
 	if w.byApp {
 		return nil
 	}
-	if w.demand, err = library.NewDemand(w.law, len(w.lib.Models), m.Seed); err == nil {
+	switch {
+	case w.given && w.lib.Weights == nil:
+		return fmt.Errorf("pipeline %s: want: weights, and library %q gives its models none: use want: popularity", who, w.lib.Name)
+	case w.given:
+		w.demand, err = library.DemandOf(w.law, w.lib.Weights, m.Seed)
+	default:
+		w.demand, err = library.NewDemand(w.law, len(w.lib.Models), m.Seed)
+	}
+	if err == nil {
 		w.draw = w.demand.Draw
 	}
 	return err

@@ -55,6 +55,7 @@ type Library struct {
 	Name, Source string
 	Blocks       []Block
 	Models       []Model
+	Weights      []float64 // how often each model is asked for, beside the others; nil: not known
 
 	users [][]int // models of each block
 }
@@ -87,6 +88,14 @@ func (l *Library) Check() error {
 		names[m.Name] = true
 		if err := l.checkModel(i, m); err != nil {
 			return fmt.Errorf("library %q: model %q: %w", l.Name, m.Name, err)
+		}
+	}
+	if l.Weights != nil && len(l.Weights) != len(l.Models) {
+		return fmt.Errorf("library %q: %d weights of %d models", l.Name, len(l.Weights), len(l.Models))
+	}
+	for i, w := range l.Weights {
+		if !(w > 0) || math.IsInf(w, 0) {
+			return fmt.Errorf("library %q: model %q: weight %g: want a finite number above 0", l.Name, l.Models[i].Name, w)
 		}
 	}
 	for j, u := range l.users {
@@ -179,13 +188,16 @@ func (l *Library) Digest() string {
 	for _, m := range l.Models {
 		fmt.Fprintf(sum, "model %q %q %q %v %v\n", m.Name, m.Family, m.Adapter, m.Blocks, m.Rungs)
 	}
+	if l.Weights != nil {
+		fmt.Fprintf(sum, "weights %v\n", l.Weights)
+	}
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // Unshared is the same library with a copy of its blocks for every model: what a cache of whole models sees. Its model i
 // is that of l, with one block.
 func (l *Library) Unshared() *Library {
-	u := &Library{Name: l.Name + " unshared", Source: l.Source}
+	u := &Library{Name: l.Name + " unshared", Source: l.Source, Weights: l.Weights}
 	for i, m := range l.Models {
 		layers := 0
 		for _, j := range m.Blocks {

@@ -67,18 +67,46 @@ func NewDemand(p Popularity, n int, seed uint64) (*Demand, error) {
 	if n < 1 {
 		return nil, fmt.Errorf("popularity: %d models: want at least one", n)
 	}
-	d := &Demand{law: p, sums: p.Weights(n), key: rng.NewKey(seed, "demand"), shift: rng.NewKey(seed, "drift"), last: map[int]int{}}
-	for i := 1; i < n; i++ {
-		d.sums[i] += d.sums[i-1]
-	}
-	first := make([]int, n)
-	for i := range first {
-		first[i] = i
-	}
-	luck := rng.Stream(seed, "ranks")
+	d := newDemand(p, p.Weights(n), seed)
+	luck, first := rng.Stream(seed, "ranks"), d.turns[0]
 	luck.Shuffle(n, func(i, j int) { first[i], first[j] = first[j], first[i] })
-	d.turns = [][]int{first}
 	return d, nil
+}
+
+// DemandOf is the demand for models whose weights are known; of the law, what users stick to and what drifts counts.
+func DemandOf(p Popularity, weights []float64, seed uint64) (*Demand, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
+	sum := 0.0
+	for i, w := range weights {
+		if !(w > 0) || math.IsInf(w, 0) {
+			return nil, fmt.Errorf("popularity: weight %g of model %d: want a finite number above 0", w, i)
+		}
+		sum += w
+	}
+	if len(weights) == 0 || math.IsInf(sum, 0) {
+		return nil, fmt.Errorf("popularity: %d weights, sum %g: want at least one and a finite sum", len(weights), sum)
+	}
+	shares := make([]float64, len(weights))
+	for i, w := range weights {
+		shares[i] = w / sum
+	}
+	return newDemand(p, shares, seed), nil
+}
+
+// newDemand is one whose ranks are the models in their order.
+func newDemand(p Popularity, shares []float64, seed uint64) *Demand {
+	d := &Demand{law: p, sums: shares, key: rng.NewKey(seed, "demand"), shift: rng.NewKey(seed, "drift"), last: map[int]int{}}
+	first := make([]int, len(shares))
+	for i := range shares {
+		first[i] = i
+		if i > 0 {
+			d.sums[i] += d.sums[i-1]
+		}
+	}
+	d.turns = [][]int{first}
+	return d
 }
 
 // Ranked is the model of each rank in an epoch, from 0. The slice is the demand's own.
