@@ -21,11 +21,12 @@ type Shape struct {
 	Adapter units.Bytes // a LoRA adapter for the whole model
 	Experts int         // per layer; 0 = dense
 	Expert  units.Bytes // one of them, in one layer
+	Coarse  float64     // share of the bytes that hold the upper bits of the weights, of a format that can be cut; 0: it cannot
 }
 
 // Check says what is wrong with a shape.
 func (s Shape) Check() error {
-	if s.Layers < 1 || s.Embed <= 0 || s.Layer <= 0 || s.Head < 0 || s.Adapter < 0 || s.Experts < 0 || s.Experts > 0 && s.Expert <= 0 {
+	if s.Layers < 1 || s.Embed <= 0 || s.Layer <= 0 || s.Head < 0 || s.Adapter < 0 || s.Experts < 0 || s.Experts > 0 && s.Expert <= 0 || !(s.Coarse >= 0 && s.Coarse < 1) {
 		return fmt.Errorf("library of model %q: impossible sizes: %+v", s.Name, s)
 	}
 	return nil
@@ -43,7 +44,7 @@ var builders = []builder{
 	{"adapters", "LoRA adapters on one backbone", 50, (*build).adapters},
 	{"experts", "variants of a mixture of experts that need a quarter of each layer's experts each", 30, (*build).experts},
 	{"finetunes", "fine-tunes that share the lowest 60 to 90 % of a backbone's layers, as in TrimCaching (arXiv 2405.03990; the range is assumed)", 50, (*build).finetunes},
-	{"ladder", "fine-tunes as in finetunes, each in a coarse form of half the bytes and in full: the full one is the coarse one and its refinement", 50, (*build).ladder},
+	{"ladder", "fine-tunes as in finetunes, each in a coarse form of the upper bits of its weights and in full: the full one is the coarse one and its refinement", 50, (*build).ladder},
 	{"mixed", "a third each of adapters, finetunes and ladder", 60, (*build).mixed},
 }
 
@@ -194,8 +195,12 @@ func (b *build) finetunes(n int) error {
 	return nil
 }
 
-// ladder cuts every block of fine-tunes in two halves, of which the coarse ones come first and are a model by themselves.
+// ladder cuts every block of fine-tunes in two, the upper bits of the weights and the rest; the coarse ones come first and are a model by
+// themselves.
 func (b *build) ladder(n int) error {
+	if b.shape.Coarse == 0 {
+		return fmt.Errorf("the weights of model %q have too few bits to be a model without the lower half: want q8_0 or f16, say", b.shape.Name)
+	}
 	whole := &build{shape: b.shape, lib: &Library{}}
 	if err := whole.finetunes((n + 1) / 2); err != nil {
 		return err
@@ -204,7 +209,8 @@ func (b *build) ladder(n int) error {
 	half := func(j, part int) int {
 		k, name := whole.lib.Blocks[j], whole.lib.Blocks[j].Name+[...]string{", coarse", ", finer"}[part]
 		if _, ok := made[name]; !ok {
-			made[name] = b.block(max(1, (k.Bytes+1-units.Bytes(part))/2), k.Lo, [...]int{k.Hi, k.Lo}[part], "%s", name)
+			coarse := min(max(1, units.Bytes(float64(b.shape.Coarse*float64(k.Bytes))+0.5)), k.Bytes-1)
+			made[name] = b.block([...]units.Bytes{coarse, k.Bytes - coarse}[part], k.Lo, [...]int{k.Hi, k.Lo}[part], "%s", name)
 		}
 		return made[name]
 	}

@@ -12,7 +12,7 @@ import (
 // llama is Llama-2-7B in F16 with adapters of rank 8 on q and v.
 func llama() Shape {
 	return Shape{Name: "llama-2-7b", Layers: 32, Embed: 2 * 32000 * 4096, Head: 2 * 32000 * 4096,
-		Layer: 2 * (4*4096*4096 + 3*4096*11008), Adapter: 2 * 4_194_304}
+		Layer: 2 * (4*4096*4096 + 3*4096*11008), Adapter: 2 * 4_194_304, Coarse: 0.5}
 }
 
 // The survey's arithmetic: twenty adapted models apart take 269.5 GB and shared 13.6 GB, 19.8 times less (norms left out here).
@@ -59,7 +59,13 @@ func TestC2KindsOfLibraries(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, seven.Models, 7)
 	coarse, full := seven.Whole(0), seven.Whole(1)
-	require.InDelta(t, float64(full)/2, float64(coarse), 100)
+	require.InDelta(t, s.Coarse*float64(full), float64(coarse), 100)
+	four := s
+	four.Coarse = 0
+	for _, kind := range []string{"ladder", "mixed"} {
+		_, err = Build(kind, four)
+		require.ErrorContains(t, err, "too few bits", kind)
+	}
 	require.Equal(t, full, seven.Union([]int{0, 1}), "the full model is the coarse one and more")
 	require.True(t, math.IsNaN(seven.Models[1].Rungs[0].Quality))
 }

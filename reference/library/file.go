@@ -35,11 +35,17 @@ type document struct {
 }
 
 type blockText struct {
-	Name   string  `yaml:"name"`
-	Bytes  float64 `yaml:"bytes"` // whole; the reader alone would cut 2.5 down to 2
-	SHA256 string  `yaml:"sha256,omitempty"`
-	Layers []int   `yaml:"layers,omitempty,flow"` // [lo, hi): those that it holds or completes
+	Name   string `yaml:"name"`
+	Bytes  size   `yaml:"bytes"`
+	SHA256 string `yaml:"sha256,omitempty"`
+	Layers []int  `yaml:"layers,omitempty,flow"` // [lo, hi): those that it holds or completes
 }
+
+// size is a whole number of bytes; the reader alone would cut 2.5 down to 2.
+type size float64
+
+// MarshalYAML writes it without a point.
+func (s size) MarshalYAML() (any, error) { return int64(s), nil }
 
 type modelText struct {
 	Name    string     `yaml:"name"`
@@ -125,8 +131,8 @@ func (d *document) library() (*Library, error) {
 
 func (b *blockText) block() (Block, error) {
 	out := Block{Name: b.Name, Digest: b.SHA256, Bytes: units.Bytes(b.Bytes)}
-	if !(b.Bytes >= 1 && b.Bytes <= 1<<60) || b.Bytes != math.Trunc(b.Bytes) {
-		return out, fmt.Errorf("%g bytes: want a whole number of 1 or more", b.Bytes)
+	if n := float64(b.Bytes); !(n >= 1 && n <= 1<<60) || n != math.Trunc(n) {
+		return out, fmt.Errorf("%g bytes: want a whole number of 1 or more", n)
 	}
 	if b.SHA256 != "" && (len(b.SHA256) != 64 || strings.Trim(b.SHA256, "0123456789abcdef") != "") {
 		return out, fmt.Errorf("sha256 %q: want 64 hexadecimal digits in lower case", b.SHA256)
@@ -212,7 +218,7 @@ func (d *document) order(i int, path []string, done []int) ([]int, error) {
 func (l *Library) Text() ([]byte, error) {
 	d := document{Name: l.Name, Source: l.Source}
 	for _, b := range l.Blocks {
-		t := blockText{Name: b.Name, Bytes: float64(b.Bytes), SHA256: b.Digest}
+		t := blockText{Name: b.Name, Bytes: size(b.Bytes), SHA256: b.Digest}
 		if b.Lo != 0 || b.Hi != 0 {
 			t.Layers = []int{b.Lo, b.Hi}
 		}

@@ -64,7 +64,7 @@ func TestC2LibraryFiles(t *testing.T) {
 // Every kind of library is the same library when it was written and read.
 func TestC2LibrariesSurviveTheirText(t *testing.T) {
 	for _, kind := range Kinds() {
-		s := Shape{Name: "m", Layers: 6, Embed: 100, Layer: 50, Head: 100, Adapter: 5}
+		s := Shape{Name: "m", Layers: 6, Embed: 100, Layer: 50, Head: 100, Adapter: 5, Coarse: 0.53}
 		if kind[0] == "experts" {
 			s.Experts, s.Expert = 8, 20
 		}
@@ -107,7 +107,7 @@ func TestC2ImpossibleLibraryFiles(t *testing.T) {
 		`rung up to block "tip", which it does not have`:                             {"upto: top", "upto: tip"},
 		`quality is no number`:                                                       {"quality: 0.5", "quality: .nan"},
 		`quality 2: want 0 to 1`:                                                     {"quality: 0.5", "quality: 2"},
-		`wards.yaml:5:18: unknown field`:                                                          {"bytes: 1000,", "size: 1000,"},
+		`wards.yaml:5:18: unknown field`:                                             {"bytes: 1000,", "size: 1000,"},
 		`without a name`:                                                             {"name: wards", "name: ''"},
 		`belongs to no model`:                                                        {"needs: [cardiology, general], blocks: [lung], rungs: [{upto: top, quality: 0.5}, {upto: lung}]", "needs: [cardiology]"},
 		`its adapter "base2" is none of its blocks`:                                  {"adapter: heart", "adapter: base2"},

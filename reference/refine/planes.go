@@ -58,6 +58,32 @@ func planes(t quant.Type) [][]byte {
 	return [][]byte{whole(t.BlockBytes())}
 }
 
+// Coarse is the share of a format's bytes that its coarsest plane has, and how many bits of a weight these are, of how many; a format that
+// has one plane gives 1 and 0 bits of 0.
+func Coarse(t quant.Type) (share float64, bits, of int) {
+	ps := planes(t)
+	if len(ps) == 1 {
+		return 1, 0, 0
+	}
+	switch t {
+	case quant.F32:
+		bits, of = 16, 32
+	case quant.F16:
+		bits, of = 8, 16
+	case quant.BF16:
+		bits, of = 12, 16
+	case quant.Q8_0:
+		bits, of = 4, 8
+	case quant.Q6_K:
+		bits, of = 4, 6
+	case quant.Q5_0, quant.Q5_1, quant.Q5_K:
+		bits, of = 3, 5
+	default:
+		bits, of = 2, 4
+	}
+	return float64(ones(ps[0])) / float64(8*t.BlockBytes()), bits, of
+}
+
 // middle is the value of missing bits that is in the middle of their range: of each run of neighbours the highest one.
 func middle(missing byte) byte { return missing &^ (missing >> 1) }
 

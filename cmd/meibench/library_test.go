@@ -1,0 +1,75 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"meibench/reference/models"
+)
+
+// TestC2LibraryVerbs: files are scanned into a library that shares what they share, the file is shown, checked, placed, and a suite
+// runs on it.
+func TestC2LibraryVerbs(t *testing.T) {
+	dir := t.TempDir()
+	data, err := models.Bytes("mei-nano")
+	require.NoError(t, err)
+	var files []string
+	for _, name := range []string{"one", "two"} {
+		files = append(files, filepath.Join(dir, name+".gguf"))
+		require.NoError(t, os.WriteFile(files[len(files)-1], data, 0o600))
+		data[len(data)-1] ^= 1 // of the last tensor
+	}
+	out := filepath.Join(dir, "mine.yaml")
+	code, text, errOut := do(t, append([]string{"library", "scan", "--out", out, "--name", "mine"}, files...)...)
+	require.Zero(t, code, errOut)
+	require.Contains(t, text, "mine: 2 models of")
+	code, _, errOut = do(t, append([]string{"library", "scan", "--out", out}, files...)...)
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errOut, "is there already")
+	code, text, errOut = do(t, "library", "show", out, "--json")
+	require.Zero(t, code, errOut)
+	var s librarySummary
+	require.NoError(t, json.Unmarshal([]byte(text), &s))
+	require.Len(t, s.Most, 2)
+	require.Equal(t, 2*s.BytesShared-s.Most[0].Own-s.Most[1].Own, s.BytesApart)
+	require.Less(t, s.Most[0].Own, s.Most[0].Bytes/2)
+	code, text, errOut = do(t, "library", "check", out)
+	require.Zero(t, code, errOut)
+	require.Contains(t, text, "nothing wrong")
+
+	room := float64(s.BytesShared) / 1e6 * 1.0001
+	code, text, errOut = do(t, "library", "place", out, "--servers", "1", "--room", plain(room), "--json")
+	require.Zero(t, code, errOut)
+	var rows []placed
+	require.NoError(t, json.Unmarshal([]byte(text), &rows))
+	found := map[string]placed{}
+	for _, r := range rows {
+		found[r.Policy] = r
+	}
+	require.InDelta(t, 1, found["gen"].Hit, 1e-6, "both fit where they share")
+	require.Less(t, found["independent"].Hit, 0.9)
+	require.Equal(t, s.BytesApart-s.BytesShared, found["gen"].Saved)
+
+	code, _, errOut = do(t, "run", "caching", "--part", "policies", "--set", "library="+out, "--set", "policy=lru", "--set", "room_mb=1", "--set", "requests=20", "--set", "repeats=1", "--out", filepath.Join(dir, "run"), "--quiet")
+	require.Zero(t, code, errOut)
+
+	bad := filepath.Join(dir, "bad.yaml")
+	require.NoError(t, os.WriteFile(bad, []byte("name: x\nblocks: [{name: a, bytes: 1}]\nmodels: [{name: m, needs: [m], blocks: [a]}]\n"), 0o600))
+	for want, args := range map[string][]string{
+		"models need each other: m needs m": {"library", "check", bad},
+		"no such file":                      {"library", "show", filepath.Join(dir, "none.yaml")},
+		"unknown kind of library":           {"library", "show", "shelves", "--model", "llama-3.2-1b:q4_0"},
+		"too few bits":                      {"library", "show", "ladder", "--model", "llama-3.2-1b:q4_0"},
+		`--policy "best": want one of`:      {"library", "place", out, "--policy", "best"},
+		"--servers 0":                       {"library", "place", out, "--servers", "0"},
+		"mode measured sends real bytes":    {"run", "caching", "--part", "shipped", "--set", "library=" + out, "--out", filepath.Join(dir, "no")},
+	} {
+		code, _, errOut := do(t, args...)
+		require.NotZero(t, code, args)
+		require.Contains(t, errOut, want)
+	}
+}
