@@ -36,6 +36,9 @@ func Decode(name string, text []byte, maxBytes int, dst any) error {
 	return nil
 }
 
+// Encode writes what Decode reads.
+func Encode(v any) ([]byte, error) { return yaml.Marshal(v) }
+
 // Parse refuses what no file of ours has a use for and returns the tree.
 func Parse(name string, text []byte, maxBytes int) (*ast.File, error) {
 	if len(text) > maxBytes {

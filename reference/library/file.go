@@ -1,14 +1,11 @@
 package library
 
 import (
-	"bytes"
 	"fmt"
 	"math"
 	"os"
 	"slices"
 	"strings"
-
-	"github.com/goccy/go-yaml"
 
 	"meibench/internal/strictyaml"
 	"meibench/internal/units"
@@ -241,7 +238,5 @@ func (l *Library) Text() ([]byte, error) {
 		}
 		d.Models = append(d.Models, t)
 	}
-	var b bytes.Buffer
-	err := yaml.NewEncoder(&b, yaml.Flow(false)).Encode(d)
-	return b.Bytes(), err
+	return strictyaml.Encode(d)
 }

@@ -249,7 +249,7 @@ type policy struct {
 var policies = []policy{
 	{"gen", "TrimCaching Gen: what adds most to the hits next, of all servers and models whose new blocks fit (arXiv 2405.03990); lazily (Minoux 1978)", gen},
 	{"gen-byte", "the same, by hits for each new byte", genByte},
-	{"independent", "the same, with each model at its full size: nothing is shared", independent},
+	{"independent", "the same, with each model at its full size: nothing is shared; where sizes are equal, the cooperative greedy of FemtoCaching", independent},
 	{"popular", "each server by itself: what its users ask for most", popular},
 	{"random", "each server by itself: any, by a generator with a fixed seed", anyModels},
 	{"spec", "TrimCaching Spec: server after server, each by knapsacks over what its models have in common", spec},
