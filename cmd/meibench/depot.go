@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"meibench/hardware/agent"
 	"meibench/hardware/depot"
 	"meibench/internal/units"
 	"meibench/reference/models"
@@ -28,8 +30,11 @@ digest before anything is used, goes on with what was broken off, tries one
 source after another, and with --run answers a prompt while the last layers are
 still on their way. depot ls says what a node has.
 
-There is no TLS and nobody is asked who they are: put a proxy before a node that
-strangers can reach. docs/depot.md has more.`
+depot serve --from URL also serves what another node has: a block comes when it is
+first asked for, once for all who wait, and is checked before it is handed on.
+
+With --certs (a folder that meibench agent certs made) both sides use TLS 1.3 and
+show certificates; without, nobody is asked who they are. docs/depot.md has more.`
 
 func newDepot(a *app) *cobra.Command {
 	c := &cobra.Command{Use: "depot", Short: "serve models in blocks, or fetch them: digests, ranges, a cache, decoding before all has come", Long: depotLong,
@@ -42,6 +47,8 @@ func newDepot(a *app) *cobra.Command {
 type depotServe struct {
 	listen string
 	cfg    depot.NodeConfig
+	up     depotFetch // where blocks come from that the node lacks, if it has a source
+	certs  string
 }
 
 func newDepotServe(a *app) *cobra.Command {
@@ -52,14 +59,23 @@ func newDepotServe(a *app) *cobra.Command {
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:8090", "address to listen on; port 0 takes a free one")
 	fl.IntVar(&f.cfg.Transfers, "transfers", 64, "blocks under way at once; more get 503 with Retry-After")
 	fl.Int64Var(&f.cfg.Rate, "rate", 0, "bytes a second of all transfers together; 0 = no limit")
+	fl.Int64Var(&f.cfg.PerClient, "client-rate", 0, "bytes a second of one address; 0 = no limit")
+	fl.StringArrayVar(&f.up.from, "from", nil, "address of a node whose models are served too; repeat for several")
+	fl.StringVar(&f.up.cache, "cache", "meibench-node", "with --from: folder of blocks from there")
+	fl.Int64Var(&f.up.budget, "budget", 0, "with --from: most bytes in it; the least recently used blocks go; 0 = no limit")
+	fl.StringVar(&f.certs, "certs", "", "folder that meibench agent certs made: TLS, and clients must show a certificate")
 	return c
 }
 
 func (f *depotServe) run(ctx context.Context, a *app, args []string) error {
-	if f.cfg.Transfers < 1 || f.cfg.Rate < 0 {
-		return withCode(exitUsage, fmt.Errorf("--transfers %d, --rate %d: want 1 or more, and 0 or more", f.cfg.Transfers, f.cfg.Rate))
+	if f.cfg.Transfers < 1 || min(f.cfg.Rate, f.cfg.PerClient, f.up.budget) < 0 {
+		return withCode(exitUsage, fmt.Errorf("--transfers %d, --rate %d, --client-rate %d, --budget %d: want 1 or more, and 0 or more", f.cfg.Transfers, f.cfg.Rate, f.cfg.PerClient, f.up.budget))
 	}
-	if len(args) == 0 {
+	conf, err := f.tls()
+	if err != nil {
+		return withCode(exitUsage, err)
+	}
+	if len(args) == 0 && len(f.up.from) == 0 {
 		args = shippedModels()
 	}
 	node := depot.NewNode(f.cfg)
@@ -68,14 +84,33 @@ func (f *depotServe) run(ctx context.Context, a *app, args []string) error {
 			return withCode(exitUsage, err)
 		}
 	}
+	if len(f.up.from) > 0 {
+		f.up.certs = f.certs
+		c, err := f.up.client()
+		if err != nil {
+			return withCode(exitEnvironment, err)
+		}
+		list, err := node.Mirror(ctx, c)
+		if err != nil {
+			return withCode(exitEnvironment, err)
+		}
+		if !a.quiet {
+			fmt.Fprintf(a.err, "  %d models of %s when they are asked for\n", len(list.Models), strings.Join(f.up.from, ", "))
+		}
+	}
 	ln, err := net.Listen("tcp", f.listen)
 	if err != nil {
 		return withCode(exitEnvironment, fmt.Errorf("--listen %s: %w", f.listen, err))
 	}
-	fmt.Fprintf(a.out, "http://%s\n", ln.Addr())
 	srv := depot.NewServer(node)
+	serve, scheme := srv.Serve, "http"
+	if conf != nil {
+		srv.TLSConfig = conf
+		serve, scheme = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }, "https"
+	}
+	fmt.Fprintf(a.out, "%s://%s\n", scheme, ln.Addr())
 	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(ln) }()
+	go func() { ended <- serve(ln) }()
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
@@ -87,6 +122,14 @@ func (f *depotServe) run(ctx context.Context, a *app, args []string) error {
 		return withCode(exitIncomplete, err)
 	}
 	return nil
+}
+
+// tls is the node's side of certificates, nil without.
+func (f *depotServe) tls() (*tls.Config, error) {
+	if f.certs == "" {
+		return nil, nil
+	}
+	return agent.Credentials{Cert: filepath.Join(f.certs, agent.ServerCertFile), Key: filepath.Join(f.certs, agent.ServerKeyFile), CA: filepath.Join(f.certs, agent.CAFile)}.ServerTLS()
 }
 
 // addTo serves a shipped model or a file.
@@ -123,6 +166,8 @@ type depotFetch struct {
 	out, run string
 	most     int
 	two      bool
+	sha      string
+	certs    string
 }
 
 func newDepotFetch(a *app) *cobra.Command {
@@ -137,7 +182,28 @@ func newDepotFetch(a *app) *cobra.Command {
 	fl.StringVar(&f.run, "run", "", "a prompt to answer as the layers come")
 	fl.IntVar(&f.most, "n", 32, "most tokens of the answer")
 	fl.BoolVar(&f.two, "http2", false, "HTTP/2 instead of HTTP/1.1")
+	fl.StringVar(&f.sha, "sha256", "", "what the file's SHA-256 must be, whatever the node says")
+	fl.StringVar(&f.certs, "certs", "", certsDoc)
 	return c
+}
+
+const certsDoc = "folder that meibench agent certs made: the certificate to show, for addresses with https"
+
+// http is a client for the flags.
+func (f *depotFetch) http() (*http.Client, error) {
+	if f.certs == "" {
+		return depot.NewHTTP(f.two, nil), nil
+	}
+	conf, err := agent.InDir(f.certs).ClientTLS()
+	if err != nil {
+		return nil, err
+	}
+	for _, from := range f.from {
+		if !strings.HasPrefix(from, "https://") {
+			return nil, fmt.Errorf("--certs and --from %s: certificates are shown over https only", from)
+		}
+	}
+	return depot.NewHTTP(f.two, conf), nil
 }
 
 // client is one for the flags.
@@ -146,7 +212,11 @@ func (f *depotFetch) client() (*depot.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &depot.Client{Sources: f.from, Store: store, HTTP: depot.NewHTTP(f.two)}, nil
+	web, err := f.http()
+	if err != nil {
+		return nil, err
+	}
+	return &depot.Client{Sources: f.from, Store: store, HTTP: web}, nil
 }
 
 func (f *depotFetch) fetch(ctx context.Context, a *app, name string) error {
@@ -164,6 +234,9 @@ func (f *depotFetch) fetch(ctx context.Context, a *app, name string) error {
 	m, err := list.Find(name)
 	if err != nil {
 		return withCode(exitUsage, err)
+	}
+	if f.sha != "" && f.sha != m.SHA256 {
+		return withCode(exitIncomplete, fmt.Errorf("model %s: the node says SHA-256 %s, --sha256 wants %s: %w", name, m.SHA256, f.sha, depot.ErrRefused))
 	}
 	path := f.out
 	if path == "" {
@@ -196,7 +269,11 @@ func (f *depotFetch) fetch(ctx context.Context, a *app, name string) error {
 func newDepotLs(a *app) *cobra.Command {
 	f := depotFetch{}
 	c := &cobra.Command{Use: "ls", Short: "what a node has", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
-		list, err := (&depot.Client{Sources: f.from, HTTP: depot.NewHTTP(false)}).Catalogue(c.Context())
+		web, err := f.http()
+		if err != nil {
+			return withCode(exitUsage, err)
+		}
+		list, err := (&depot.Client{Sources: f.from, HTTP: web}).Catalogue(c.Context())
 		if err != nil {
 			return withCode(exitEnvironment, err)
 		}
@@ -209,5 +286,6 @@ func newDepotLs(a *app) *cobra.Command {
 		return nil
 	}}
 	c.Flags().StringArrayVar(&f.from, "from", []string{"http://127.0.0.1:8090"}, "address of a node")
+	c.Flags().StringVar(&f.certs, "certs", "", certsDoc)
 	return c
 }

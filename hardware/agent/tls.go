@@ -69,13 +69,32 @@ func (c Credentials) config() (*tls.Config, *x509.CertPool, error) {
 	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}}, pool, nil
 }
 
+// ServerTLS and ClientTLS are the same for servers and clients of other protocols: both sides show a certificate of the authority. nil
+// for insecure credentials.
+func (c Credentials) ServerTLS() (*tls.Config, error) {
+	conf, pool, err := c.config()
+	if conf != nil {
+		conf.ClientCAs, conf.ClientAuth = pool, tls.RequireAndVerifyClientCert
+	}
+	return conf, err
+}
+
+// ClientTLS is that of a client.
+func (c Credentials) ClientTLS() (*tls.Config, error) {
+	conf, pool, err := c.config()
+	if conf != nil {
+		conf.RootCAs, conf.ServerName = pool, c.ServerName
+	}
+	return conf, err
+}
+
 // client are the credentials of a client that talks to address.
 func (c Credentials) client(address string) (credentials.TransportCredentials, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("address %q: %w (want HOST:PORT)", address, err)
 	}
-	conf, pool, err := c.config()
+	conf, err := c.ClientTLS()
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +104,6 @@ func (c Credentials) client(address string) (credentials.TransportCredentials, e
 		}
 		return insecure.NewCredentials(), nil
 	}
-	conf.RootCAs, conf.ServerName = pool, c.ServerName
 	if conf.ServerName == "" {
 		conf.ServerName = host
 	}
@@ -94,7 +112,7 @@ func (c Credentials) client(address string) (credentials.TransportCredentials, e
 
 // server are the credentials of an agent that listens on addr.
 func (c Credentials) server(addr net.Addr) (credentials.TransportCredentials, error) {
-	conf, pool, err := c.config()
+	conf, err := c.ServerTLS()
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +123,6 @@ func (c Credentials) server(addr net.Addr) (credentials.TransportCredentials, er
 		}
 		return insecure.NewCredentials(), nil
 	}
-	conf.ClientCAs, conf.ClientAuth = pool, tls.RequireAndVerifyClientCert
 	return credentials.NewTLS(conf), nil
 }
 

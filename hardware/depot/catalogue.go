@@ -13,8 +13,8 @@
 // whether it came from a node or from the disk. The blocks of a model cover its GGUF file without a gap and stand in the
 // order in which the model uses them, so that a prefix of them is of use.
 //
-// The package does not encrypt, and it does not know who may ask: put a proxy before a node that strangers can reach. A
-// catalogue is believed about which blocks a model has; whoever does not trust the node compares the SHA-256 of the file.
+// Who may ask is the business of whoever serves the node: over TLS with certificates, as the verb does. A catalogue is believed about
+// which blocks a model has; whoever does not trust the node compares the SHA-256 of the file.
 package depot
 
 import (

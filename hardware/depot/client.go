@@ -3,6 +3,7 @@ package depot
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -30,13 +32,30 @@ var ErrRefused = errors.New("refused")
 // errSpoilt says that a continued part was wrong as a whole, and is empty now.
 var errSpoilt = fmt.Errorf("%w: continued a part that another source or a crash left", ErrRefused)
 
-// NewHTTP is a client of HTTP/1.1, or of HTTP/2 alone, without TLS where the address says http.
-func NewHTTP(two bool) *http.Client {
+// errLater says that a source is busy, and when to come back.
+type errLater struct {
+	status string
+	after  time.Duration
+}
+
+func (e errLater) Error() string {
+	return fmt.Sprintf("answered %s, again after %v", e.status, e.after)
+}
+
+// Of how often and for how long a source that is busy is waited for.
+const (
+	mostWaits = 100
+	mostAfter = 10 * time.Second
+)
+
+// NewHTTP is a client of HTTP/1.1, or of HTTP/2 alone, without TLS where the address says http; conf is for where it says https, nil for
+// that of the system.
+func NewHTTP(two bool, conf *tls.Config) *http.Client {
 	var p http.Protocols
 	p.SetHTTP1(!two)
 	p.SetHTTP2(two)
 	p.SetUnencryptedHTTP2(two)
-	return &http.Client{Transport: &http.Transport{Protocols: &p, DisableCompression: true, MaxIdleConnsPerHost: 16, ResponseHeaderTimeout: 30 * time.Second,
+	return &http.Client{Transport: &http.Transport{Protocols: &p, TLSClientConfig: conf, DisableCompression: true, MaxIdleConnsPerHost: 16, ResponseHeaderTimeout: 30 * time.Second,
 		HTTP2: &http.HTTP2Config{MaxReadFrameSize: 1 << 20, MaxReceiveBufferPerConnection: 64 << 20, MaxReceiveBufferPerStream: 16 << 20}}}
 }
 
@@ -120,7 +139,7 @@ func (c *Client) download(ctx context.Context, b Block, part *os.File) (err erro
 		tries = 5
 	}
 	err = errors.New("no source given: want the address of a node")
-	for i := range tries * len(c.Sources) {
+	for i, waits := 0, 0; i < tries*len(c.Sources); i++ {
 		if i > 0 && i%len(c.Sources) == 0 {
 			select {
 			case <-ctx.Done():
@@ -138,6 +157,15 @@ func (c *Client) download(ctx context.Context, b Block, part *os.File) (err erro
 		err = fmt.Errorf("%s: %w", src, err)
 		if ctx.Err() != nil {
 			return err // the part stays, for the next time
+		}
+		if later := (errLater{}); errors.As(err, &later) && waits < mostWaits && len(c.Sources) == 1 { // it is there, and has said when
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(later.after):
+			}
+			waits++
+			i--
 		}
 	}
 	return err
@@ -186,6 +214,12 @@ func (c *Client) more(ctx context.Context, src string, b Block, part *os.File) e
 		}
 		have = 0
 		sum.Reset()
+	case resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusTooManyRequests:
+		after, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+		if err != nil || after < 0 {
+			return fmt.Errorf("answered %s", resp.Status)
+		}
+		return errLater{resp.Status, min(time.Duration(after)*time.Second, mostAfter)}
 	default:
 		return fmt.Errorf("answered %s", resp.Status)
 	}

@@ -57,7 +57,7 @@ func TestFetchGivesTheFile(t *testing.T) {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { proto.Store(r.Proto); h.ServeHTTP(w, r) })
 		})
 		c := client(t, url)
-		c.HTTP = NewHTTP(two)
+		c.HTTP = NewHTTP(two, nil)
 		cat, err := c.Catalogue(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, *m, cat.Models[0])

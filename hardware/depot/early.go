@@ -20,6 +20,14 @@ type Early struct {
 	IDs     []int32       `json:"ids"`
 	First   time.Duration `json:"first_ns"`   // from the call to the first token
 	Fetched time.Duration `json:"fetched_ns"` // from the call to the whole, verified file at path
+	Layers  []Layer       `json:"layers"`     // how the prompt passed
+}
+
+// Layer is when, from the call on, all that a layer needs had come, and when the prompt had passed it, loading it included.
+type Layer struct {
+	Came  time.Duration `json:"came_ns"`
+	Began time.Duration `json:"began_ns"`
+	Done  time.Duration `json:"done_ns"`
 }
 
 // arrivals knows how many blocks, counted from the first, are in the file.
@@ -27,6 +35,7 @@ type arrivals struct {
 	mu   sync.Mutex
 	cond *sync.Cond
 	have []bool
+	at   []time.Duration // when each came
 	file *os.File
 	err  error
 }
@@ -39,6 +48,13 @@ func (a *arrivals) wait(n int) (*os.File, error) {
 		a.cond.Wait()
 	}
 	return a.file, a.err
+}
+
+// came is when the last of the first n blocks did.
+func (a *arrivals) came(n int) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Max(a.at[:n])
 }
 
 // FetchRun fetches a model to path and answers a prompt greedily with at most most tokens. Each layer is loaded and run as
@@ -54,13 +70,13 @@ func (c *Client) FetchRun(ctx context.Context, m *Model, path, prompt string, mo
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	start := time.Now()
-	a := &arrivals{have: make([]bool, len(m.Blocks))}
+	a := &arrivals{have: make([]bool, len(m.Blocks)), at: make([]time.Duration, len(m.Blocks))}
 	a.cond = sync.NewCond(&a.mu)
 	out, ended, release := &Early{}, make(chan error, 1), make(chan struct{})
 	go func() {
 		err := c.fetch(ctx, m, path, func(i int, f *os.File) {
 			a.mu.Lock()
-			a.have[i], a.file = true, f
+			a.have[i], a.at[i], a.file = true, time.Since(start), f
 			a.mu.Unlock()
 			a.cond.Broadcast()
 		}, func() { out.Fetched = time.Since(start); <-release })
@@ -105,9 +121,11 @@ func (a *arrivals) answer(m *Model, prompt string, most int, out *Early, start t
 	var spans []span
 	var x []float32
 	for l := range cfg.Layers {
-		if _, err := a.wait(a.before(m, l+1)); err != nil {
+		n := a.before(m, l+1)
+		if _, err := a.wait(n); err != nil {
 			return err
 		}
+		step := Layer{Came: a.came(n), Began: time.Since(start)}
 		s, err := open(g, l, len(ids)+most, pool)
 		if err != nil {
 			return err
@@ -117,6 +135,8 @@ func (a *arrivals) answer(m *Model, prompt string, most int, out *Early, start t
 			return err
 		}
 		spans = append(spans, s)
+		step.Done = time.Since(start)
+		out.Layers = append(out.Layers, step)
 	}
 	for {
 		id := llm.Greedy(x)

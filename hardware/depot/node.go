@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -15,6 +17,7 @@ import (
 type NodeConfig struct {
 	Transfers int           // blocks under way at once, 64 if 0; more get 503 with Retry-After
 	Rate      int64         // bytes a second of all transfers together; 0 for no limit
+	PerClient int64         // bytes a second of one address; 0 for no limit
 	Stall     time.Duration // a reader that takes nothing for so long is cut off; 30 s if 0
 }
 
@@ -28,7 +31,9 @@ type Node struct {
 	mu     sync.Mutex
 	cat    Catalogue
 	places map[string]place
-	next   time.Time // when the rate lets the next byte go
+	far    *mirror              // nil: the node has all that it serves
+	next   time.Time            // when the rate lets the next byte go
+	nexts  map[string]time.Time // the same, by address
 }
 
 type place struct {
@@ -44,7 +49,7 @@ func NewNode(cfg NodeConfig) *Node {
 	if cfg.Stall <= 0 {
 		cfg.Stall = 30 * time.Second
 	}
-	n := &Node{cfg: cfg, slots: make(chan struct{}, cfg.Transfers), mux: http.NewServeMux(), places: map[string]place{}}
+	n := &Node{cfg: cfg, slots: make(chan struct{}, cfg.Transfers), mux: http.NewServeMux(), places: map[string]place{}, nexts: map[string]time.Time{}}
 	n.mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	n.mux.HandleFunc("GET /v1/catalogue", n.catalogue)
 	n.mux.HandleFunc("GET /v1/blocks/{digest}", n.block)
@@ -87,7 +92,11 @@ func (n *Node) catalogue(w http.ResponseWriter, _ *http.Request) {
 func (n *Node) block(w http.ResponseWriter, r *http.Request) {
 	n.mu.Lock()
 	p, ok := n.places[r.PathValue("digest")]
+	far := n.far
 	n.mu.Unlock()
+	if !ok && far != nil {
+		p.block, ok = far.blocks[r.PathValue("digest")]
+	}
 	if !ok {
 		http.Error(w, "no such block: see /v1/catalogue", http.StatusNotFound)
 		return
@@ -99,6 +108,15 @@ func (n *Node) block(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "too many transfers: try again", http.StatusServiceUnavailable)
 		return
+	}
+	if p.r == nil {
+		f, err := far.open(r.Context(), p.block)
+		if err != nil {
+			http.Error(w, fmt.Sprintf("the node has it not, and could not get it: %v", err), http.StatusBadGateway)
+			return
+		}
+		defer f.Close()
+		p.r, p.block.Offset = f, 0
 	}
 	sum, _ := hex.DecodeString(p.block.Digest) // checked by Model.Check
 	field := "sha-256=:" + base64.StdEncoding.EncodeToString(sum) + ":"
@@ -123,7 +141,7 @@ type paced struct {
 }
 
 func (p *paced) Write(b []byte) (int, error) {
-	if wait := p.node.turn(len(b)); wait > 0 {
+	if wait := p.node.turn(p.r.RemoteAddr, len(b)); wait > 0 {
 		select {
 		case <-time.After(wait):
 		case <-p.r.Context().Done():
@@ -134,19 +152,39 @@ func (p *paced) Write(b []byte) (int, error) {
 	return p.ResponseWriter.Write(b)
 }
 
-// turn is how long n bytes must wait.
-func (n *Node) turn(bytes int) time.Duration {
-	if n.cfg.Rate <= 0 {
+// turn is how long bytes to an address must wait.
+func (n *Node) turn(to string, bytes int) time.Duration {
+	if n.cfg.Rate <= 0 && n.cfg.PerClient <= 0 {
 		return 0
+	}
+	if host, _, err := net.SplitHostPort(to); err == nil {
+		to = host
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := time.Now()
-	if n.next.Before(now) {
-		n.next = now
+	wait := paceTo(&n.next, now, bytes, n.cfg.Rate)
+	if n.cfg.PerClient > 0 {
+		if len(n.nexts) > 10_000 {
+			maps.DeleteFunc(n.nexts, func(_ string, t time.Time) bool { return t.Before(now) })
+		}
+		next := n.nexts[to]
+		wait = max(wait, paceTo(&next, now, bytes, n.cfg.PerClient))
+		n.nexts[to] = next
 	}
-	wait := n.next.Sub(now)
-	n.next = n.next.Add(time.Duration(float64(bytes) / float64(n.cfg.Rate) * 1e9))
+	return wait
+}
+
+// paceTo is how long bytes wait behind those before them at a rate; 0 = none.
+func paceTo(next *time.Time, now time.Time, bytes int, rate int64) time.Duration {
+	if rate <= 0 {
+		return 0
+	}
+	if next.Before(now) {
+		*next = now
+	}
+	wait := next.Sub(now)
+	*next = next.Add(time.Duration(float64(bytes) / float64(rate) * 1e9))
 	return wait
 }
 

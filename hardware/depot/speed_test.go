@@ -50,7 +50,7 @@ func BenchmarkDelivery(b *testing.B) {
 		name string
 		two  bool
 	}{{"HTTP1", false}, {"HTTP2", true}} {
-		c := NewHTTP(p.two)
+		c := NewHTTP(p.two, nil)
 		b.Run(p.name+" no digest", func(b *testing.B) { two(b, func() error { return get(c, s.URL, block, nil) }) })
 		b.Run(p.name+" digest", func(b *testing.B) { two(b, func() error { return get(c, s.URL, block, sha256.New()) }) })
 		b.Run(p.name+" digest, stored", func(b *testing.B) {
