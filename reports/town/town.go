@@ -37,14 +37,26 @@ func Sections(d *reports.Data) []reports.Section {
 	}
 	s := reports.Section{Name: "town", Title: "On the move", Tables: []reports.Table{moves(all), shares(all)}}
 	for _, set := range reports.Sets(all, setting) {
-		for from := 0; from < len(set); from += mostCurves {
-			part := set[from:min(from+mostCurves, len(set))]
-			s.Figures = append(s.Figures, over(part, len(s.Figures)))
-			s.Figures = append(s.Figures, spreads(part, len(s.Figures)))
+		part := ends(set)
+		for _, f := range []reports.Figure{over(part, len(s.Figures)), spreads(part, len(s.Figures)+1)} {
+			if n := len(set) - len(part); n > 0 {
+				f.Caption += fmt.Sprintf(" Of %d cells those are drawn that hand-overs held up least and most; the others are in the tables.", len(set))
+			}
+			s.Figures = append(s.Figures, f)
 		}
 	}
 	s.Lead = []string{lead(all)}
 	return []reports.Section{s}
+}
+
+// ends are the cells of a set that are drawn: all, or those that were held up least and most, half each, in their order.
+func ends(set []*reports.Group) []*reports.Group {
+	if len(set) <= mostCurves {
+		return set
+	}
+	by := slices.SortedStableFunc(slices.Values(set), func(a, b *reports.Group) int { return cmp.Compare(stalled(a), stalled(b)) })
+	drawn := append(slices.Clone(by[:mostCurves/2]), by[len(by)-mostCurves/2:]...)
+	return reports.Where(set, func(g *reports.Group) bool { return slices.Contains(drawn, g) })
 }
 
 // setting is what cells share that are drawn together.

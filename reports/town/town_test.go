@@ -126,3 +126,25 @@ func TestPlacesAddUp(t *testing.T) {
 	require.InEpsilon(t, 9/(4*3.0), record.Fairness(mean), 1e-12)
 	require.True(t, math.IsNaN(record.Fairness(nil)))
 }
+
+// Of many cells those are drawn that were held up least and most; the tables have all.
+func TestTownDrawsTheEnds(t *testing.T) {
+	d := reports.NewData()
+	d.AddRun("", "", results.Manifest{})
+	for i := range 10 {
+		drive(t, d, fmt.Sprintf("room=%d", i), true, time.Duration(i*7%10)*100*time.Millisecond)
+	}
+	s := Sections(d)[0]
+	require.Len(t, s.Figures, 2)
+	require.Contains(t, s.Figures[0].Caption, "Of 10 cells those are drawn")
+	var drawn []string
+	for _, g := range ends(d.Groups) {
+		drawn = append(drawn, g.Cell.Name)
+	}
+	require.Equal(t, []string{"room=0", "room=1", "room=3", "room=4", "room=6", "room=7"}, drawn, "stalls of 0, 700, 100, 800, 200 and 900 ms")
+	rows := 0
+	for _, g := range s.Tables[0].Groups {
+		rows += len(g.Rows)
+	}
+	require.Equal(t, 10, rows)
+}
