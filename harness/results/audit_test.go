@@ -1,12 +1,15 @@
 package results
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"meibench/harness/record"
 )
 
 func finished(t *testing.T) *Set {
@@ -115,5 +118,42 @@ func TestAuditFindsForeignColumns(t *testing.T) {
 			require.Len(t, faults, 1)
 			require.True(t, faults[0].Schema && containsText(faults[0].Text, tc.want), "%v", faults)
 		})
+	}
+}
+
+// A folder that was written before a metric was thought of is read all the same: the metric is not known there, and nothing else is missing.
+func TestOlderFoldersAreRead(t *testing.T) {
+	set := finished(t)
+	var blocks []*block
+	for i := range set.runs {
+		blocks = append(blocks, &block{cell: set.runs[i].Cell})
+	}
+	const young = 3 // place of the metric that was not there
+	metrics := runMetrics()
+	f, err := os.Create(filepath.Join(t.TempDir(), CellsFile))
+	require.NoError(t, err)
+	defer f.Close()
+	older, err := newCells(f, blocks, append(append([]record.Metric{}, metrics[:young]...), metrics[young+1:]...))
+	require.NoError(t, err)
+	for i := range set.runs {
+		run := &set.runs[i]
+		require.NoError(t, older.put(&run.Cell, run.at, append(append([]record.Value{}, run.Values[:young]...), run.Values[young+1:]...)))
+	}
+	require.NoError(t, older.close())
+	r, err := newReader(f, CellsFormat)
+	require.NoError(t, err)
+	runs, err := readCells(r)
+	require.NoError(t, err)
+	require.Len(t, runs, len(set.runs))
+	for i := range runs {
+		require.Equal(t, []string{metrics[young].Name}, runs[i].younger)
+		for k, v := range runs[i].Values {
+			require.Equal(t, metrics[k].Name, v.Metric.Name)
+			if k == young {
+				require.True(t, math.IsNaN(v.V))
+			} else if want := set.runs[i].Values[k].V; !math.IsNaN(want) {
+				require.Equal(t, want, v.V, v.Metric.Name)
+			}
+		}
 	}
 }
