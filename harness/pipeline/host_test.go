@@ -3,6 +3,7 @@ package pipeline
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +12,8 @@ import (
 	"meibench/hardware"
 	"meibench/hardware/world"
 	"meibench/harness/record"
+	"meibench/internal/units"
+	"meibench/reference/library"
 )
 
 // hosting is a site of two edge nodes, which load 1 MB/s, and a cloud.
@@ -53,6 +56,8 @@ func TestC3HostByHand(t *testing.T) {
 	f := s.pipe.(*host).Figures()
 	require.EqualValues(t, 2, f["switches"])
 	require.EqualValues(t, 220_000, f["storage_bytes"])
+	require.Equal(t, []string{"load 210000", "load 10000"}, s.edge.moves)
+	require.InDelta(t, 0.21, float64(s.logs[0].Energy[record.EdgePart].Joules-s.logs[1].Energy[record.EdgePart].Joules), 1e-9, "the load's, for who asked for it")
 	cost := 0.0
 	for i, l := range s.logs {
 		cost += (l.LastToken - l.Intended).Seconds() + time.Duration(l.Counts[record.LoadTime]).Seconds() + []float64{1, 0.5, 1}[i]
@@ -215,4 +220,113 @@ func TestC3HostFailures(t *testing.T) {
 	require.ErrorContains(t, err, `model "with 0" of library "toy" takes 205 KiB`)
 	_, err = streetsWith(world.NewSim(nil), "host", map[string]any{"policy": "gen", "share": "whole", "resident": "yes"})
 	require.ErrorContains(t, err, "use share: blocks")
+}
+
+// own is a site whose pipeline has a library of its own.
+func own(t *testing.T, set map[string]any, lib *library.Library) *streets {
+	s := hosting(t, nil)
+	require.NoError(t, lib.Check())
+	e, err := Find("host")
+	require.NoError(t, err)
+	p, err := e.Resolve(set)
+	require.NoError(t, err)
+	s.pipe = e.New(p)
+	require.NoError(t, s.pipe.Start(s.env, s.site, Models{Main: toyModel, Library: lib, Seed: 3}))
+	return s
+}
+
+// Adapters are loaded beside what else a model lacks, once, and dropped when they leave memory; the server does not load them again.
+func TestC3AdaptersComeAndGo(t *testing.T) {
+	lib := toyLibrary()
+	lib.Blocks[2].Bytes, lib.Blocks[3].Bytes = 100_000, 100_000
+	lib.Models, lib.Blocks = lib.Models[:3], lib.Blocks[:5]
+	for i := range lib.Models {
+		lib.Models[i].Adapter = lib.Blocks[2+i].Name
+	}
+	s := own(t, map[string]any{"memory_mb": 0.31}, lib)
+	s.want(0, 2, 0, 1, 0)
+	for i := range 5 {
+		s.ask(float64(2000*i), 0)
+	}
+	s.run(t)
+	allOK(t, s)
+	require.Equal(t, []string{"load adapter 0", "load 200000", "load adapter 2", "drop adapter 0", "load adapter 1", "drop adapter 2", "drop adapter 1", "load adapter 0"}[:4], s.edge.moves[:4])
+	here := map[string]bool{}
+	for _, m := range s.edge.moves {
+		switch kind, name, _ := strings.Cut(m, " "); {
+		case kind == "drop":
+			require.True(t, here[name], "%s was not there: %v", name, s.edge.moves)
+			delete(here, name)
+		case strings.HasPrefix(name, "adapter"):
+			require.False(t, here[name], "%s twice: %v", name, s.edge.moves)
+			here[name] = true
+		}
+	}
+	require.LessOrEqual(t, len(here), 2)
+}
+
+// Blocks that a model shares with one in memory when a request comes may be gone when its turn comes: they are fetched then.
+func TestC3WhatLeftMeanwhileComesAgain(t *testing.T) {
+	lib := &library.Library{Name: "two", Blocks: []library.Block{{Name: "a", Bytes: 100_000, Hi: 4}, {Name: "x", Bytes: 10_000}, {Name: "y", Bytes: 10_000}, {Name: "c", Bytes: 150_000, Hi: 4}},
+		Models: []library.Model{{Name: "A", Blocks: []int{0, 1}}, {Name: "B", Blocks: []int{0, 2}}, {Name: "C", Blocks: []int{3}}}}
+	s := own(t, map[string]any{"memory_mb": 0.16, "room_mb": 0.0}, lib)
+	s.want(0, 2, 1).ask(0, 0).ask(1000, 0).ask(1150, 0).run(t)
+	allOK(t, s)
+	require.Equal(t, []string{"load 110000", "load 150000", "load 110000"}, s.edge.moves)
+	require.EqualValues(t, 120_000, s.logs[2].Counts[record.BackhaulBytes], "what was lacking, and then all: the storage keeps nothing")
+	require.EqualValues(t, 110_000, s.logs[2].Counts[record.LoadBytes])
+}
+
+// A line at the near node sends a request to one without, if both have the model; a node that learns how slow its storage is says so.
+func TestC8LeastAvoidsLines(t *testing.T) {
+	s := hosting(t, map[string]any{"route": "least"})
+	s.want(0).ask(0, 0).ask(0, 1).ask(5000, 0).ask(5001, 0).ask(5002, 0)
+	s.at[1] = 1
+	for i := range s.reqs {
+		s.reqs[i].OutputTokens = 100
+	}
+	p := s.pipe.(*host)
+	s.run(t)
+	allOK(t, s)
+	require.Zero(t, s.logs[2].Counts[record.Elsewhere])
+	require.EqualValues(t, 2, s.logs[3].Counts[record.Elsewhere]+s.logs[4].Counts[record.Elsewhere])
+
+	slow := hosting(t, nil)
+	slow.want(0).ask(0, 0)
+	slow.pipe.(*host).at(0).rate = 1e9
+	slow.run(t)
+	require.InDelta(t, 0.75e9+0.25e6, slow.pipe.(*host).at(0).rate, 1, "a quarter of the way to the megabyte a second that it saw")
+
+	blocks := p.stock.lib.Models[0].Blocks
+	names := func() (out []string) {
+		for _, tier := range p.tiers(1, blocks) {
+			out = append(out, tier.Name)
+		}
+		return out
+	}
+	require.Equal(t, []string{"edge-1", "cloud"}, names())
+	require.Equal(t, []string{"cloud"}, func() []string { blocks = []int{7}; return names() }(), "nobody else has it")
+	blocks = p.stock.lib.Models[0].Blocks
+	p.stock.cooperate = false
+	require.Equal(t, []string{"cloud"}, names())
+}
+
+// What memory for weights leaves of the device's is for KV caches.
+func TestC3WeightsLeaveRoomForCaches(t *testing.T) {
+	per := toyModel.KVBytesPerToken(toyModel.All())
+	build := func(beside units.Bytes) (*streets, error) {
+		s := hosting(t, nil)
+		s.edge.memory = 300_000 + beside
+		return s, s.use("host", map[string]any{"memory_mb": 0.3})
+	}
+	s, err := build(10 * per)
+	require.NoError(t, err)
+	s.want(0).ask(0, 0).ask(2000, 0)
+	s.reqs[1].OutputTokens = 20
+	s.run(t)
+	require.Equal(t, record.OK, s.logs[0].Outcome, s.logs[0].Err)
+	require.Contains(t, s.logs[1].Err, "can never fit")
+	_, err = build(0)
+	require.ErrorContains(t, err, "leave nothing of the device's")
+	require.ErrorIs(t, err, hardware.ErrMemory)
 }

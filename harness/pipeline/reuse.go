@@ -59,7 +59,7 @@ type reuse struct {
 	model *hardware.Model
 	edges *edges
 	nodes map[int]*memory
-	talks map[int]talkChain // by session
+	talks map[int]int // by session: how often the beginning of a conversation without text has changed
 	codec codec.Codec
 }
 
@@ -69,9 +69,6 @@ type memory struct {
 	answers *recall.Cache
 }
 
-// talkChain is how a conversation without text is named: so many times has its beginning changed.
-type talkChain struct{ turn, changed int }
-
 // said is an answer that is remembered.
 type said struct {
 	tokens []int32 // nil: only their number is known
@@ -80,7 +77,7 @@ type said struct {
 }
 
 func (p *reuse) Start(env world.Env, site *hardware.Site, models Models) (err error) {
-	p.env, p.site, p.model, p.nodes, p.talks = env, site, models.Main, map[int]*memory{}, map[int]talkChain{}
+	p.env, p.site, p.model, p.nodes, p.talks = env, site, models.Main, map[int]*memory{}, map[int]int{}
 	needs := []hardware.Kind{hardware.Prefill, hardware.Decode}
 	if p.prefix != "no" {
 		needs = append(needs, hardware.Save, hardware.Restore)

@@ -115,6 +115,8 @@ func TestC4AnswersAreRecalled(t *testing.T) {
 		}
 		return recalled, wrong
 	}
+	look := remembering(t, map[string]any{"answers": "exact", "lookup_us": 700.0}, asks()...)
+	require.Equal(t, record.Span{Kind: record.Compute, Node: "edge", Start: look.logs[1].Spans[0].End, End: look.logs[1].Spans[0].End + ms(0.7)}, look.logs[1].Spans[1])
 	exact, none := run(map[string]any{"answers": "exact"})
 	require.Equal(t, []int64{0, 1, 0, 0}, exact)
 	require.Equal(t, []int64{0, 0, 0, 0}, none)

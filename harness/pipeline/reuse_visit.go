@@ -110,16 +110,15 @@ func (a *visit) chain(n int) ([]prefix.Name, int) {
 	}
 	c := prefix.Start(a.tenant)
 	t := p.talks[req.Session]
-	if req.Turn > 0 && req.Turn != t.turn && req.PrefixTokens == 0 { // the window slid: another beginning
-		t.changed++
+	if req.Turn > 0 && req.PrefixTokens == 0 { // the window slid: another beginning
+		t++
 	}
-	t.turn = req.Turn
 	p.talks[req.Session] = t
 	for at := size; at <= n; at += size {
 		if at <= req.CommonTokens {
 			c.Next(0)
 		} else {
-			c.Next(1, int64(req.Session), int64(t.changed))
+			c.Next(1, int64(req.Session), int64(t))
 		}
 	}
 	return c.Names(), size

@@ -68,9 +68,10 @@ type toyDevice struct {
 	ops              int
 	decodes          int
 	fail             error
-	real             bool    // it says that it measures
-	skew             bool    // no two operations take equally long: nothing happens at one instant
-	storage          float64 // bytes per second at which Load brings weights; 0 = as any other operation
+	real             bool     // it says that it measures
+	skew             bool     // no two operations take equally long: nothing happens at one instant
+	moves            []string // loads, and adapters that were dropped
+	storage          float64  // bytes per second at which Load brings weights; 0 = as any other operation
 }
 
 type toyKey struct {
@@ -102,6 +103,13 @@ func (d *toyDevice) spec() hardware.DeviceSpec {
 }
 
 func (d *toyDevice) Run(op *hardware.Op) (hardware.Result, error) {
+	if op.Kind == hardware.Load || op.Kind == hardware.Drop && len(op.Seqs) > 0 && op.Seqs[0].Adapter != "" {
+		what := fmt.Sprint(op.Kind, " ", int64(op.Bytes))
+		if len(op.Seqs) > 0 {
+			what = fmt.Sprint(op.Kind, " ", op.Seqs[0].Adapter)
+		}
+		d.moves = append(d.moves, what)
+	}
 	if op.Kind == hardware.Drop {
 		for _, s := range op.Seqs {
 			delete(d.live, toyKey{s.ID, op.Model.Name, op.Layers})

@@ -2,6 +2,7 @@ package shelf
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -224,4 +225,59 @@ func TestSetAndRefusals(t *testing.T) {
 	require.ErrorContains(t, err, "want at least none")
 	_, err = New(l, 1, "guess", 1)
 	require.ErrorContains(t, err, "have aoc, fifo, frugal, lfu, lru, random")
+}
+
+// What is in use does not go, under any policy; what does not fit beside it is not kept.
+func TestC3PinnedModelsStay(t *testing.T) {
+	for _, p := range Policies() {
+		l := random(t, 3, 6, false) // six models of ten bytes
+		s, err := New(l, 30, p.Name, 1)
+		require.NoError(t, err)
+		for _, m := range []int{0, 1, 2} {
+			s.Ask(m)
+			s.Put(m)
+		}
+		s.Pin(0)
+		s.Pin(0)
+		s.Pin(2)
+		for m := 3; m < 6; m++ {
+			require.True(t, s.Fits(m))
+			s.Ask(m)
+			require.Equal(t, units.Bytes(10), s.Put(m))
+			require.ElementsMatch(t, []int{0, 2, m}, s.Models(), p.Name)
+		}
+		s.Pin(5)
+		require.False(t, s.Fits(1))
+		require.Zero(t, s.Put(1))
+		require.ElementsMatch(t, []int{0, 2, 5}, s.Models())
+		s.Unpin(0)
+		require.False(t, s.Fits(1), "still in use once")
+		s.Unpin(0)
+		require.True(t, s.Fits(1))
+		require.Equal(t, units.Bytes(10), s.Put(1))
+		require.ElementsMatch(t, []int{1, 2, 5}, s.Models())
+		require.Panics(t, func() { s.Unpin(0) })
+		require.Equal(t, l.Models[3].Blocks, s.Lacks(3))
+		require.Empty(t, s.Lacks(5))
+	}
+}
+
+// Context grows with requests while a model is kept, fades by half in a hundred, and is lost with the model.
+func TestC3ContextIsLostWithTheModel(t *testing.T) {
+	l := random(t, 3, 6, false)
+	s, err := New(l, 10, "aoc", 1)
+	require.NoError(t, err)
+	s.Ask(0)
+	s.Put(0)
+	require.InDelta(t, 1, s.Context(0), 1e-12)
+	s.Ask(0)
+	require.InDelta(t, 1+math.Exp2(-0.01), s.Context(0), 1e-12)
+	for range 100 {
+		s.Ask(1) // which is not here
+	}
+	require.InDelta(t, (1+math.Exp2(-0.01))/2, s.Context(0), 1e-9)
+	s.Put(1)
+	s.Put(0)
+	s.Ask(0)
+	require.InDelta(t, 1, s.Context(0), 1e-12, "it began anew")
 }
