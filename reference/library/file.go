@@ -14,6 +14,9 @@ import (
 // MaxFile is the largest library file that is read, in bytes.
 const MaxFile = 4 << 20
 
+// mostBytes is the largest size: up to it every whole number is a float64, as which the reader gives it.
+const mostBytes = 1 << 53
+
 // document is a library as people write it.
 //
 //	name: wards
@@ -27,6 +30,7 @@ const MaxFile = 4 << 20
 type document struct {
 	Name   string      `yaml:"name"`
 	Source string      `yaml:"source,omitempty"`
+	Zipf   *float64    `yaml:"zipf,omitempty"` // exponent of popularity by the order of the models, in place of weights
 	Blocks []blockText `yaml:"blocks"`
 	Models []modelText `yaml:"models"`
 }
@@ -93,7 +97,7 @@ func (d *document) library() (*Library, error) {
 	if d.Name == "" {
 		return nil, fmt.Errorf("library without a name: want name: WORD")
 	}
-	number := map[string]int{}
+	number, sum := map[string]int{}, units.Bytes(0)
 	for _, b := range d.Blocks {
 		block, err := b.block()
 		if err != nil {
@@ -104,32 +108,69 @@ func (d *document) library() (*Library, error) {
 		}
 		number[b.Name] = len(l.Blocks)
 		l.Blocks = append(l.Blocks, block)
+		if sum += block.Bytes; sum > mostBytes {
+			return nil, fmt.Errorf("library %q: block %q: with those before together they have more than %d bytes", d.Name, b.Name, mostBytes)
+		}
 	}
-	weighed := 0
+	if err := d.once(); err != nil {
+		return nil, fmt.Errorf("library %q: %w", d.Name, err)
+	}
 	for i := range d.Models {
 		m, err := d.model(i, number)
 		if err != nil {
 			return nil, fmt.Errorf("library %q: model %q: %w", d.Name, d.Models[i].Name, err)
 		}
 		l.Models = append(l.Models, m)
-		if w := d.Models[i].Weight; w != nil {
-			if !(*w > 0) || math.IsInf(*w, 0) {
-				return nil, fmt.Errorf("library %q: model %q: weight %g: want a finite number above 0", d.Name, m.Name, *w)
-			}
-			weighed++
-			l.Weights = append(l.Weights, *w)
-		}
 	}
-	if weighed > 0 && weighed < len(l.Models) {
-		return nil, fmt.Errorf("library %q: %d of %d models have a weight: want all or none", d.Name, weighed, len(l.Models))
+	if err := d.popularity(l); err != nil {
+		return nil, fmt.Errorf("library %q: %w", d.Name, err)
 	}
 	return l, l.Check()
 }
 
+// once refuses models of one name before needs are resolved by name.
+func (d *document) once() error {
+	seen := map[string]bool{}
+	for _, m := range d.Models {
+		if seen[m.Name] {
+			return fmt.Errorf("model %q is there twice", m.Name)
+		}
+		seen[m.Name] = true
+	}
+	return nil
+}
+
+// popularity is that of the models, as numbers or by a law.
+func (d *document) popularity(l *Library) error {
+	for i := range d.Models {
+		w := d.Models[i].Weight
+		switch {
+		case w == nil:
+			continue
+		case !(*w > 0) || math.IsInf(*w, 0):
+			return fmt.Errorf("model %q: weight %g: want a finite number above 0", d.Models[i].Name, *w)
+		}
+		l.Weights = append(l.Weights, *w)
+	}
+	n := len(l.Weights)
+	switch {
+	case n > 0 && d.Zipf != nil:
+		return fmt.Errorf("zipf and weights: want one of them")
+	case n > 0 && n < len(l.Models):
+		return fmt.Errorf("%d of %d models have a weight: want all or none", n, len(l.Models))
+	case d.Zipf != nil:
+		if !(*d.Zipf >= 0 && *d.Zipf <= 10) {
+			return fmt.Errorf("zipf %g: want 0 to 10", *d.Zipf)
+		}
+		l.Weights = Popularity{S: *d.Zipf}.Weights(len(l.Models))
+	}
+	return nil
+}
+
 func (b *blockText) block() (Block, error) {
 	out := Block{Name: b.Name, Digest: b.SHA256, Bytes: units.Bytes(b.Bytes)}
-	if n := float64(b.Bytes); !(n >= 1 && n <= 1<<60) || n != math.Trunc(n) {
-		return out, fmt.Errorf("%g bytes: want a whole number of 1 or more", n)
+	if n := float64(b.Bytes); !(n >= 1 && n <= mostBytes) || n != math.Trunc(n) {
+		return out, fmt.Errorf("%g bytes: want a whole number of 1 to %d", n, mostBytes)
 	}
 	if b.SHA256 != "" && (len(b.SHA256) != 64 || strings.Trim(b.SHA256, "0123456789abcdef") != "") {
 		return out, fmt.Errorf("sha256 %q: want 64 hexadecimal digits in lower case", b.SHA256)
@@ -211,7 +252,7 @@ func (d *document) order(i int, path []string, done []int) ([]int, error) {
 	return append(done, i), nil
 }
 
-// Text writes a library as Parse reads it, every model with all its blocks.
+// Text writes a library as Parse reads it, every model with all its blocks; a library that is too long for a file is an error.
 func (l *Library) Text() ([]byte, error) {
 	d := document{Name: l.Name, Source: l.Source}
 	for _, b := range l.Blocks {
@@ -238,5 +279,15 @@ func (l *Library) Text() ([]byte, error) {
 		}
 		d.Models = append(d.Models, t)
 	}
-	return strictyaml.Encode(d)
+	text, err := strictyaml.Encode(d)
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > MaxFile {
+		return nil, fmt.Errorf("library %q: its text has %d bytes: at most %d are read", l.Name, len(text), MaxFile)
+	}
+	if err := strictyaml.Bound("text of library "+l.Name, string(text)); err != nil {
+		return nil, err
+	}
+	return text, nil
 }

@@ -1,6 +1,7 @@
 package library
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -94,7 +95,7 @@ func TestC2ImpossibleLibraryFiles(t *testing.T) {
 		`block "base" twice`:                                                         {"blocks: [top], weight", "blocks: [base, top], weight"},
 		`block "heart" twice`:                                                        {"blocks: [heart]", "blocks: [heart, heart]"},
 		`block "top" is there twice`:                                                 {"name: lung", "name: top"},
-		`0 bytes: want a whole number of 1 or more`:                                  {"bytes: 10,", "bytes: 0,"},
+		`0 bytes: want a whole number of 1 to`:                                       {"bytes: 10,", "bytes: 0,"},
 		`2.5 bytes: want a whole number`:                                             {"bytes: 10,", "bytes: 2.5,"},
 		`NaN bytes: want a whole number`:                                             {"bytes: 10,", "bytes: .nan,"},
 		`+Inf bytes: want a whole number`:                                            {"bytes: 10,", "bytes: .inf,"},
@@ -130,15 +131,72 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(withWeights(wards)))
 	f.Add([]byte("name: x\nblocks: [{name: a, bytes: 1}]\nmodels: [{name: m, blocks: [a]}]\n"))
 	f.Add([]byte("name: x\nmodels: [{name: m, needs: [m]}]\n"))
+	f.Add([]byte("name: x\nzipf: 0.8\nblocks: [{name: a, bytes: 1}]\nmodels: [{name: m, blocks: [a]}]\n"))
+	f.Add([]byte(chain(200)))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		l, err := Parse("f.yaml", text)
 		if err != nil {
 			return
 		}
 		out, err := l.Text()
-		require.NoError(t, err)
+		if err != nil { // what others need is written out: that may be too much for a file, and for no other reason
+			require.Regexp(t, "too many|too deeply|at most", err.Error())
+			return
+		}
 		again, err := Parse("again.yaml", out)
 		require.NoError(t, err, "%s", out)
 		require.Equal(t, l.Digest(), again.Digest())
 	})
+}
+
+// chain is a library of n models, each of which needs the one before.
+func chain(n int) string {
+	var b strings.Builder
+	b.WriteString("name: chain\nblocks:\n")
+	for i := range n {
+		fmt.Fprintf(&b, "- {name: b%d, bytes: 1}\n", i)
+	}
+	b.WriteString("models:\n- {name: m0, blocks: [b0]}\n")
+	for i := 1; i < n; i++ {
+		fmt.Fprintf(&b, "- {name: m%d, needs: [m%d], blocks: [b%d]}\n", i, i-1, i)
+	}
+	return b.String()
+}
+
+// What one model needs is found however long the chain is; what is written is what can be read.
+func TestC2LongChainsOfNeeds(t *testing.T) {
+	const n = 200
+	l, err := Parse("chain.yaml", []byte(chain(n)))
+	require.NoError(t, err)
+	require.Len(t, l.Models[n-1].Blocks, n)
+	_, err = l.Text() // n²/2 names
+	require.ErrorContains(t, err, "too many for a file")
+	loop := strings.Replace(chain(n), "{name: m0, blocks", "{name: m0, needs: [m199], blocks", 1)
+	_, err = Parse("loop.yaml", []byte(loop))
+	require.ErrorContains(t, err, "m0 needs m199 needs m198")
+}
+
+// A popularity is numbers or a law: rank r of s = 1 is asked for in proportion to 1/r, in the order of the file.
+func TestC3LibraryFilesWithALaw(t *testing.T) {
+	text := "name: x\nzipf: 1\nblocks: [{name: a, bytes: 1}, {name: b, bytes: 1}]\nmodels: [{name: m, blocks: [a]}, {name: n, blocks: [b]}]\n"
+	l, err := Parse("x.yaml", []byte(text))
+	require.NoError(t, err)
+	require.InDeltaSlice(t, []float64{2. / 3, 1. / 3}, l.Weights, 1e-12) // 1 and 1/2 over 3/2
+	out, err := l.Text()
+	require.NoError(t, err)
+	again, err := Parse("y.yaml", out)
+	require.NoError(t, err)
+	require.Equal(t, l.Digest(), again.Digest())
+	for want, change := range map[string][2]string{
+		"zipf -1: want 0 to 10":                {"zipf: 1", "zipf: -1"},
+		"zipf NaN: want 0 to 10":               {"zipf: 1", "zipf: .nan"},
+		"zipf and weights: want one of them":   {"blocks: [a]}", "blocks: [a], weight: 1}"},
+		`model "m" is there twice`:             {"{name: n, blocks", "{name: m, needs: [m], blocks"},
+		"want a whole number of 1 to 9007":     {"{name: b, bytes: 1}", "{name: b, bytes: 9007199254740994}"},
+		"together they have more than 9007199": {"bytes: 1}, {name: b, bytes: 1}", "bytes: 9007199254740992}, {name: b, bytes: 1}"},
+	} {
+		require.Contains(t, text, change[0])
+		_, err := Parse("x.yaml", []byte(strings.Replace(text, change[0], change[1], 1)))
+		require.ErrorContains(t, err, want)
+	}
 }
