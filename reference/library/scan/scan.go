@@ -129,28 +129,44 @@ func open(path string) (*model, error) {
 	if kind, err := gguf.Value[string](f, "general.type"); err == nil {
 		m.adapter = kind == "adapter"
 	}
+	m.parts = partsOf(f)
+	if len(f.Tensors) == 0 {
+		return m, fmt.Errorf("scan %s: no tensors", path)
+	}
+	if !m.adapter {
+		info, err := raw.Stat()
+		if err != nil {
+			return m, fmt.Errorf("scan %s: %w", path, err)
+		}
+		end := headerBytes(f, info.Size())
+		m.parts = append([]*part{{name: header, layer: -1, bytes: end, block: -1, read: func() io.Reader { return io.NewSectionReader(raw, 0, end) }}}, m.parts...)
+	}
+	return m, nil
+}
+
+// partsOf are the tensors of a file in the order of use.
+func partsOf(f *gguf.File) (parts []*part) {
 	layers := 0
 	for _, t := range f.Tensors {
 		layers = max(layers, layerOf(t.Name, -1)+1)
 	}
 	for _, t := range f.Tensors {
-		m.parts = append(m.parts, &part{name: t.Name, layer: layerOf(t.Name, layers), bytes: t.Bytes, block: -1,
+		parts = append(parts, &part{name: t.Name, layer: layerOf(t.Name, layers), bytes: t.Bytes, block: -1,
 			read: func() io.Reader { return f.Reader(t) }})
 	}
-	slices.SortStableFunc(m.parts, func(a, b *part) int { return cmp.Compare(a.layer, b.layer) })
-	if len(f.Tensors) == 0 {
-		return m, fmt.Errorf("scan %s: no tensors", path)
-	}
-	if !m.adapter {
-		end := f.Tensors[0].Offset
-		for _, t := range f.Tensors {
-			if t.Part == 0 {
-				end = min(end, t.Offset)
-			}
+	slices.SortStableFunc(parts, func(a, b *part) int { return cmp.Compare(a.layer, b.layer) })
+	return parts
+}
+
+// headerBytes is what lies before the first tensor of a file of a size: all of it where its tensors are in the files behind it.
+func headerBytes(f *gguf.File, size int64) int64 {
+	end := size
+	for _, t := range f.Tensors {
+		if t.Part == 0 {
+			end = min(end, t.Offset)
 		}
-		m.parts = append([]*part{{name: header, layer: -1, bytes: end, block: -1, read: func() io.Reader { return io.NewSectionReader(raw, 0, end) }}}, m.parts...)
 	}
-	return m, nil
+	return end
 }
 
 // layerOf is the layer of a tensor by its name, -1 for those that come first, and behind for those that come last.
