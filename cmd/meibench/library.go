@@ -21,7 +21,8 @@ const libraryLong = `Libraries of models made of blocks that they share: what ed
 deliver (docs/libraries.md).
 
 library scan finds what GGUF files have in common, by the content of their
-tensors, and writes it as a file; library show says what a library holds and what
+tensors, and writes it as a file; library ladder writes what a GGUF file would be
+in several recipes of meibench quantize; library show says what a library holds and what
 sharing saves; library check reads a file and says what is wrong with it; library
 place compares what placing policies find with so much storage on each server.
 
@@ -38,12 +39,14 @@ type libraryFlags struct {
 	room    float64
 	zipf    float64
 	policy  string
+	types   []string
+	tunes   int
 }
 
 func newLibrary(a *app) *cobra.Command {
 	f := &libraryFlags{}
-	c := &cobra.Command{Use: "library", Short: "models made of blocks that they share: scan files, show, check, place", Long: libraryLong,
-		Example: "  meibench library show finetunes:20 --model llama-3.2-1b:q4_0\n  meibench library scan *.gguf --out mine.yaml\n  meibench library place mine.yaml --servers 4 --room 2000"}
+	c := &cobra.Command{Use: "library", Short: "models made of blocks that they share: scan files, make ladders, show, check, place", Long: libraryLong,
+		Example: "  meibench library show finetunes:20 --model llama-3.2-1b:q4_0\n  meibench library scan *.gguf --out mine.yaml\n  meibench library ladder model-f16.gguf --types q4_k_m,q8_0 --out ladder.yaml\n  meibench library place mine.yaml --servers 4 --room 2000"}
 	sub := func(use, short string, args cobra.PositionalArgs, run func(f *libraryFlags, args []string) error) *cobra.Command {
 		s := &cobra.Command{Use: use, Short: short, Long: libraryLong, Args: args, RunE: func(_ *cobra.Command, args []string) error { return run(f, args) }}
 		c.AddCommand(s)
@@ -52,13 +55,18 @@ func newLibrary(a *app) *cobra.Command {
 	show := sub("show LIBRARY", "models, blocks, and what sharing saves", cobra.ExactArgs(1), a.libraryShow)
 	sub("check FILE", "read a library file and say what is wrong with it", cobra.ExactArgs(1), a.libraryCheck)
 	scan := sub("scan FILE.gguf...", "find what model files share and write it as a library", cobra.MinimumNArgs(1), a.libraryScan)
+	ladder := sub("ladder FILE.gguf", "write what a model file would be in several recipes as a library", cobra.ExactArgs(1), a.libraryLadder)
 	place := sub("place LIBRARY", "compare placing policies on servers of so much storage", cobra.ExactArgs(1), a.libraryPlace)
 	for _, s := range []*cobra.Command{show, place} {
 		s.Flags().StringVar(&f.model, "model", "mei-base", "model that a named library is built around")
 	}
-	scan.Flags().StringVar(&f.out, "out", "-", "file to write; - is standard output")
+	for _, s := range []*cobra.Command{scan, ladder} {
+		s.Flags().StringVar(&f.out, "out", "-", "file to write; - is standard output")
+		s.Flags().StringVar(&f.name, "name", "", "name of the library")
+	}
 	scan.Flags().StringVar(&f.base, "base", "", "name of the model that LoRA adapters go on, if there are several")
-	scan.Flags().StringVar(&f.name, "name", "", "name of the library")
+	ladder.Flags().StringSliceVar(&f.types, "types", []string{"q4_k_m", "q8_0", "f16"}, "recipes of meibench quantize, one rung each")
+	ladder.Flags().IntVar(&f.tunes, "tunes", 0, "fine-tunes that keep the lowest layers, each in every recipe; 0 = the file alone")
 	fl := place.Flags()
 	fl.IntVar(&f.servers, "servers", 4, "servers side by side, each with users of its own")
 	fl.Float64Var(&f.room, "room", 1000, "storage on each server, MB")
@@ -110,7 +118,8 @@ func (a *app) libraryShow(f *libraryFlags, args []string) error {
 	return a.showLibrary(l)
 }
 
-func (a *app) showLibrary(l *library.Library) error {
+// summaryOfLibrary lists all models, or as many as fit a screen.
+func summaryOfLibrary(l *library.Library, all bool) librarySummary {
 	s := librarySummary{Name: l.Name, Source: l.Source, Digest: l.Digest(), Models: len(l.Models), Blocks: len(l.Blocks)}
 	s.BytesApart, s.BytesShared = l.Sizes()
 	for i, m := range l.Models {
@@ -120,15 +129,24 @@ func (a *app) showLibrary(l *library.Library) error {
 				own += l.Blocks[j].Bytes
 			}
 		}
-		if a.json || i < listed {
+		if all || i < listed {
 			s.Most = append(s.Most, modelSummary{m.Name, l.Whole(i), own, len(m.Blocks)})
 		}
 	}
+	return s
+}
+
+func (s *librarySummary) saving() string {
+	return fmt.Sprintf("%v apart, %v shared: %.3g times less", s.BytesApart, s.BytesShared, float64(s.BytesApart)/float64(s.BytesShared))
+}
+
+func (a *app) showLibrary(l *library.Library) error {
+	s := summaryOfLibrary(l, a.json)
 	if a.json {
 		return writeJSON(a.out, s)
 	}
 	fmt.Fprintf(a.out, "%s: %d models of %d blocks\n", s.Name, s.Models, s.Blocks)
-	fmt.Fprintf(a.out, "%v apart, %v shared: %.3g times less\n", s.BytesApart, s.BytesShared, float64(s.BytesApart)/float64(s.BytesShared))
+	fmt.Fprintln(a.out, s.saving())
 	tw := tabwriter.NewWriter(a.out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(tw, "\nmodel\tsize\tof its own\tblocks")
 	for _, m := range s.Most {
@@ -145,6 +163,9 @@ func (a *app) libraryCheck(_ *libraryFlags, args []string) error {
 	if err != nil {
 		return withCode(exitUsage, err)
 	}
+	if a.json {
+		return writeJSON(a.out, summaryOfLibrary(l, true))
+	}
 	fmt.Fprintf(a.out, "%s: %d models of %d blocks, nothing wrong\n", l.Name, len(l.Models), len(l.Blocks))
 	return nil
 }
@@ -154,11 +175,31 @@ func (a *app) libraryScan(f *libraryFlags, args []string) error {
 	if err != nil {
 		return withCode(exitUsage, err)
 	}
+	return a.writeLibrary(f, l)
+}
+
+func (a *app) libraryLadder(f *libraryFlags, args []string) error {
+	l, err := scan.Ladder(args[0], scan.LadderOptions{Name: f.name, Recipes: f.types, Tunes: f.tunes})
+	if err != nil {
+		return withCode(exitUsage, err)
+	}
+	return a.writeLibrary(f, l)
+}
+
+// writeLibrary writes a library to --out and says what sharing saves: on standard error where the file goes to standard output.
+func (a *app) writeLibrary(f *libraryFlags, l *library.Library) error {
 	text, err := l.Text()
 	if err != nil {
-		return err
+		return withCode(exitUsage, err)
 	}
 	if f.out == "-" {
+		if a.json {
+			return withCode(exitUsage, errors.New("--json prints a summary, the library itself is YAML: want --out FILE too"))
+		}
+		if !a.quiet {
+			s := summaryOfLibrary(l, false)
+			fmt.Fprintln(a.err, s.saving())
+		}
 		_, err = a.out.Write(text)
 		return err
 	}
