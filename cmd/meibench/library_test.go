@@ -32,8 +32,7 @@ func TestC2LibraryVerbs(t *testing.T) {
 	require.Contains(t, errOut, "is there already")
 	code, text, errOut = do(t, "library", "show", out, "--json")
 	require.Zero(t, code, errOut)
-	var s librarySummary
-	require.NoError(t, json.Unmarshal([]byte(text), &s))
+	s := summaryOf(t, text)
 	require.Len(t, s.Most, 2)
 	require.Equal(t, 2*s.BytesShared-s.Most[0].Own-s.Most[1].Own, s.BytesApart)
 	require.Less(t, s.Most[0].Own, s.Most[0].Bytes/2)
@@ -43,6 +42,8 @@ func TestC2LibraryVerbs(t *testing.T) {
 	code, text, errOut = do(t, "library", "check", out, "--json")
 	require.Zero(t, code, errOut)
 	require.Equal(t, s.Digest, summaryOf(t, text).Digest)
+	code, _, errOut = do(t, "validate", out)
+	require.Zero(t, code, errOut)
 	code, text, errOut = do(t, append([]string{"library", "scan"}, files...)...)
 	require.Zero(t, code, errOut)
 	require.Contains(t, text, "name: scanned files")
@@ -67,14 +68,15 @@ func TestC2LibraryVerbs(t *testing.T) {
 	bad := filepath.Join(dir, "bad.yaml")
 	require.NoError(t, os.WriteFile(bad, []byte("name: x\nblocks: [{name: a, bytes: 1}]\nmodels: [{name: m, needs: [m], blocks: [a]}]\n"), 0o600))
 	for want, args := range map[string][]string{
-		"models need each other: m needs m": {"library", "check", bad},
-		"no such file":                      {"library", "show", filepath.Join(dir, "none.yaml")},
-		"unknown kind of library":           {"library", "show", "shelves", "--model", "llama-3.2-1b:q4_0"},
-		"too few bits":                      {"library", "show", "ladder", "--model", "llama-3.2-1b:q4_0"},
-		`--policy "best": want one of`:      {"library", "place", out, "--policy", "best"},
-		"want --out FILE":                   append([]string{"library", "scan", "--json"}, files...),
-		"--servers 0":                       {"library", "place", out, "--servers", "0"},
-		"mode measured sends real bytes":    {"run", "caching", "--part", "shipped", "--set", "library=" + out, "--out", filepath.Join(dir, "no")},
+		"models need each other: m needs m":    {"library", "check", bad},
+		"bad.yaml: library \"x\": model \"m\"": {"validate", bad},
+		"no such file":                         {"library", "show", filepath.Join(dir, "none.yaml")},
+		"unknown kind of library":              {"library", "show", "shelves", "--model", "llama-3.2-1b:q4_0"},
+		"too few bits":                         {"library", "show", "ladder", "--model", "llama-3.2-1b:q4_0"},
+		`--policy "best": want one of`:         {"library", "place", out, "--policy", "best"},
+		"want --out FILE":                      append([]string{"library", "scan", "--json"}, files...),
+		"--servers 0":                          {"library", "place", out, "--servers", "0"},
+		"mode measured sends real bytes":       {"run", "caching", "--part", "shipped", "--set", "library=" + out, "--out", filepath.Join(dir, "no")},
 	} {
 		code, _, errOut := do(t, args...)
 		require.NotZero(t, code, args)

@@ -13,6 +13,7 @@ import (
 	"meibench/hardware/profiles"
 	"meibench/harness"
 	"meibench/internal/strictyaml"
+	"meibench/reference/library"
 	"meibench/suites"
 	"meibench/workloads"
 )
@@ -75,6 +76,9 @@ func validateFile(path string) (string, error) {
 	case has("rtt"):
 		_, err = profiles.LoadLink(path)
 		return "link profile", err
+	case has("models") && has("blocks"):
+		_, err = library.Load(path)
+		return "library", err
 	case has("nodes"):
 		return "site", (&harness.Lab{}).CheckSite(path)
 	case has("base"):
@@ -88,5 +92,5 @@ func validateFile(path string) (string, error) {
 	if err := strictyaml.Decode(path, text, suites.MaxFile, &anything); err != nil {
 		return "", err
 	}
-	return "", fmt.Errorf("%s: cannot tell what this is: a suite has a matrix and a question, a device memory_bandwidth, a link rtt, a site nodes, a model layers, a workload a base", path)
+	return "", fmt.Errorf("%s: cannot tell what this is: a suite has a matrix and a question, a device memory_bandwidth, a link rtt, a site nodes, a model layers, a workload a base, a library models and blocks", path)
 }

@@ -19,7 +19,7 @@ import (
 
 // stockParams are those of edge nodes that keep models of a library.
 var stockParams = []Param{
-	{Name: "policy", Names: policies(), Doc: "what an edge node keeps: aoc, fifo, frugal, lfu, lru and random replace as requests come (package reference/shelf); gen, gen-byte, independent, popular and spec place models once, by their popularity and the rates of users (package reference/placement)"},
+	{Name: "policy", Names: policies(), Doc: "what an edge node keeps: aoc, fifo, frugal, lfu, lru and random replace as requests come (package reference/shelf); femtocaching, gen, gen-byte, independent, popular and spec place models once, by their popularity and the rates of users (package reference/placement)"},
 	{Name: "share", Names: []string{"blocks", "whole"}, Doc: "models are kept and sent as blocks that they share, or each as a whole"},
 	{Name: "room_mb", Default: 1000, Min: 0, Max: 1e9, Doc: "storage for models on each edge node, MB"},
 	{Name: "cooperate", Names: []string{"yes", "no"}, Doc: "a node asks its neighbours before the cloud"},

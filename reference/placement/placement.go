@@ -247,9 +247,10 @@ type policy struct {
 
 // policies is sorted by name.
 var policies = []policy{
+	{"femtocaching", "FemtoCaching's greedy (Shanmugam et al. 2013) with hits in place of delays: what adds most next, each model at its full size; where all are equally large, at least half of the optimum", independent},
 	{"gen", "TrimCaching Gen: what adds most to the hits next, of all servers and models whose new blocks fit (arXiv 2405.03990); lazily (Minoux 1978)", gen},
 	{"gen-byte", "the same, by hits for each new byte", genByte},
-	{"independent", "the same, with each model at its full size: nothing is shared; where sizes are equal, the cooperative greedy of FemtoCaching", independent},
+	{"independent", "the same, with each model at its full size: nothing is shared; femtocaching is another name for it", independent},
 	{"popular", "each server by itself: what its users ask for most", popular},
 	{"random", "each server by itself: any, by a generator with a fixed seed", anyModels},
 	{"spec", "TrimCaching Spec: server after server, each by knapsacks over what its models have in common", spec},
@@ -333,6 +334,8 @@ func (s *state) greedy() Placement {
 	return s.done()
 }
 
+// Where nothing is shared and sizes are equal, gen and independent are one: FemtoCaching's greedy over the partition matroid of
+// servers with so many places each, which finds at least half of the optimum (Fisher, Nemhauser and Wolsey 1978).
 func gen(in *Instance) Placement         { return newState(in, in.Lib).greedy() }
 func independent(in *Instance) Placement { return newState(in, in.Lib.Unshared()).greedy() }
 

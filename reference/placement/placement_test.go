@@ -200,7 +200,8 @@ func TestC2SubmodularAndMonotone(t *testing.T) {
 	}
 }
 
-// With equal sizes and nothing shared, greedy is at least half of the optimum (FemtoCaching: a partition matroid).
+// With equal sizes and nothing shared, FemtoCaching's greedy is at least half of the optimum (a partition matroid), with helpers that
+// cooperate (even seeds) and without, and Gen is the same.
 func TestC8GreedyIsHalfOfTheOptimum(t *testing.T) {
 	for seed := range uint64(60) {
 		lib := &library.Library{Name: "equal"}
@@ -212,7 +213,10 @@ func TestC8GreedyIsHalfOfTheOptimum(t *testing.T) {
 		in := net(lib, 3, 6, 100_000_000, seed)
 		_, best, err := Optimum(in)
 		require.NoError(t, err)
-		require.GreaterOrEqual(t, in.Hit(gen(in)), best/2)
+		p, err := Decide("femtocaching", in)
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, in.Hit(p), best/2)
+		require.Equal(t, gen(in), p)
 	}
 }
 
@@ -236,7 +240,7 @@ func TestC2ImpossibleInstances(t *testing.T) {
 		require.ErrorContains(t, in.Check(), want)
 	}
 	_, err := Decide("guess", fresh())
-	require.ErrorContains(t, err, "have gen, gen-byte")
+	require.ErrorContains(t, err, "have femtocaching, gen, gen-byte")
 	big := net(small(t, 1, 20, true), 2, 3, 200_000_000, 2)
 	_, _, err = Optimum(big)
 	require.ErrorContains(t, err, "at most 16")
