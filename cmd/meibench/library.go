@@ -268,14 +268,18 @@ func (a *app) libraryPlace(f *libraryFlags, args []string) error {
 			return withCode(exitUsage, err)
 		}
 		row := placed{Policy: name, Hit: in.Hit(p)}
+		apart := units.Bytes(0)
 		for m, models := range p {
 			row.Used += in.Used(p, m)
 			row.Models += len(models)
 			for _, i := range models {
-				row.Saved += l.Whole(i)
+				apart += l.Whole(i)
 			}
 		}
-		row.Saved -= row.Used
+		if placement.Apart(name) {
+			row.Used = apart
+		}
+		row.Saved = apart - row.Used
 		rows = append(rows, row)
 	}
 	if a.json {

@@ -131,3 +131,21 @@ func TestC1LibraryLadder(t *testing.T) {
 		require.Contains(t, errOut, want)
 	}
 }
+
+// TestC2PlacingApartSavesNothing: a policy that keeps each model for itself uses their sizes, within the room, and one that shares saves.
+func TestC2PlacingApartSavesNothing(t *testing.T) {
+	code, text, errOut := do(t, "library", "place", "finetunes:30", "--model", "llama-3.2-1b:q4_0", "--servers", "2", "--room", "2000", "--json")
+	require.Zero(t, code, errOut)
+	var rows []placed
+	require.NoError(t, json.Unmarshal([]byte(text), &rows))
+	require.Len(t, rows, len(policyNames()))
+	for _, r := range rows {
+		require.LessOrEqual(t, int64(r.Used), int64(2*2_000_000_000), r.Policy)
+		if r.Policy == "independent" || r.Policy == "femtocaching" {
+			require.Zero(t, r.Saved, r.Policy)
+			require.Greater(t, int64(r.Used), int64(2_000_000_000), "two servers of 2 GB, models of at most 1")
+		} else {
+			require.Positive(t, r.Saved, r.Policy)
+		}
+	}
+}

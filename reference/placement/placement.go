@@ -264,6 +264,9 @@ func Policies() (out [][2]string) {
 	return out
 }
 
+// Apart reports whether a policy stores each model for itself, so that what it places takes the sum of the models' sizes.
+func Apart(name string) bool { return name == "independent" || name == "femtocaching" }
+
 // Decide places models by a policy. The instance has been checked.
 func Decide(name string, in *Instance) (Placement, error) {
 	var have []string

@@ -183,25 +183,33 @@ func layerOf(name string, behind int) int {
 	return -1
 }
 
-// digest hashes all parts, two at a time.
-func digest(models []*model) error {
-	work := make(chan func() error)
-	errs := make(chan error, 2)
+// twoAtATime runs jobs on two goroutines and returns an error of one; after that what is left is skipped.
+func twoAtATime(jobs []func() error) error {
+	work, errs := make(chan func() error), make([]error, 2)
 	var wg sync.WaitGroup
-	for range 2 {
+	for i := range errs {
 		wg.Go(func() {
-			var failed error
-			for f := range work {
-				if failed == nil {
-					failed = f()
+			for job := range work {
+				if errs[i] == nil {
+					errs[i] = job()
 				}
 			}
-			errs <- failed
 		})
 	}
+	for _, job := range jobs {
+		work <- job
+	}
+	close(work)
+	wg.Wait()
+	return cmp.Or(errs...)
+}
+
+// digest hashes all parts.
+func digest(models []*model) error {
+	var jobs []func() error
 	for _, m := range models {
 		for i, p := range m.parts {
-			work <- func() error {
+			jobs = append(jobs, func() error {
 				h := sha256.New()
 				if p.name != header {
 					t := m.tensor(i)
@@ -216,12 +224,10 @@ func digest(models []*model) error {
 				}
 				h.Sum(p.sum[:0])
 				return nil
-			}
+			})
 		}
 	}
-	close(work)
-	wg.Wait()
-	return cmp.Or(<-errs, <-errs)
+	return twoAtATime(jobs)
 }
 
 // tensor is that of a part.
@@ -343,24 +349,32 @@ func blockOf(m *model, k, n int, names map[string]int) library.Block {
 	return b
 }
 
-// sign reads the blocks' content for their digests.
+// sign reads the blocks' content, where it is first, for their digests.
 func sign(lib *library.Library, models []*model) error {
 	done := make([]bool, len(lib.Blocks))
+	var jobs []func() error
 	for _, m := range models {
 		for k := 0; k < len(m.parts); {
-			b, h := m.parts[k].block, sha256.New()
-			for ; k < len(m.parts) && m.parts[k].block == b; k++ {
-				if done[b] {
-					continue
-				}
-				if _, err := io.Copy(h, m.parts[k].read()); err != nil {
-					return fmt.Errorf("scan %s: %w", m.name, err)
-				}
+			b, from := m.parts[k].block, k
+			for k < len(m.parts) && m.parts[k].block == b {
+				k++
 			}
-			if !done[b] {
-				lib.Blocks[b].Digest, done[b] = hex.EncodeToString(h.Sum(nil)), true
+			if done[b] {
+				continue
 			}
+			done[b] = true
+			own := m.parts[from:k]
+			jobs = append(jobs, func() error {
+				h := sha256.New()
+				for _, p := range own {
+					if n, err := io.Copy(h, p.read()); err != nil || n != p.bytes {
+						return fmt.Errorf("scan %s: tensor %q changed while it was read: %d of %d bytes: %w", m.name, p.name, n, p.bytes, cmp.Or(err, io.ErrUnexpectedEOF))
+					}
+				}
+				lib.Blocks[b].Digest = hex.EncodeToString(h.Sum(nil))
+				return nil
+			})
 		}
 	}
-	return nil
+	return twoAtATime(jobs)
 }
