@@ -23,7 +23,9 @@ var stockParams = []Param{
 	{Name: "share", Names: []string{"blocks", "whole"}, Doc: "models are kept and sent as blocks that they share, or each as a whole"},
 	{Name: "room_mb", Default: 1000, Min: 0, Max: 1e9, Doc: "storage for models on each edge node, MB"},
 	{Name: "cooperate", Names: []string{"yes", "no"}, Doc: "a node asks its neighbours before the cloud"},
+	{Name: "sources", Names: []string{"nearest", "quickest"}, Doc: "where a node gets a block: from the nearest neighbour that has it, else the cloud; or where it would be there first, behind what is on its way already, so that several sources share a large model (ServerlessLLM's estimate)"},
 	{Name: "replan", Names: []string{"no", "yes"}, Doc: "placing policies: place again when an epoch has ended, by the new popularity"},
+	{Name: "moves", Names: []string{"free", "real"}, Doc: "placing policies: what a new plan brings is there at once, as if it had come when the network was idle; or comes over the links, and counts when it is there"},
 	{Name: "planned_users", Default: 30, Min: 1, Max: 10_000, Doc: "placing policies: users, from number 0 on, whose places and rates at the start of an epoch decide"},
 	{Name: "planned_ms", Default: 1000, Min: 1, Max: 1e8, Doc: "placing policies: time in which a model should reach a user"},
 }
@@ -34,6 +36,7 @@ type stock struct {
 	whole     bool
 	room      units.Bytes
 	cooperate bool
+	quickest  bool
 	prefetch  bool
 	plan      planning
 
@@ -44,18 +47,19 @@ type stock struct {
 	site    *hardware.Site
 	lib     *library.Library
 	wants   *wants
-	depots  []*depot               // by node; nil = not an edge node
-	content func(block int) []byte // nil: sizes only
-	first   int                    // edge node
-	cloud   string                 // node that has everything
-	moved   units.Bytes            // over links between servers
+	depots  []*depot                    // by node; nil = not an edge node
+	content func(block int) []byte      // nil: sizes only
+	first   int                         // edge node
+	cloud   string                      // node that has everything
+	moved   units.Bytes                 // over links between servers
+	busy    map[[2]string]time.Duration // until when a way between servers has bytes of ours, by estimate
 	churn   units.Bytes
 	hits    int // prefetches that were right
 	wasted  units.Bytes
 }
 
 func newStock(p Params) stock {
-	return stock{policy: p.Name("policy"), whole: p.Name("share") == "whole", room: units.Bytes(p.Num("room_mb") * 1e6), cooperate: p.Name("cooperate") == "yes", plan: newPlanning(p)}
+	return stock{policy: p.Name("policy"), whole: p.Name("share") == "whole", room: units.Bytes(p.Num("room_mb") * 1e6), cooperate: p.Name("cooperate") == "yes", quickest: p.Name("sources") == "quickest", plan: newPlanning(p)}
 }
 
 // depot is what one edge node has.
@@ -97,7 +101,7 @@ type transit struct {
 
 // start finds the nodes and fills their storage if the policy says beforehand with what.
 func (s *stock) start(env world.Env, site *hardware.Site, w *wants) error {
-	s.env, s.site, s.wants, s.lib, s.first = env, site, w, w.lib, -1
+	s.env, s.site, s.wants, s.lib, s.first, s.busy = env, site, w, w.lib, -1, map[[2]string]time.Duration{}
 	if s.whole {
 		s.lib = w.lib.Unshared()
 	}
@@ -249,68 +253,6 @@ func (s *stock) drop(node int, blocks []int) {
 	}
 }
 
-// source is the nearest other edge node by number that has a block, the one preferred first; -1 if none has.
-func (s *stock) source(node, b, prefer int) int {
-	if prefer >= 0 && prefer != node && s.has(prefer, b) {
-		return prefer
-	}
-	for d := 1; d < len(s.depots); d++ {
-		for _, at := range [...]int{node - d, node + d} {
-			if at >= 0 && at < len(s.depots) && s.depots[at] != nil && s.has(at, b) {
-				return at
-			}
-		}
-	}
-	return -1
-}
-
-// fetch brings blocks to a node, from each source one after another in order.
-func (s *stock) fetch(x *need, node int, blocks []int, prefer int) {
-	bySource := map[string][]int{}
-	var names []string
-	for _, b := range blocks {
-		from := s.cloud
-		if s.cooperate || prefer >= 0 {
-			if at := s.source(node, b, prefer); at >= 0 && (s.cooperate || at == prefer) {
-				from = s.depots[at].name
-			}
-		}
-		if bySource[from] == nil {
-			names = append(names, from)
-		}
-		bySource[from] = append(bySource[from], b)
-	}
-	for _, from := range names {
-		s.env.Go("fetch", func() { s.carry(x, from, node, bySource[from]) })
-	}
-}
-
-// carry moves blocks from a server to a node, one behind the other.
-func (s *stock) carry(x *need, from string, node int, blocks []int) {
-	link, err := s.site.Between(from, s.depots[node].name)
-	var stream hardware.Stream
-	if err == nil {
-		stream = link.Open()
-		for _, b := range blocks {
-			stream.Write(s.payload(b))
-		}
-		stream.Close(nil)
-	}
-	for _, b := range blocks {
-		if err == nil {
-			var d hardware.Delivery
-			if d, _, err = stream.Read(); err == nil {
-				err = s.verify(b, d.Payload.Data)
-			}
-			if err == nil {
-				s.moved += d.Payload.Bytes
-				x.count(record.BackhaulBytes, int64(d.Payload.Bytes))
-			}
-		}
-		s.came(x, node, b, err)
-	}
-}
-
 // payload is a block as it is sent.
 func (s *stock) payload(b int) hardware.Payload {
 	p := hardware.Payload{Bytes: s.lib.Blocks[b].Bytes}
@@ -338,8 +280,12 @@ func (s *stock) came(x *need, node, b int, err error) {
 	t := d.transit[b]
 	t.there, t.err, t.ready = err == nil, err, s.env.Now()
 	t.wake.Broadcast()
-	if err != nil {
+	if err != nil && x.want >= 0 {
 		d.shelf.Remove(x.want)
+	} else if err != nil { // of a plan
+		for _, m := range s.lib.Users(b) {
+			d.shelf.Remove(m)
+		}
 	}
 	if t.users == 0 {
 		delete(d.transit, b)

@@ -12,6 +12,7 @@ import (
 type planning struct {
 	on       bool
 	again    bool // when an epoch has ended
+	real     bool // what a plan brings travels
 	users    int
 	deadline float64 // s
 	epoch    int
@@ -20,7 +21,7 @@ type planning struct {
 
 func newPlanning(p Params) planning {
 	on := slices.ContainsFunc(placement.Policies(), func(q [2]string) bool { return q[0] == p.Name("policy") && q[0] != "random" })
-	return planning{on: on, again: p.Name("replan") == "yes", users: p.Int("planned_users"), deadline: p.Num("planned_ms") / 1000}
+	return planning{on: on, again: p.Name("replan") == "yes", real: p.Name("moves") == "real", users: p.Int("planned_users"), deadline: p.Num("planned_ms") / 1000}
 }
 
 // replan places anew if an epoch has ended since.
@@ -34,8 +35,7 @@ func (s *stock) replan() error {
 	return nil
 }
 
-// place decides for an epoch what each node keeps. What enters a node after the first time is churn; how it gets there takes no
-// time: plans are carried out when the network is idle.
+// place decides for an epoch what each node keeps. What enters a node after the first time is churn; it is there at once, or travels.
 func (s *stock) place(epoch int) error {
 	if s.wants.demand == nil {
 		return fmt.Errorf("policy %s places models by their popularity: want: popularity", s.policy)
@@ -78,14 +78,37 @@ func (s *stock) place(epoch int) error {
 	s.plan.hit, s.plan.epoch = in.Hit(p), epoch
 	churn := units.Bytes(0)
 	for m, models := range p {
-		added, err := s.depots[nodes[m]].shelf.Set(models)
+		d := s.depots[nodes[m]]
+		had := make([]bool, len(s.lib.Blocks))
+		for b := range had {
+			had[b] = d.shelf.Has(b)
+		}
+		added, err := d.shelf.Set(models)
 		if err != nil {
 			return err
 		}
 		churn += added
+		if s.plan.real && epoch > 0 {
+			s.bring(nodes[m], had)
+		}
 	}
 	if epoch > 0 {
 		s.churn += churn
 	}
 	return nil
+}
+
+// bring has a node get what a plan has given it and it had not.
+func (s *stock) bring(node int, had []bool) {
+	d := s.depots[node]
+	var lacks []int
+	for b := range had {
+		if d.shelf.Has(b) && !had[b] && d.transit[b] == nil {
+			d.transit[b] = &transit{wake: s.env.NewCond()}
+			lacks = append(lacks, b)
+		}
+	}
+	if len(lacks) > 0 {
+		s.fetch(&need{want: -1, over: true, node: -1, next: -1}, node, lacks, -1)
+	}
 }

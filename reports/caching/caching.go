@@ -51,6 +51,9 @@ func Sections(d *reports.Data) []reports.Section {
 	if rest := reports.Where(all, func(g *reports.Group) bool { return !hosts(g) && !remembers(g) }); len(rest) > 0 {
 		s.Tables = append(s.Tables, costs(rest))
 	}
+	if t, ok := budgets(all); ok {
+		s.Tables = append(s.Tables, t)
+	}
 	if hosting := reports.Where(all, hosts); len(hosting) > 0 {
 		s.Tables = append(s.Tables, hosted(hosting))
 	}

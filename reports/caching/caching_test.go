@@ -192,3 +192,20 @@ func TestPagesShowNodesWithManyModels(t *testing.T) {
 	require.Len(t, rows, 8)
 	require.Contains(t, rows[0], "lru, memory_mb 100 | 240 | 10.0 % | 7.00 | ")
 }
+
+// C10: 138 MB in a second at 1.1 Gbit/s passes; at nine tenths of that speed it does not, and smaller models do.
+func TestC10PagesCompareWithBudgets(t *testing.T) {
+	d := reports.NewData()
+	d.AddRun("", "", results.Manifest{})
+	for i, speed := range []float64{1.1e9 / 8, 0.99e9 / 8} {
+		cell(t, d, fmt.Sprintf("part=b/cast=%d", i), []float64{1, 1, 1, 1, 1, 1}, time.Second)
+		d.Groups[i].Down = 240 * speed
+	}
+	table, ok := budgets(d.Groups)
+	require.True(t, ok)
+	rows := texts([]reports.Table{table})
+	require.Contains(t, rows[0], "| 240 | 138 MB | 100 % | 1.00 s ✓ | 582 ms ✓ | 465 ms ✓ |")
+	require.Contains(t, rows[1], "| 240 | 124 MB | 100 % | 1.12 s ✗ | 646 ms ✓ | 517 ms ✓ |")
+	_, ok = budgets(nil)
+	require.False(t, ok)
+}

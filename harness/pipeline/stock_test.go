@@ -1,0 +1,101 @@
+package pipeline
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"meibench/hardware/world"
+	"meibench/harness/record"
+	"meibench/reference/library"
+)
+
+// What a new plan brings is there at once, or comes over the links and counts when it is there: then it takes bytes of the way, and who asks
+// at once waits or misses.
+func TestC9PlansTravel(t *testing.T) {
+	run := func(moves string) *streets {
+		s, err := newStreets(world.NewSim(nil), map[string]any{"policy": "popular", "room_mb": 0.215, "replan": "yes", "epoch_s": 1.0, "drift": 1.0, "moves": moves, "share": "whole"})
+		require.NoError(t, err)
+		for i := range 40 {
+			s.ask(float64(130*i), i%2)
+		}
+		s.run(t)
+		return s
+	}
+	free, real := run("free"), run("real")
+	churn := func(s *streets) (n float64) { return s.pipe.(*deliver).Figures()["churn_bytes"] }
+	require.Positive(t, churn(free))
+	require.Equal(t, churn(free), churn(real), "the same plans")
+	moved := func(s *streets) float64 { return s.pipe.(*deliver).Figures()["backhaul_bytes"] }
+	requests := func(s *streets) (n float64) {
+		for _, l := range s.logs {
+			n += float64(l.Counts[record.BackhaulBytes])
+		}
+		return n
+	}
+	require.InDelta(t, requests(free), moved(free), 1, "requests alone moved something")
+	require.Greater(t, moved(real), requests(real), "plans did too")
+	hits := func(s *streets) (n int64) {
+		for _, l := range s.logs {
+			require.Equal(t, record.OK, l.Outcome, l.Err)
+			n += l.Counts[record.CacheHits]
+		}
+		return n
+	}
+	require.LessOrEqual(t, hits(real), hits(free))
+	for _, d := range real.pipe.(*deliver).stock.depots[:2] {
+		require.Empty(t, d.transit, "everything has come")
+	}
+}
+
+// Blocks that several servers have come from all of them at once, so that the last comes as early as any division allows; with one source
+// it is as from the nearest.
+func TestC8QuickestSourcesShareTheWork(t *testing.T) {
+	blocks := 6
+	lib := &library.Library{Name: "large"}
+	m := library.Model{Name: "m"}
+	for i := range blocks {
+		lib.Blocks = append(lib.Blocks, library.Block{Name: fmt.Sprint("b", i), Bytes: 100_000})
+		m.Blocks = append(m.Blocks, i)
+	}
+	lib.Models = []library.Model{m}
+	require.NoError(t, lib.Check())
+	run := func(sources string, rate float64, warm bool) time.Duration {
+		s, err := newStreets(world.NewSim(nil), nil)
+		require.NoError(t, err)
+		s.ports["edge-1edge-2"].rate = rate
+		e, err := Find("deliver")
+		require.NoError(t, err)
+		p, err := e.Resolve(map[string]any{"sources": sources})
+		require.NoError(t, err)
+		s.pipe = e.New(p)
+		require.NoError(t, s.pipe.Start(s.env, s.site, Models{Main: toyModel, Library: lib, Seed: 3}))
+		s.want(0)
+		if warm {
+			s.ask(0, 0) // edge-1 has it then
+		}
+		s.ask(5000, 1)
+		s.at[1] = 1
+		s.site.User(1)
+		s.radios[1].rate = 1e12
+		s.run(t)
+		last := s.logs[len(s.logs)-1]
+		require.EqualValues(t, 600_000, last.Counts[record.BackhaulBytes])
+		return down(last)
+	}
+	for _, rate := range []float64{0.25e6, 0.5e6, 1e6, 2e6, 10e6} { // of the neighbour; the cloud has 1 MB/s
+		best := math.Inf(1)
+		for n := range blocks + 1 { // so many from the neighbour
+			best = min(best, max(float64(n)*0.1e6/rate, float64(blocks-n)*0.1e6/1e6))
+		}
+		nearest, quickest := run("nearest", rate, true), run("quickest", rate, true)
+		require.LessOrEqual(t, quickest, nearest)
+		took := quickest - ms(5.256) - ms(10) - ms(5) // the way up, the delay of either link, and the radio's
+		require.GreaterOrEqual(t, took.Seconds(), best, "no division is quicker")
+		require.InDelta(t, best, took.Seconds(), 1e-5, "and this one is as quick as the best")
+	}
+	require.Equal(t, run("nearest", 1e6, false), run("quickest", 1e6, false))
+}
