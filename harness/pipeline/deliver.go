@@ -22,6 +22,7 @@ var deliverEntry = Entry{
 	Params: with(wantParams, stockParams, []Param{
 		{Name: "cast", Names: []string{"unicast", "fast", "grouped", "hybrid", "multicast"}, Doc: "on the air: each user alone; what several users of a cell lack once, at the rate of the worst; or so where that takes less airtime, or in groups with the least airtime, or with the least mean delay (package reference/delivery)"},
 		{Name: "window_ms", Default: 100, Min: 0, Max: 1e6, Doc: "multicast: how long requests are collected"},
+		{Name: "choices", Default: 1, Min: 1, Max: 100, Doc: "models that are good enough for a request: the one that it names, and those of its family that share most with it (assumed); the node picks such that least goes over the air (Model Broadcasting and Assembling, arXiv 2307.15316, by its abstract)"},
 		{Name: "progress", Names: []string{"whole", "layers", "refine"}, Doc: "the device begins when it has the whole model; with each part of the layers; or with the first rung of the model, which later bytes refine"},
 		{Name: "pieces", Default: 4, Min: 1, Max: 64, Doc: "progress layers: parts of the layers"},
 		{Name: "keep_mb", Default: 0, Min: 0, Max: 1e7, Doc: "storage for models on each device, MB; the least recently used goes; 0 = nothing stays after an answer"},
@@ -30,7 +31,7 @@ var deliverEntry = Entry{
 		{Name: "ahead", Names: []string{"no", "yes"}, Doc: "what a delivery under way still lacks is fetched by the node to which the user's radio is about to go"},
 	}),
 	New: func(p Params) Pipeline {
-		return &deliver{wants: newWants(p), stock: newStock(p), cast: p.Name("cast"), window: millis(p, "window_ms"), progress: p.Name("progress"), pieces: p.Int("pieces"),
+		return &deliver{wants: newWants(p), stock: newStock(p), cast: p.Name("cast"), choices: p.Int("choices"), window: millis(p, "window_ms"), progress: p.Name("progress"), pieces: p.Int("pieces"),
 			keep: units.Bytes(p.Num("keep_mb") * 1e6), resident: p.Name("resident") == "yes", budget: millis(p, "budget_ms"), ahead: p.Name("ahead") == "yes"}
 	},
 }
@@ -44,6 +45,7 @@ type deliver struct {
 	wants
 	stock    stock
 	cast     string
+	choices  int
 	window   time.Duration
 	progress string
 	pieces   int
@@ -52,13 +54,15 @@ type deliver struct {
 	budget   time.Duration
 	ahead    bool
 
-	env    world.Env
-	site   *hardware.Site
-	model  *hardware.Model
-	common []bool // blocks that every model has, if they are resident
-	airs   []*air // by node; made when first used
-	phones map[int]*phone
-	turns  turns
+	env      world.Env
+	site     *hardware.Site
+	model    *hardware.Model
+	common   []bool            // blocks that every model has, if they are resident
+	airs     []*air            // by node; made when first used
+	good     [][]int           // by model: those that will do; nil: the one that is asked for
+	choosers map[int]*choosing // by node
+	phones   map[int]*phone
+	turns    turns
 }
 
 // phone is what a user's device has of the library.
@@ -79,10 +83,16 @@ func (p *deliver) Start(env world.Env, site *hardware.Site, models Models) error
 	if _, ok := first.Down.(hardware.Caster); !ok && p.cast != "unicast" {
 		return fmt.Errorf("pipeline deliver: cast %s needs users in radio cells: site %q has none", p.cast, site.Name)
 	}
-	p.airs = make([]*air, len(site.Nodes))
+	p.airs, p.choosers = make([]*air, len(site.Nodes)), map[int]*choosing{}
+	if p.choices > 1 && (p.cast == "unicast" || p.stock.whole) {
+		return fmt.Errorf("pipeline deliver: choices: %d saves airtime where models share blocks and several hear one transmission: set cast to multicast, say, and share to blocks", p.choices)
+	}
 	p.stock.prefetch, p.stock.reach = p.ahead, radioRate
 	if err := p.stock.start(env, site, &p.wants); err != nil {
 		return fmt.Errorf("pipeline deliver: %w", err)
+	}
+	if p.choices > 1 {
+		p.good = goodEnough(p.lib(), p.choices)
 	}
 	p.stock.content = models.Content
 	if p.stock.whole && models.Content != nil {
@@ -185,6 +195,10 @@ func (x *order) ask() error {
 	x.log.Spent(record.Transfer, "up", up.Usage.Start, up.Usage.End)
 	x.log.RawBytesOut += asking
 	x.came = map[int]came{}
+	x.choose()
+	if x.failed != nil {
+		return x.failed
+	}
 	h := p.phone(x.req.User)
 	held := units.Bytes(0)
 	for _, b := range p.lib().Models[x.want].Blocks {

@@ -30,7 +30,11 @@ func (a *air) join(x *order) {
 	}
 	a.open = true
 	a.p.env.Go("air", func() {
-		a.p.env.Sleep(a.p.window)
+		if a.p.good == nil { // else those who chose together come together
+			a.p.env.Sleep(a.p.window)
+		} else {
+			a.p.env.Sleep(1)
+		}
 		orders := a.joined
 		a.joined, a.open = nil, false
 		byCell := map[int][]*order{}

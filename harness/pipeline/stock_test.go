@@ -10,6 +10,7 @@ import (
 
 	"meibench/hardware/world"
 	"meibench/harness/record"
+	"meibench/internal/units"
 	"meibench/reference/library"
 )
 
@@ -98,4 +99,40 @@ func TestC8QuickestSourcesShareTheWork(t *testing.T) {
 		require.InDelta(t, best, took.Seconds(), 1e-5, "and this one is as quick as the best")
 	}
 	require.Equal(t, run("nearest", 1e6, false), run("quickest", 1e6, false))
+}
+
+// Who is content with either of two models gets the one that others get: one transmission. Alone, or with one choice, it is as asked.
+func TestC6WhatIsCommonIsChosen(t *testing.T) {
+	run := func(choices float64, wants ...int) *streets {
+		s, err := newStreets(world.NewSim(nil), map[string]any{"cast": "multicast", "window_ms": 20.0, "choices": choices})
+		require.NoError(t, err)
+		s.want(wants...)
+		for i := range wants {
+			s.ask(float64(i), i)
+		}
+		s.run(t)
+		for _, l := range s.logs {
+			require.Equal(t, record.OK, l.Outcome, l.Err)
+		}
+		return s
+	}
+	sent := func(s *streets) (n units.Bytes) {
+		for _, r := range s.radios {
+			n += r.bulk
+		}
+		return n
+	}
+	require.EqualValues(t, 220_000, sent(run(1, 0, 1)))
+	require.EqualValues(t, 210_000, sent(run(2, 0, 1)))
+	require.EqualValues(t, 210_000, sent(run(6, 0, 1, 2, 3)), "one model for all")
+	require.EqualValues(t, 230_000, sent(run(1, 0, 1, 2)))
+	one, alone := run(1, 3), run(6, 3)
+	require.Equal(t, down(one.logs[0])+ms(20), down(alone.logs[0]), "one user: as without choice, but that nothing is fetched before it is made")
+	good := goodEnough(toyLibrary(), 3)
+	require.Equal(t, []int{5, 0, 1}, good[5])
+	require.Equal(t, []int{2, 0, 1}, good[2])
+	_, err := newStreets(world.NewSim(nil), map[string]any{"choices": 2.0})
+	require.ErrorContains(t, err, "set cast to multicast")
+	_, err = newStreets(world.NewSim(nil), map[string]any{"choices": 2.0, "cast": "multicast", "share": "whole"})
+	require.ErrorContains(t, err, "share to blocks")
 }
