@@ -23,6 +23,7 @@ var deliverEntry = Entry{
 		{Name: "cast", Names: []string{"unicast", "fast", "grouped", "hybrid", "multicast"}, Doc: "on the air: each user alone; what several users of a cell lack once, at the rate of the worst; or so where that takes less airtime, or in groups with the least airtime, or with the least mean delay (package reference/delivery)"},
 		{Name: "window_ms", Default: 100, Min: 0, Max: 1e6, Doc: "multicast: how long requests are collected"},
 		{Name: "choices", Default: 1, Min: 1, Max: 100, Doc: "models that are good enough for a request: the one that it names, and those of its family that share most with it (assumed); the node picks such that least goes over the air (Model Broadcasting and Assembling, arXiv 2307.15316, by its abstract)"},
+		{Name: "relay_mbps", Default: 0, Min: 0, Max: 1e5, Doc: "direct links between devices, Mbit/s: a device in the same cell that keeps a block (keep_mb) sends it, one block at a time, beside the cell's radio; what is not the block, or breaks off, comes from the node; 0 = there are none. Rate and reach, a cell, are assumed"},
 		{Name: "progress", Names: []string{"whole", "layers", "refine"}, Doc: "the device begins when it has the whole model; with each part of the layers; or with the first rung of the model, which later bytes refine"},
 		{Name: "pieces", Default: 4, Min: 1, Max: 64, Doc: "progress layers: parts of the layers"},
 		{Name: "keep_mb", Default: 0, Min: 0, Max: 1e7, Doc: "storage for models on each device, MB; the least recently used goes; 0 = nothing stays after an answer"},
@@ -31,7 +32,7 @@ var deliverEntry = Entry{
 		{Name: "ahead", Names: []string{"no", "yes"}, Doc: "what a delivery under way still lacks is fetched by the node to which the user's radio is about to go"},
 	}),
 	New: func(p Params) Pipeline {
-		return &deliver{wants: newWants(p), stock: newStock(p), cast: p.Name("cast"), choices: p.Int("choices"), window: millis(p, "window_ms"), progress: p.Name("progress"), pieces: p.Int("pieces"),
+		return &deliver{wants: newWants(p), stock: newStock(p), cast: p.Name("cast"), choices: p.Int("choices"), relayRate: p.Num("relay_mbps") * 1e6 / 8, window: millis(p, "window_ms"), progress: p.Name("progress"), pieces: p.Int("pieces"),
 			keep: units.Bytes(p.Num("keep_mb") * 1e6), resident: p.Name("resident") == "yes", budget: millis(p, "budget_ms"), ahead: p.Name("ahead") == "yes"}
 	},
 }
@@ -43,16 +44,17 @@ func millis(p Params, key string) time.Duration { return time.Duration(p.Num(key
 // has them, or gets them from a neighbour or the cloud, and keeps what its policy says (stock).
 type deliver struct {
 	wants
-	stock    stock
-	cast     string
-	choices  int
-	window   time.Duration
-	progress string
-	pieces   int
-	keep     units.Bytes
-	resident bool
-	budget   time.Duration
-	ahead    bool
+	stock     stock
+	cast      string
+	choices   int
+	relayRate float64 // bytes per second
+	window    time.Duration
+	progress  string
+	pieces    int
+	keep      units.Bytes
+	resident  bool
+	budget    time.Duration
+	ahead     bool
 
 	env      world.Env
 	site     *hardware.Site
@@ -61,6 +63,8 @@ type deliver struct {
 	airs     []*air            // by node; made when first used
 	good     [][]int           // by model: those that will do; nil: the one that is asked for
 	choosers map[int]*choosing // by node
+	side     sidelink
+	tamper   func(from, block int, data []byte) []byte // tests: what a device sends instead
 	phones   map[int]*phone
 	turns    turns
 }
@@ -82,6 +86,10 @@ func (p *deliver) Start(env world.Env, site *hardware.Site, models Models) error
 	}
 	if _, ok := first.Down.(hardware.Caster); !ok && p.cast != "unicast" {
 		return fmt.Errorf("pipeline deliver: cast %s needs users in radio cells: site %q has none", p.cast, site.Name)
+	}
+	p.side = sidelink{rate: p.relayRate, delay: sidelinkDelay, queues: map[int]*world.Slots{}, lines: map[int]int{}}
+	if _, ok := first.Down.(hardware.Caster); p.relayRate > 0 && (!ok || p.keep == 0) {
+		return fmt.Errorf("pipeline deliver: relay_mbps needs users in cells whose devices keep models: choose a site with cells, and set keep_mb")
 	}
 	p.airs, p.choosers = make([]*air, len(site.Nodes)), map[int]*choosing{}
 	if p.choices > 1 && (p.cast == "unicast" || p.stock.whole) {
@@ -212,7 +220,7 @@ func (x *order) ask() error {
 	h.shelf.Ask(x.want)
 	x.log.Count(record.HeldBytes, int64(held))
 	x.left = len(x.lacks)
-	if x.left == 0 {
+	if x.relay(); len(x.lacks) == 0 {
 		return nil
 	}
 	here := p.stock.near(x.user)
@@ -221,7 +229,8 @@ func (x *order) ask() error {
 		return err
 	}
 	if p.cast == "unicast" {
-		p.env.Go("unicast", func() { x.fail(x.alone(x.lacks)) })
+		lacks := x.lacks
+		p.env.Go("unicast", func() { x.fail(x.alone(lacks)) })
 	} else {
 		p.air(here).join(x)
 	}

@@ -41,6 +41,7 @@ const (
 	Recalled                      // answers taken from those to questions that were alike
 	RecalledWrong                 // of these, to questions whose right answer is another
 	NotRecalled                   // questions that no earlier one was like enough
+	RelayedBytes                  // bytes that came from other users' devices
 	NumCounters
 )
 
@@ -82,6 +83,7 @@ var counters = [NumCounters]counter{
 	{"recalled", "answers", "answers taken from those to questions that were alike"},
 	{"recalled_wrong", "answers", "answers taken from those to questions that were alike whose right answer is another"},
 	{"not_recalled", "questions", "questions that no earlier one was like enough"},
+	{"relayed_bytes", "B", "bytes of models that came from other users' devices"},
 }
 
 // String is the counter as it appears in records.

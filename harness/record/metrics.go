@@ -155,6 +155,7 @@ var runMetrics = sync.OnceValue(func() []Metric {
 		whole(label{"layer_share", "layer-share", "share"}, Lower, "layers executed / layers without early exit", func(t *totals) float64 { return t.ratio(LayersRun, LayersFull) }),
 		whole(label{"escalated_share", "escalated-share", "share"}, Neither, "times that a larger model was asked / requests", func(t *totals) float64 { return float64(t.counts[Escalated]) / float64(t.requests) }),
 		whole(label{"prefix_reuse", "prefix-reuse-share", "share"}, Higher, "prompt tokens that a cache already had / prompt tokens", func(t *totals) float64 { return float64(t.counts[ReusedTokens]) / t.prompt }),
+		whole(label{"relayed_share", "relayed-share", "share"}, Neither, "bytes that came from other users' devices / these and bytes towards users by radio", func(t *totals) float64 { return t.relayedShare() }),
 		whole(label{"recalled_share", "recalled-share", "share"}, Higher, "answers taken from those to questions that were alike / questions looked up", func(t *totals) float64 { return t.share(Recalled, NotRecalled) }),
 		whole(label{"recalled_wrong_share", "recalled-wrong-share", "share"}, Lower, "of the answers taken from those to questions that were alike, those to questions whose right answer is another", func(t *totals) float64 { return t.ratio(RecalledWrong, Recalled) }),
 		whole(label{"on_time_share", "on-time-share", "share"}, Higher, "models that arrived within their time budget / models asked for with one", func(t *totals) float64 { return t.share(OnTime, TooLate) }),
@@ -283,4 +284,12 @@ func (t *totals) loading(c Counter, unit float64) float64 {
 		return math.NaN()
 	}
 	return float64(float64(t.counts[c])*unit) / float64(t.requests)
+}
+
+// relayedShare is NaN where no device sends to another.
+func (t *totals) relayedShare() float64 {
+	if t.counts[RelayedBytes] == 0 {
+		return math.NaN()
+	}
+	return float64(t.counts[RelayedBytes]) / (float64(t.counts[RelayedBytes]) + t.down)
 }

@@ -279,13 +279,13 @@ func table(all []*reports.Group) reports.Table {
 // costs is what delivery took.
 func costs(all []*reports.Group) reports.Table {
 	t := reports.Table{Name: "delivery", Title: "What delivery took",
-		Caption: "Quantiles over requests of all repeats. Usable: the first part of the model that answers. Between servers: bytes over backhaul and from the cloud. Into caches: bytes that entered caches after the first fill (churn). Stalls: hand-overs that held a delivery up. Joules: all parts that are known.",
-		Columns: reports.Columns([]string{"cell"}, "delivery p50", "p95", "usable p50", "TTFT p50", "quality", "between servers / req", "to users / req", "into caches / req", "stalls / 1k", "held up / 1k", "J / request")}
+		Caption: "Quantiles over requests of all repeats. Usable: the first part of the model that answers. Between servers: bytes over backhaul and from the cloud. From devices: bytes that other users' devices sent. Into caches: bytes that entered caches after the first fill (churn). Stalls: hand-overs that held a delivery up. Joules: all parts that are known.",
+		Columns: reports.Columns([]string{"cell"}, "delivery p50", "p95", "usable p50", "TTFT p50", "quality", "between servers / req", "to users / req", "from devices / req", "into caches / req", "stalls / 1k", "held up / 1k", "J / request")}
 	t.Fill(all, setting, title, func(g *reports.Group) []reports.Value {
 		n := float64(max(g.N, 1))
 		per := func(sum float64) reports.Value { return reports.Bytes(reports.Bare(sum / n)) }
 		return []reports.Value{reports.Word(name(g, "")), reports.Time(reports.Quantile(g.Delivery, 0.5)), reports.Time(reports.Quantile(g.Delivery, 0.95)), reports.Time(reports.Quantile(g.Usable, 0.5)),
-			reports.Time(g.TTFT50()), reports.Number(g.Score()), per(float64(g.Counts[record.BackhaulBytes])), per(g.Down), per(float64(g.Counts[record.ChurnBytes])),
+			reports.Time(g.TTFT50()), reports.Number(g.Score()), per(float64(g.Counts[record.BackhaulBytes])), per(g.Down), per(float64(g.Counts[record.RelayedBytes])), per(float64(g.Counts[record.ChurnBytes])),
 			reports.Number(reports.Bare(1000 * float64(g.Counts[record.Stalls]) / n)), reports.Time(reports.Bare(1000 * float64(g.Counts[record.StallTime]) * 1e-9 / n)), reports.Energy(g.Joules())}
 	})
 	return t
