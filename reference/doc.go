@@ -20,6 +20,8 @@
 //	reference/handover what to do with the cache of a request that moves
 //	reference/exit     tokens that leave a model early, layers left out, self-speculation
 //	reference/shard    one model on several nodes: by heads and columns, by positions, by experts
+//	reference/sparse   feed-forward neurons left out: by threshold, by a low-rank guess, by hindsight; the hot ones
+//	reference/flash    feed-forward neurons read from storage when they are needed, with a window of those just used
 //	reference/storage  files read around the page cache, and what the system says of it
 //	reference/spec     the rules and the arithmetic of speculative decoding
 //	reference/route    cascades, query routers, rules for single tokens, and their metrics

@@ -99,6 +99,7 @@ var Rooms = []Room{
 	{"harness/record", 1, nil},
 	{"workloads/...", 1, []string{yamlReader}},
 	{"reference/...", 1, []string{"golang.org/x/sys/cpu"}},
+	{"reference/sparse", 1, []string{"gonum.org/v1/gonum/mat"}},
 	{"reference/tensor/internal/asmgen", 1, []string{"github.com/mmcloughlin/avo"}}, // a module of its own: users do not build it
 	{"internal/browse", 0, []string{"github.com/chromedp"}},                         // for tests
 	{"internal/strictyaml", 0, []string{yamlReader}},                                // three rooms read YAML; they refuse the same things

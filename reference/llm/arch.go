@@ -124,6 +124,12 @@ func (c Config) Plain() bool {
 // QKVBias reports whether query, key and value have biases.
 func (c Config) QKVBias() bool { return c.traits().qkvBias }
 
+// SwiGLU reports whether every layer has one network Down·(silu(Gate·x) * Up·x).
+func (c Config) SwiGLU() bool {
+	t := c.traits()
+	return t.name != "" && t.feed == gatedSiLU && c.Experts == 0
+}
+
 // windowOf is the number of positions that a token sees in a layer; 0 is all.
 //
 // Note: a window that the file names holds, as in the models' own code. llama.cpp has none for phi3 and llama; beyond

@@ -90,9 +90,11 @@ func (w *Work) feed() {
 	if !w.traits.parallel {
 		w.normalise(w.norm, w.h, b.FFNNorm, nil)
 	}
-	if w.Model.Experts > 0 {
+	switch {
+	case w.Model.Experts > 0:
 		w.mixture()
-	} else {
+	case w.Feed != nil && len(w.adapted) == 0 && w.Feed(w.index, w.tmp[:w.rows*w.Model.Dim], w.norm[:w.rows*w.Model.Dim], w.rows):
+	default:
 		w.feedForward(&b.FFN, w.tmp, w.norm, w.rows)
 	}
 }
@@ -194,6 +196,13 @@ func (w *Work) feedForward(f *FFN, out, x []float32, T int) {
 	w.adapt(siteGate, x, w.Model.Dim, w.gate, f.Up.N)
 	if b.UpB != nil {
 		tensor.AddRow(w.up, b.UpB, T)
+	}
+	if w.Neurons != nil && w.Model.Experts == 0 {
+		gate := w.gate[:T*w.width]
+		if w.traits.feed == plainGELU {
+			gate = nil
+		}
+		w.Neurons(w.index, x[:T*w.Model.Dim], gate, w.up[:T*w.width], T)
 	}
 	w.each(T, w.width, (*Work).activate)
 	w.multiply(w.gate, T, product{&f.Down, out})

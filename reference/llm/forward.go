@@ -81,6 +81,12 @@ type Work struct {
 	// says whether it did; the shares are applied here.
 	Route  func(layer, row int, chosen []int32, share []float32)
 	Remote func(layer, expert int, out, x []float32, T int) bool
+
+	// Of dense layers; both may be nil. Neurons sees the input of a layer's network and what the activation is about to take,
+	// for T rows (x: (T, C); gate, up: (T, F), gate nil where the network has none): up[f] = 0 drops neuron f. Feed may run the
+	// whole network elsewhere (out, x: (T, C)) and says whether it did; rows with adapters are never offered.
+	Neurons func(layer int, x, gate, up []float32, T int)
+	Feed    func(layer int, out, x []float32, T int) bool
 }
 
 // NewWork makes a workspace with the given number of threads. Close it to end them.
