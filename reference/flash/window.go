@@ -33,11 +33,9 @@ func newWindow(F, keep, capacity, row int) *window {
 // theirs now and wait to be filled.
 func (w *window) hold(token int, active []int32) (missing []int32, err error) {
 	w.missing = w.missing[:0]
-	for _, n := range active {
-		w.last[n] = token
-	}
 	w.expire(token)
 	for _, n := range active {
+		w.last[n] = token
 		if w.slot[n] < 0 {
 			w.missing = append(w.missing, n)
 		}

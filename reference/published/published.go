@@ -46,7 +46,7 @@ func (t Target) Meets(ours float64) bool {
 
 // All lists the targets, sorted by ID.
 func All() []Target {
-	all := slices.Concat(caches(), collaboration(), deliveries(), placements())
+	all := slices.Concat(caches(), collaboration(), deliveries(), ladders(), placements())
 	slices.SortStableFunc(all, func(a, b Target) int {
 		if a.ID < b.ID {
 			return -1
