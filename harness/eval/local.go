@@ -15,7 +15,9 @@ type Local struct {
 	Model *models.Loaded
 	// Layers, if not 0, answers from an early exit: the first Layers layers, then
 	// the final norm and head.
-	Layers  int
+	Layers int
+	// Prepare, if not nil, is given each thread's workspace before it answers, one at a time: to attach what looks into layers.
+	Prepare func(*llm.Work)
 	threads int
 }
 
@@ -52,8 +54,12 @@ func (l *Local) Answer(ctx context.Context, prompts []string, most int, done fun
 	var wait sync.WaitGroup
 	var turn sync.Mutex // one call of done at a time
 	for thread := range workers {
+		work := l.Model.Model.NewWork(each)
+		if l.Prepare != nil {
+			l.Prepare(work)
+		}
 		wait.Go(func() {
-			d := &decoder{local: l, layers: layers, most: most, work: l.Model.Model.NewWork(each)}
+			d := &decoder{local: l, layers: layers, most: most, work: work}
 			defer d.work.Close()
 			d.take = func() (int, string, bool) {
 				i := int(next.Add(1)) - 1

@@ -39,7 +39,7 @@ import (
 type Options struct {
 	Rule    sparse.Rule  // looks at inputs only; nil keeps all neurons
 	Window  int          // tokens that an idle neuron stays in memory: 0 none, Forever all
-	Budget  units.Bytes  // of neurons in memory, dealt evenly to layers; 0 for what the window asks for
+	Budget  units.Bytes  // of neurons in memory: the hot ones, the rest dealt evenly to layers; 0 for room for all
 	Hot     [][]bool     // (L, F): neurons that are read once and stay; nil for none. See sparse.Hot
 	Readers int          // reads at a time; 0 for one
 	Threads int          // that compute; 0 for one
@@ -201,28 +201,32 @@ func (r *Runner) makeRoom() error {
 		return fmt.Errorf("hot neurons of %d layers: want %d", len(o.Hot), m.Layers)
 	}
 	alone := o.Window == 0 && o.Hot == nil
-	layers := m.Layers
-	if alone {
-		layers = 1
-	}
 	total := 0
 	for l := range r.places {
 		size := r.places[l].bytes()
-		rows := m.FFN
-		if o.Budget > 0 {
-			rows = min(rows, int(o.Budget)/layers/size)
-		}
-		w := newWindow(m.FFN, o.Window, rows, size)
+		w := newWindow(m.FFN, o.Window, m.FFN, size)
+		hot := 0
 		if o.Hot != nil {
 			if w.hot = o.Hot[l]; len(w.hot) != m.FFN {
 				return fmt.Errorf("hot neurons: layer %d: %d of them: want %d", l, len(w.hot), m.FFN)
 			}
+			hot = held(w.hot)
+		}
+		if o.Budget > 0 {
+			spare := (int(o.Budget)/size - heldAll(o.Hot)) / m.Layers
+			if alone {
+				spare = int(o.Budget) / size
+			}
+			w.capacity = min(m.FFN, hot+spare)
+		}
+		if w.capacity < max(1, hot) || o.Budget > 0 && int(o.Budget)/size < heldAll(o.Hot) {
+			return fmt.Errorf("a budget of %v for neurons of %d bytes, %d of them hot: want room for these and more", o.Budget, size, heldAll(o.Hot))
 		}
 		r.windows = append(r.windows, w)
-		if alone {
-			total = max(total, rows*size)
+		if rows := w.capacity * size; alone {
+			total = max(total, rows)
 		} else {
-			total += rows * size
+			total += rows
 		}
 	}
 	r.shared = r.arena.Take(max(1, total))
@@ -235,6 +239,22 @@ func (r *Runner) makeRoom() error {
 		}
 	}
 	return nil
+}
+
+func held(hot []bool) (n int) {
+	for _, yes := range hot {
+		if yes {
+			n++
+		}
+	}
+	return n
+}
+
+func heldAll(hot [][]bool) (n int) {
+	for _, layer := range hot {
+		n += held(layer)
+	}
+	return n
 }
 
 func (r *Runner) readHot() error {

@@ -170,7 +170,7 @@ func TestD5OnlyTheSetCounts(t *testing.T) {
 	for i, path := range neurons {
 		before := 1 << 30
 		for _, o := range []Options{{}, {Window: 1}, {Window: 3, Readers: 3}, {Window: Forever, Mode: storage.Dropped},
-			{Hot: hot, Window: 3, Threads: 2}, {Hot: hot}, {Window: Forever, Budget: 3 * 60 * size}} {
+			{Hot: hot, Window: 3, Threads: 2}, {Hot: hot}, {Window: Forever, Budget: 3 * 60 * size}, {Hot: hot, Window: Forever, Budget: 3 * 75 * size}} {
 			active, seen := 0, map[[2]int]bool{}
 			o.Rule = counted(drawn(0.2), &active, seen)
 			r := open(t, model, path, o)
@@ -182,6 +182,9 @@ func TestD5OnlyTheSetCounts(t *testing.T) {
 			require.GreaterOrEqual(t, s.Moved, s.Bytes)
 			_, room := r.Held()
 			switch {
+			case o.Budget > 0 && o.Hot != nil:
+				require.Equal(t, room, o.Budget)
+				require.Positive(t, s.Missed)
 			case o.Budget > 0:
 				require.LessOrEqual(t, room, o.Budget)
 				require.Greater(t, s.Missed, len(seen), "a row that left comes again")
@@ -282,11 +285,16 @@ func TestD5FlashRefusals(t *testing.T) {
 	other.FFN = 64
 	foreign, _ := files(t, other, quant.F16)
 	for want, f := range map[string]func() (*Runner, error){
-		"none below 0":         func() (*Runner, error) { return Open(model, neurons[0], Options{Window: -1}) },
-		"another model's":      func() (*Runner, error) { return Open(foreign, neurons[0], Options{}) },
-		"mei-neurons.layout":   func() (*Runner, error) { return Open(model, model, Options{}) },
-		"of 1 layers: want 3":  func() (*Runner, error) { return Open(model, neurons[0], Options{Hot: make([][]bool, 1)}) },
-		"0 of them: want 100":  func() (*Runner, error) { return Open(model, neurons[0], Options{Hot: make([][]bool, 3)}) },
+		"none below 0":        func() (*Runner, error) { return Open(model, neurons[0], Options{Window: -1}) },
+		"another model's":     func() (*Runner, error) { return Open(foreign, neurons[0], Options{}) },
+		"mei-neurons.layout":  func() (*Runner, error) { return Open(model, model, Options{}) },
+		"of 1 layers: want 3": func() (*Runner, error) { return Open(model, neurons[0], Options{Hot: make([][]bool, 1)}) },
+		"0 of them: want 100": func() (*Runner, error) { return Open(model, neurons[0], Options{Hot: make([][]bool, 3)}) },
+		"of them hot: want room": func() (*Runner, error) {
+			all := make([]bool, 100)
+			sparse.All(0, nil, nil, nil, all)
+			return Open(model, neurons[0], Options{Hot: [][]bool{all, all, all}, Budget: 384 * 299})
+		},
 		"no such file or dire": func() (*Runner, error) { return Open(model, "none", Options{}) },
 	} {
 		_, err := f()
@@ -337,3 +345,58 @@ func TestD5LadderIsBytesOverBandwidth(t *testing.T) {
 	require.InDelta(t, 0.5, TwoUnits(10, 4, 20, 10), 1e-12)
 	require.InDelta(t, 0.4, TwoUnits(1, 4, 20, 10), 1e-12)
 }
+
+// TestD5StudyShowsItsLadder: each way of running costs what the way above saves: fewer bytes with a rule, with a window, fewer reads
+// with bundles; the same logits by rule; and a budget that does not hold one token's neurons is refused by name.
+func TestD5StudyShowsItsLadder(t *testing.T) {
+	model, _ := files(t, shape(llm.Llama), quant.F16)
+	counts := make([][]int, 3)
+	for l := range counts {
+		for i := range 100 {
+			counts[l] = append(counts[l], 100-i)
+		}
+	}
+	names := 0
+	// As many neurons as Keep says, most of them the same for neighbours.
+	rule := func() sparse.Rule {
+		return func(layer int, x, _, _ []float32, on []bool) {
+			shift := int(abs(x[0])*100) % 7
+			for i := range on {
+				on[i] = (i*37+shift)%100 < 20
+			}
+		}
+	}
+	s := Study{Model: model, Dir: t.TempDir(), Rule: rule, Keep: 0.2, Counts: counts, Window: 3, Budgets: []float64{0.1, 0.5}, Texts: [][]int32{prompt, prompt, {7, 8, 9, 10}},
+		Tokens: 8, Threads: 1, Readers: 1, Progress: func(int, int, string) { names++ }}
+	rows, err := s.Measure()
+	require.NoError(t, err)
+	require.Len(t, rows, 10)
+	require.Equal(t, names, len(rows))
+	const size = 3 * 64 * 2
+	require.EqualValues(t, 300*size, rows[0].PerToken)
+	require.Zero(t, rows[1].PerToken)
+	require.EqualValues(t, 60*size, rows[2].PerToken)
+	require.Less(t, rows[3].PerToken, rows[2].PerToken)
+	require.InDelta(t, rows[3].PerToken, rows[4].PerToken, 1e-9)
+	require.InDelta(t, rows[3].Reads, 3*rows[4].Reads, 1e-9)
+	require.EqualValues(t, 300*size, rows[1].Room)
+	for i, r := range rows {
+		if i == 6 || i == 7 {
+			require.NotEmpty(t, r.Refused)
+			continue
+		}
+		require.Empty(t, r.Refused)
+		require.True(t, r.Same, r.Way)
+		require.Equal(t, 8, r.Tokens)
+		require.Positive(t, r.PerSec)
+		if i > 7 {
+			require.LessOrEqual(t, r.Room, int64(150*size))
+			require.Positive(t, r.PerToken)
+		}
+	}
+	s.Texts = s.Texts[:1]
+	_, err = s.Measure()
+	require.ErrorContains(t, err, "want two")
+}
+
+func abs(x float32) float32 { return max(x, -x) }
