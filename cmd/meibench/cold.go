@@ -28,6 +28,11 @@ The second table decodes with weights limited to shares of the model: what does
 not fit is read for every token, around the page cache where the system can. The
 least time per token is the bytes over the speed of storage, measured beside.
 
+--sparse runs a dense model with a share of its feed-forward neurons, which are
+read from storage when they are needed: what that costs in quality by rule, and
+bytes, reads and tokens per second by way of keeping them. --experts does the
+same for the experts of a mixture.
+
 Without an argument the shipped mei-base is written to a temporary file. Storage is
 what answers below this machine's page cache: a host may cache a virtual disk.`
 
@@ -37,13 +42,15 @@ type coldFlags struct {
 	n       int
 	threads int
 	prompt  string
+	experts bool
+	sparseFlags
 }
 
 func newCold(a *app) *cobra.Command {
 	f := coldFlags{}
 	c := &cobra.Command{
 		Use: "cold [NAME | FILE.gguf]", Short: "time from storage to the first token, cold and warm, and tokens per second in less memory than the model takes", Long: coldLong,
-		Example: "  meibench cold\n  meibench cold model.gguf --ram 0.25,0.5,1", Args: cobra.MaximumNArgs(1),
+		Example: "  meibench cold\n  meibench cold model.gguf --ram 0.25,0.5,1\n  meibench cold --sparse 0.25,0.5 --window 5\n  meibench cold mixture.gguf --experts", Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error { return f.run(a, args) },
 	}
 	fl := c.Flags()
@@ -51,6 +58,9 @@ func newCold(a *app) *cobra.Command {
 	fl.IntVar(&f.n, "n", 32, "tokens to decode in each row of the second table")
 	fl.IntVar(&f.threads, "threads", 1, "threads that compute")
 	fl.StringVar(&f.prompt, "prompt", "me south straight , car east straight , dry ; may me go =>", "what the model reads")
+	f.add(fl)
+	fl.BoolVar(&f.experts, "experts", false, "in place of the tables, run a mixture whose experts come from storage: FILE, or one with drawn weights if no argument is given")
+	c.MarkFlagsMutuallyExclusive("sparse", "experts")
 	return c
 }
 
@@ -74,6 +84,15 @@ func (f *coldFlags) run(a *app, args []string) error {
 		if !(r > 0 && r <= 1) {
 			return withCode(exitUsage, fmt.Errorf("--ram %g: want shares above 0 and at most 1", r))
 		}
+	}
+	if err := f.check(); err != nil {
+		return withCode(exitUsage, err)
+	}
+	switch {
+	case len(f.keep) > 0:
+		return f.runSparse(a, args)
+	case f.experts:
+		return f.runExperts(a, args)
 	}
 	path, remove, err := coldFile(args)
 	if err != nil {

@@ -218,3 +218,17 @@ func TestD5SparseRefusals(t *testing.T) {
 	_, err = Hot([][]int{{1}}, []float64{1, 2}, 1)
 	require.ErrorContains(t, err, "want one each")
 }
+
+// TestD5AgreementIsWholeForDense: with all neurons every next token is the dense model's; with a hundredth of them few are; and no more
+// positions are counted than asked for.
+func TestD5AgreementIsWholeForDense(t *testing.T) {
+	m := open(t, "mei-nano")
+	same, err := Agreement(m.Model, NewTally(All, 0.5), texts(t, m, 0, 3), 1000)
+	require.NoError(t, err)
+	require.Equal(t, 1.0, same)
+	few := NewTally(Oracle(0.01), 0.5)
+	same, err = Agreement(m.Model, few, texts(t, m, 0, 3), 10)
+	require.NoError(t, err)
+	require.Less(t, same, 0.9)
+	require.Equal(t, 10*m.Model.Layers, few.Tokens)
+}
