@@ -19,6 +19,7 @@ import (
 	"meibench/reference/models"
 	"meibench/reference/quant"
 	"meibench/reference/refine"
+	"meibench/reference/token"
 	"meibench/suites"
 	"meibench/workloads"
 	"meibench/workloads/tasks"
@@ -182,8 +183,11 @@ const planesLibrary = "planes"
 // planeAnswers is how many validation questions of each application and difficulty a rung answers.
 const planeAnswers = 50
 
-// planes cuts a shipped model into planes of bits (reference/refine) and scores what each rung of them answers: exact match of
-// greedy answers on questions of the validation split, over all applications and levels.
+// usable is the share of the whole model's score below which a rung is not offered as a model: the upper two bits of mei-nano in
+// q4_0, or of K types, answer next to nothing.
+const usable = 0.5
+
+// planes is the library of a shipped model.
 func planes(name string) (*library.Library, error) {
 	data, err := models.Bytes(name)
 	if err != nil {
@@ -193,6 +197,12 @@ func planes(name string) (*library.Library, error) {
 	if err != nil {
 		return nil, err
 	}
+	return planesOf(name, data, whole.Tokenizer)
+}
+
+// planesOf cuts a file into planes of bits (reference/refine) and scores what each rung of them answers: exact match of greedy
+// answers on questions of the validation split, over all applications and levels. Rungs that answer too little are left out.
+func planesOf(name string, data []byte, tok *token.Tokenizer) (*library.Library, error) {
 	ladder, err := refine.Cut(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
 		return nil, err
@@ -216,7 +226,7 @@ func planes(name string) (*library.Library, error) {
 		if err != nil {
 			return nil, err
 		}
-		score, err := exactMatch(&models.Loaded{Name: name, Model: m, Tokenizer: whole.Tokenizer})
+		score, err := exactMatch(&models.Loaded{Name: name, Model: m, Tokenizer: tok})
 		if err != nil {
 			return nil, err
 		}
@@ -226,6 +236,7 @@ func planes(name string) (*library.Library, error) {
 	if err != nil {
 		return nil, err
 	}
+	lib.Models[0].Offer(usable)
 	return lib, lib.Check()
 }
 

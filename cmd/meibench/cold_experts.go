@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 
 	"meibench/internal/rng"
@@ -23,7 +24,7 @@ type expertRow struct {
 	Of       int     `json:"experts_per_layer"`
 	Room     int64   `json:"expert_memory_bytes"`
 	Hits     float64 `json:"hit_ratio"`
-	Right    float64 `json:"guesses_right"` // NaN is not there: 0 without a guess
+	Right    float64 `json:"guesses_right"` // share of guessed experts that the layer chose; 0 without a guess
 	PerToken float64 `json:"bytes_per_token"`
 	PerSec   float64 `json:"tokens_per_s"`
 	Stall    float64 `json:"stall_s_per_token"`
@@ -147,7 +148,7 @@ func (f *coldFlags) expertRows(path string, text []int32, say func(i, n int, r *
 		if i == 0 {
 			first = logits
 		}
-		r.Same = fmt.Sprint(logits) == fmt.Sprint(first)
+		r.Same = slices.EqualFunc(logits, first, slices.Equal[[]float32])
 	}
 	return rows, nil
 }

@@ -209,7 +209,7 @@ func (s *study) rules(i int, keep float64) (rows []ruleRow, err error) {
 		row.Kept, row.Recall, row.Precision = tally.Kept(), tally.Recall(), tally.Precision()
 		if s.questions > 0 {
 			subject := eval.NewLocal(s.m, 1)
-			subject.Prepare = sparse.NewTally(c.rule, keep).Attach
+			subject.Prepare = c.rule.Attach
 			got, err := eval.Tasks(context.Background(), subject, eval.Options{N: s.questions, Seed: 1})
 			if err != nil {
 				return nil, err

@@ -138,6 +138,20 @@ func (l *Library) checkModel(i int, m *Model) error {
 	return nil
 }
 
+// Offer drops rungs whose quality is below a floor, as a share of the whole model's: bytes that came, and no usable model. Rungs of
+// unknown quality stay, and so does the last.
+func (m *Model) Offer(floor float64) {
+	if len(m.Rungs) == 0 {
+		return
+	}
+	last := len(m.Rungs) - 1
+	least, i := floor*m.Rungs[last].Quality, 0
+	m.Rungs = slices.DeleteFunc(m.Rungs, func(r Rung) bool {
+		i++
+		return i <= last && r.Quality < least // NaN is not below anything
+	})
+}
+
 // Users are the models that block j belongs to, ascending. The slice is the library's own.
 func (l *Library) Users(j int) []int { return l.users[j] }
 

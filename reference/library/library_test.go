@@ -130,3 +130,23 @@ func TestC9DriftMovesRanks(t *testing.T) {
 	require.LessOrEqual(t, moved, 20)
 	require.ElementsMatch(t, a, d.Ranked(9))
 }
+
+// TestC7OnlyUsableRungsAreOffered: a rung below the floor goes, one at it stays, unknown ones stay, and the whole model always does.
+func TestC7OnlyUsableRungsAreOffered(t *testing.T) {
+	nan := math.NaN()
+	for _, tc := range []struct {
+		qualities []float64
+		want      []int // blocks of the rungs that stay
+	}{{[]float64{0.3, 0.8}, []int{2}}, {[]float64{0.4, 0.8}, []int{1, 2}}, {[]float64{0.1, 0.5, 0.3, 0.8}, []int{2, 4}}, {[]float64{nan, 0.8}, []int{1, 2}}, {[]float64{0.2, nan}, []int{1, 2}}, {[]float64{0, 0}, []int{1, 2}}, {nil, nil}} {
+		m := Model{}
+		for i, q := range tc.qualities {
+			m.Rungs = append(m.Rungs, Rung{i + 1, q})
+		}
+		m.Offer(0.5)
+		var got []int
+		for _, r := range m.Rungs {
+			got = append(got, r.Blocks)
+		}
+		require.Equal(t, tc.want, got, "%v", tc.qualities)
+	}
+}

@@ -28,7 +28,7 @@ import (
 	"meibench/reference/tensor"
 )
 
-// Rule fills on for one token of a layer: which neurons are kept. x is the input of the network, gate and up what its first two
+// Rule fills on for one token of a layer: which neurons are kept. Rules have memory of their own: one per goroutine. x is the input of the network, gate and up what its first two
 // products made of it; rules that look at x only may be given nil for both.
 //
 //	x: (C), gate, up, on: (F)
@@ -122,12 +122,34 @@ type Tally struct {
 // NewTally judges a rule by the share of neurons that matter most.
 func NewTally(rule Rule, share float64) *Tally { return &Tally{rule: rule, oracle: Oracle(share)} }
 
-// Attach makes forward passes of w run with the rule.
-func (t *Tally) Attach(w *llm.Work) {
+// Attach makes forward passes of w run with the rule. Like a rule, a tally belongs to one goroutine.
+func (t *Tally) Attach(w *llm.Work) { apply(w, t.row) }
+
+// Attach makes forward passes of w run with the rule, without judging it.
+func (r Rule) Attach(w *llm.Work) {
+	var on []bool
+	apply(w, func(layer int, x, gate, up []float32) {
+		on = slices.Grow(on[:0], len(up))[:len(up)]
+		r(layer, x, gate, up, on)
+		drop(up, on)
+	})
+}
+
+// apply calls row for every token of a layer.
+func apply(w *llm.Work, row func(layer int, x, gate, up []float32)) {
 	w.Neurons = func(layer int, x, gate, up []float32, T int) {
 		C, F := len(x)/T, len(up)/T
 		for r := range T {
-			t.row(layer, x[r*C:(r+1)*C], gate[r*F:(r+1)*F], up[r*F:(r+1)*F])
+			row(layer, x[r*C:(r+1)*C], gate[r*F:(r+1)*F], up[r*F:(r+1)*F])
+		}
+	}
+}
+
+// drop leaves out the neurons that are not on.
+func drop(up []float32, on []bool) {
+	for i, kept := range on {
+		if !kept {
+			up[i] = 0
 		}
 	}
 }
@@ -139,11 +161,7 @@ func (t *Tally) row(layer int, x, gate, up []float32) {
 	t.rule(layer, x, gate, up, t.on)
 	t.oracle(layer, x, gate, up, t.matter)
 	t.count(t.on, t.matter)
-	for i, on := range t.on {
-		if !on {
-			up[i] = 0
-		}
-	}
+	drop(up, t.on)
 }
 
 // count adds one token of a layer.

@@ -64,7 +64,16 @@ func TestD5EverythingKeptIsDense(t *testing.T) {
 		require.InDelta(t, 0.25, tally.Precision(), 1e-9, name)
 		require.Equal(t, len(ids)*m.Model.Layers, tally.Tokens)
 	}
-	require.NotEqual(t, want, run(t, m.Model, ids, NewTally(Oracle(0.1), 0.1)))
+	few := run(t, m.Model, ids, NewTally(Oracle(0.1), 0.1))
+	require.NotEqual(t, want, few)
+	w := m.Model.NewWork(1)
+	defer w.Close()
+	Oracle(0.1).Attach(w)
+	c, err := m.Model.NewCache(0, m.Model.Layers, len(ids))
+	require.NoError(t, err)
+	seqs := []llm.Seq{{IDs: ids, Cache: c, Want: llm.AllLogits}}
+	require.NoError(t, w.Forward(0, m.Model.Layers, seqs))
+	require.Equal(t, few, seqs[0].Out, "judging changes nothing")
 }
 
 // TestD5RecallGrowsWithTheShare: the sets of a predictor are nested, so its recall never falls as it keeps more; the oracle's is
