@@ -25,6 +25,9 @@ type sparseFlags struct {
 	rank      int
 	window    int
 	questions int
+	on, as    string
+	// readMicros is what a read takes beside its bytes, in microseconds, reads at once counted in.
+	readMicros float64
 }
 
 func (f *sparseFlags) add(fl *pflag.FlagSet) {
@@ -32,6 +35,9 @@ func (f *sparseFlags) add(fl *pflag.FlagSet) {
 	fl.IntVar(&f.rank, "rank", 64, "with --sparse: rank of the predictor")
 	fl.IntVar(&f.window, "window", 5, "with --sparse: tokens that an idle neuron stays in memory")
 	fl.IntVar(&f.questions, "questions", 20, "with --sparse: questions per application and difficulty that each rule answers; 0 for none")
+	fl.StringVar(&f.on, "on", "", "with --sparse and --as: also work it out for this device (meibench list devices)")
+	fl.StringVar(&f.as, "as", "", "with --sparse and --on: and this model (meibench list models)")
+	fl.Float64Var(&f.readMicros, "read-us", 10, "with --on: what one read takes beside its bytes, in microseconds (assumed)")
 }
 
 func (f *sparseFlags) check() error {
@@ -39,6 +45,9 @@ func (f *sparseFlags) check() error {
 		if !(k > 0 && k <= 1) {
 			return fmt.Errorf("--sparse %g: want shares above 0 and at most 1", k)
 		}
+	}
+	if (f.on == "") != (f.as == "") || len(f.keep) == 0 && f.on != "" || !(f.readMicros >= 0) {
+		return fmt.Errorf("--on %q, --as %q, --read-us %g: want both names or none, with --sparse, and 0 or more", f.on, f.as, f.readMicros)
 	}
 	if f.rank < 1 || f.window < 1 || f.questions < 0 {
 		return fmt.Errorf("--rank %d, --window %d, --questions %d: want 1 or more, 1 or more, and 0 or more", f.rank, f.window, f.questions)
@@ -77,6 +86,7 @@ type sparseReport struct {
 	Hot       []hotRow    `json:"hot"`
 	Speed     float64     `json:"storage_bytes_per_s"`
 	Mode      string      `json:"storage_mode"`
+	Modelled  []rungRow   `json:"modelled,omitempty"` // on another device, see modelledNote
 }
 
 // lessons are texts of every application and level of a split, question and answer.
@@ -136,6 +146,7 @@ func (s *study) run() (*sparseReport, error) {
 	if err := s.fit(); err != nil {
 		return nil, err
 	}
+	var err error
 	r := &sparseReport{Predictor: s.predictors[0].Bytes()}
 	for i, keep := range s.keep {
 		rows, err := s.rules(i, keep)
@@ -158,7 +169,11 @@ func (s *study) run() (*sparseReport, error) {
 		}
 		r.Hot = append(r.Hot, hotRow{share, sparse.Covered(s.counts, hot), sparse.Covered(s.unCounts, hot)})
 	}
-	return r, s.ways(r)
+	if err := s.ways(r); err != nil || s.on == "" {
+		return r, err
+	}
+	r.Modelled, err = s.sparseFlags.ladder(r, s.keep[0], s.counts, s.unCounts)
+	return r, err
 }
 
 // fit calibrates on the train split and looks at held-out text of the validation split.
@@ -287,6 +302,9 @@ func (r *sparseReport) print(a *app) error {
 	fmt.Fprintln(w, "\nhot neurons\tactivations covered\ton other text")
 	for _, h := range r.Hot {
 		fmt.Fprintf(w, "%.0f %%\t%.1f %%\t%.1f %%\n", 100*h.Share, 100*h.Covered, 100*h.HeldOut)
+	}
+	if r.Modelled != nil {
+		r.printModelled(w)
 	}
 	return w.Flush()
 }

@@ -12,7 +12,7 @@ import (
 // TestD5ColdSparse: every way with one rule has one answer; less is read by a rule than without, still less with a window; the
 // dense row is the model as it is, and what the oracle keeps is what it is judged by.
 func TestD5ColdSparse(t *testing.T) {
-	code, out, errOut := do(t, "cold", "mei-nano", "--sparse", "0.25", "--ram", "0.1,0.5", "--n", "12", "--questions", "1", "--rank", "16", "--json")
+	code, out, errOut := do(t, "cold", "mei-nano", "--sparse", "0.25", "--ram", "0.1,0.5", "--n", "12", "--questions", "1", "--rank", "16", "--on", "snapdragon-8-gen-3", "--as", "llama-2-7b:f16", "--json")
 	require.Zero(t, code, errOut)
 	var got struct{ Sparse sparseReport }
 	require.NoError(t, json.Unmarshal([]byte(out), &got), out)
@@ -48,10 +48,17 @@ func TestD5ColdSparse(t *testing.T) {
 	require.Less(t, ways["predictor"].PerToken, ways["all read"].PerToken)
 	require.Less(t, ways["+ window"].PerToken, ways["predictor"].PerToken)
 	require.Less(t, ways["+ bundles"].Reads, ways["+ window"].Reads)
+	require.Len(t, r.Modelled, 6)
+	// 32 layers of 11008 neurons of 3·4096 weights of two bytes, at the profile's 1.5 GB/s.
+	const neurons = 32 * 11008 * 3 * 4096 * 2
+	require.EqualValues(t, neurons, r.Modelled[1].PerToken)
+	require.InDelta(t, neurons/1.5e9+32*10e-6, r.Modelled[1].ReadSec, 1e-6)
+	require.InDelta(t, 0.25*neurons, r.Modelled[2].PerToken, 1)
+	require.InDelta(t, r.Modelled[1].PerToken*ways["+ bundles"].PerToken/float64(r.Neurons), r.Modelled[3].PerToken, 1)
 	require.Len(t, r.Hot, 2)
 	require.Greater(t, r.Hot[1].HeldOut, r.Hot[0].HeldOut)
 	require.Greater(t, r.Hot[1].Covered, 0.5)
-	for want, args := range map[string][]string{"want shares": {"cold", "--sparse", "1.5"}, "want 1 or more": {"cold", "--sparse", "0.5", "--window", "0"}, "want 1 to 64": {"cold", "mei-nano", "--sparse", "0.5", "--rank", "65"},
+	for want, args := range map[string][]string{"want shares": {"cold", "--sparse", "1.5"}, "want 1 or more": {"cold", "--sparse", "0.5", "--window", "0"}, "want both names": {"cold", "--sparse", "0.5", "--on", "rtx-4090"}, "with --sparse, and": {"cold", "--on", "rtx-4090", "--as", "llama-2-7b"}, "want 1 to 64": {"cold", "mei-nano", "--sparse", "0.5", "--rank", "65"},
 		"none of the others can be": {"cold", "--sparse", "0.5", "--experts"}} {
 		code, _, errOut := do(t, args...)
 		require.NotZero(t, code)
