@@ -290,13 +290,13 @@ func (r *sparseReport) print(a *app) error {
 		fmt.Fprintf(w, "%s\t%.0f %%\t%.1f %%\t%.1f %%\t%.1f %%\t%.1f %%\t%s\n", q.Rule, 100*q.Share, 100*q.Kept, 100*q.Recall, 100*q.Precision, 100*q.Same, exact)
 	}
 	fmt.Fprintf(w, "\nneurons in storage (%.3g GB/s in long reads, %s)\n", r.Speed/1e9, r.Mode)
-	fmt.Fprintln(w, "way\trows\tmemory\tread / token\tmoved / token\treads / token\tin memory\ttoken/s\tstall s / token\tleast s / token\tsame")
+	fmt.Fprintln(w, "way\trows\tmemory\tused\tread / token\tmoved / token\treads / token\tin memory\ttoken/s\tstall s / token\tleast s / token\tsame")
 	for _, x := range r.Ways {
 		if x.Refused != "" {
 			fmt.Fprintf(w, "%s\t%s\n", x.Way, x.Refused)
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%v\t%v\t%v\t%.1f\t%.1f %%\t%.1f\t%.5f\t%.5f\t%t\n", x.Way, x.Layout, units.Bytes(x.Room), units.Bytes(x.PerToken), units.Bytes(x.Moved), x.Reads, 100*x.Hits,
+		fmt.Fprintf(w, "%s\t%s\t%v\t%v\t%v\t%v\t%.1f\t%.1f %%\t%.1f\t%.5f\t%.5f\t%t\n", x.Way, x.Layout, units.Bytes(x.Room), units.Bytes(x.Peak), units.Bytes(x.PerToken), units.Bytes(x.Moved), x.Reads, 100*x.Hits,
 			x.PerSec, x.StallSec, x.PerToken/r.Speed, x.Same)
 	}
 	fmt.Fprintln(w, "\nhot neurons\tactivations covered\ton other text")

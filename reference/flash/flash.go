@@ -302,6 +302,19 @@ func (r *Runner) Held() (resident, neurons units.Bytes) {
 	return r.resident, units.Bytes(len(r.shared))
 }
 
+// Peak is the most memory of neurons that was in use in every layer, summed over layers; of the one that serves all if nothing
+// outlives its token.
+func (r *Runner) Peak() (n units.Bytes) {
+	for _, w := range r.windows {
+		if used := units.Bytes(w.most * w.row); r.options.Window == 0 && r.options.Hot == nil {
+			n = max(n, used)
+		} else {
+			n += used
+		}
+	}
+	return n
+}
+
 // NeuronBytes is the size of all neurons in the file.
 func (r *Runner) NeuronBytes() (n units.Bytes) {
 	for l := range r.places {

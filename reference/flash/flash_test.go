@@ -180,6 +180,10 @@ func TestD5OnlyTheSetCounts(t *testing.T) {
 			require.Equal(t, len(prompt)+11, s.Tokens)
 			require.Equal(t, units.Bytes(s.Missed*size), s.Bytes)
 			require.GreaterOrEqual(t, s.Moved, s.Bytes)
+			require.LessOrEqual(t, r.Peak(), roomOf(r))
+			if o.Window == Forever && o.Budget == 0 {
+				require.Equal(t, s.Bytes, r.Peak(), "what was read is there")
+			}
 			_, room := r.Held()
 			switch {
 			case o.Budget > 0 && o.Hot != nil:
@@ -203,6 +207,11 @@ func TestD5OnlyTheSetCounts(t *testing.T) {
 			}
 		}
 	}
+}
+
+func roomOf(r *Runner) units.Bytes {
+	_, room := r.Held()
+	return room
 }
 
 // TestD5BundlesAreOneRead: neurons that nobody neighbours take one read each where they are bundled and three where not, and all

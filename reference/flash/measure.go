@@ -35,6 +35,7 @@ type Row struct {
 	Way      string  `json:"way"`
 	Layout   string  `json:"layout"`
 	Room     int64   `json:"neuron_memory_bytes"`
+	Peak     int64   `json:"neuron_memory_used_bytes"` // at most
 	Tokens   int     `json:"tokens"`
 	PerToken float64 `json:"bytes_per_token"`
 	Moved    float64 `json:"moved_bytes_per_token"` // in whole pages
@@ -213,7 +214,7 @@ func (s Study) run(row *Row, neurons string, w way) (uint64, error) {
 	st := r.Stats()
 	_, room := r.Held()
 	tokens := float64(max(1, st.Tokens))
-	row.Room, row.Tokens, row.PerToken, row.Moved, row.Reads = int64(room), st.Tokens, st.PerToken(), float64(st.Moved)/tokens, float64(st.Reads)/tokens
+	row.Room, row.Peak, row.Tokens, row.PerToken, row.Moved, row.Reads = int64(room), int64(r.Peak()), st.Tokens, st.PerToken(), float64(st.Moved)/tokens, float64(st.Reads)/tokens
 	row.Hits, row.PerSec, row.StallSec = st.HitRatio(), tokens/(st.Stall+st.Compute).Seconds(), st.Stall.Seconds()/tokens
 	return sum.Sum64(), nil
 }

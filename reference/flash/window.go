@@ -19,6 +19,7 @@ type window struct {
 	hot      []bool  // neurons that never leave; nil for none
 	missing  []int32 // of the last hold
 	moves    int     // rows moved by deletions
+	most     int     // rows that were in use at once
 }
 
 func newWindow(F, keep, capacity, row int) *window {
@@ -49,6 +50,7 @@ func (w *window) hold(token int, active []int32) (missing []int32, err error) {
 		w.slot[n] = int32(len(w.ids))
 		w.ids = append(w.ids, n)
 	}
+	w.most = max(w.most, len(w.ids))
 	return w.missing, nil
 }
 
