@@ -241,3 +241,27 @@ func TestD5AgreementIsWholeForDense(t *testing.T) {
 	require.Less(t, same, 0.9)
 	require.Equal(t, 10*m.Model.Layers, few.Tokens)
 }
+
+// TestD5ScoresAreUnbiased: over the samples that it was fitted to, a regression's mean score is the share of tokens at which the neuron
+// mattered; coefficients are rounded to float32.
+func TestD5ScoresAreUnbiased(t *testing.T) {
+	m := open(t, "mei-nano")
+	s, err := Sample(m.Model, texts(t, m, 0, 4), 500)
+	require.NoError(t, err)
+	p, err := Fit(s, 0.25, 16)
+	require.NoError(t, err)
+	counts, err := s.Counts(0.25)
+	require.NoError(t, err)
+	for l := range counts {
+		mean, scores := make([]float64, s.FFN), make([]float64, s.FFN)
+		for i := range s.Tokens {
+			p.scores(&p.layers[l], s.layers[l].x[i*s.Dim:(i+1)*s.Dim], scores)
+			for f, v := range scores {
+				mean[f] += v / float64(s.Tokens)
+			}
+		}
+		for f, n := range counts[l] {
+			require.InDelta(t, float64(n)/float64(s.Tokens), mean[f], 1e-4)
+		}
+	}
+}
