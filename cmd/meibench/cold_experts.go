@@ -79,6 +79,7 @@ func (f *coldFlags) mixture(args []string) (path, note string, text []int32, rem
 		}
 		m, err := models.Load(path)
 		if err != nil {
+			remove()
 			return "", "", nil, nil, err
 		}
 		defer m.Model.Close()
