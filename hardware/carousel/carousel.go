@@ -182,6 +182,7 @@ type Limits struct {
 // Received is what came of an object.
 type Received struct {
 	Data     []byte // nil unless whole and right
+	Partial  []byte // if the carousel ended before it was whole: what came in its place, zero where Missing says
 	Packets  int    // of this object, used or not
 	Dropped  int    // by Limits.Drop
 	Foreign  int    // damaged, or of another object
@@ -313,10 +314,18 @@ func (r *receiver) end(why error) (*Received, error) {
 	if r.data == nil {
 		return &r.out, fmt.Errorf("receive by carousel: nothing came of the object: %w", why)
 	}
+	r.out.Partial = r.data
 	for b := range r.done {
-		if !r.done[b] {
-			from := int64(b) * source * symbol
-			r.out.Missing = append(r.out.Missing, [2]int64{from, min(r.l.bytes, from+source*symbol)})
+		for i := 0; !r.done[b] && i < r.l.symbols(b); i++ { // symbols that came stand for themselves
+			from := (int64(b)*source + int64(i)) * symbol
+			to := min(r.l.bytes, from+symbol)
+			if s := r.have[b][i]; s != nil {
+				copy(r.data[from:to], s)
+			} else if n := len(r.out.Missing); n > 0 && r.out.Missing[n-1][1] == from {
+				r.out.Missing[n-1][1] = to
+			} else {
+				r.out.Missing = append(r.out.Missing, [2]int64{from, to})
+			}
 		}
 	}
 	return &r.out, fmt.Errorf("receive by carousel: %d of %d source blocks are lacking, get the missing ranges otherwise: %w", r.left, r.l.blocks, why)

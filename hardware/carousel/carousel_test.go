@@ -88,6 +88,17 @@ func TestC6MulticastWithLossOverLoopback(t *testing.T) {
 	require.ErrorContains(t, errs[3], "are lacking")
 	require.Nil(t, got[3].Data)
 	require.NotEmpty(t, got[3].Missing)
+	lacks := make([]bool, len(got[3].Partial))
+	for _, r := range got[3].Missing {
+		for i := r[0]; i < r[1]; i++ {
+			lacks[i] = true
+		}
+	}
+	for i, b := range got[3].Partial {
+		if !lacks[i] && b != data[i] {
+			require.Failf(t, "partial", "byte %d is not missing and wrong", i)
+		}
+	}
 	for _, r := range got[3].Missing {
 		require.True(t, 0 <= r[0] && r[0] < r[1] && r[1] <= int64(len(data)))
 	}

@@ -183,3 +183,44 @@ func TestC7ComputingOverlapsWithLoading(t *testing.T) {
 	}
 	require.LessOrEqual(t, out.First, load+compute+idle+(out.First-out.Layers[last].Done))
 }
+
+// What is lacking of a file is fetched and nothing else; what came otherwise is checked too, and a wrong byte in a touched block, or anywhere,
+// is refused.
+func TestC8GapsAreMended(t *testing.T) {
+	url, m := serve(t, NodeConfig{}, nil)
+	c := client(t, "http://127.0.0.1:1", url)
+	want := nano(t)
+	gaps := [][2]int64{{0, 10}, {m.Blocks[1].Offset + 5, m.Blocks[1].Offset + m.Blocks[1].Bytes + 7}, {int64(len(want)) - 3, int64(len(want))}}
+	broken := func() []byte {
+		data := bytes.Clone(want)
+		for _, g := range gaps {
+			clear(data[g[0]:g[1]])
+		}
+		return data
+	}
+	data := broken()
+	n, err := c.Mend(t.Context(), m, data, gaps)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(want, data))
+	require.Equal(t, 10+m.Blocks[1].Bytes+2+3, n)
+	data = broken()
+	data[m.Blocks[1].Offset+1] ^= 1 // beside a gap
+	_, err = c.Mend(t.Context(), m, data, gaps)
+	require.ErrorIs(t, err, ErrRefused)
+	require.ErrorContains(t, err, "block at byte")
+	data = broken()
+	last := m.Blocks[3]
+	data[last.Offset+1] ^= 1 // in a block without gaps
+	_, err = c.Mend(t.Context(), m, data, gaps)
+	require.ErrorIs(t, err, ErrRefused)
+	_, err = c.Mend(t.Context(), m, data[1:], nil)
+	require.ErrorContains(t, err, "bytes, the file has")
+	liar, m := serve(t, NodeConfig{}, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.Header.Del("Range")
+			h.ServeHTTP(w, r)
+		})
+	})
+	_, err = client(t, liar).Mend(t.Context(), m, broken(), gaps)
+	require.ErrorContains(t, err, "answered 200")
+}
