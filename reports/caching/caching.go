@@ -134,7 +134,7 @@ func rank(key string) int {
 
 // axisNames says what an axis is.
 var axisNames = map[string]string{"room_mb": "storage of a node (MB)", "memory_mb": "memory of a node (MB)", "drift": "models whose rank changes in an epoch (share)", "zipf": "exponent of popularity",
-	"sticky": "probability of the same model again", "cache": "experts kept in a layer", "slots": "adapters in memory", "threshold": "least similarity of a hit", "prefix_mb": "room for keys and values on a node (MB)", "rate": "requests per second"}
+	"sticky": "probability of the same model again", "cache": "experts kept in a layer", "slots": "adapters in memory", "threshold": "least similarity of a hit", "prefix_mb": "room for keys and values on a node (MB)", "choices": "models that will do", "relay_mbps": "links between devices (Mbit/s)", "epoch_s": "length of an epoch (s)", "keep_mb": "storage of a device (MB)", "rate": "requests per second"}
 
 const mostCurves = 12
 
@@ -219,9 +219,14 @@ func several(set []*reports.Group, axis string) bool {
 	return false
 }
 
+// ways reports whether ways of sending are compared.
+func ways(set []*reports.Group) bool {
+	return slices.ContainsFunc([]string{"cast", "ahead", "choices", "relay_mbps"}, func(axis string) bool { return several(set, axis) })
+}
+
 // times are the distributions of delivery times where ways of sending are compared.
 func times(set []*reports.Group) *reports.Figure {
-	if !several(set, "cast") && !several(set, "ahead") {
+	if !ways(set) {
 		return nil
 	}
 	panels := []chart.Panel{{Axis: "whole model on the device (s)"}, {Axis: "first usable part on the device (s)"}, {Axis: "TTFT (s)"}}

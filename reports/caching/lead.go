@@ -17,7 +17,7 @@ func lead(set []*reports.Group) (out []string) {
 	if remembers(set[0]) {
 		return reuseLead(set)
 	}
-	if axis := scale(set); axis != "" && len(found(set)) > 1 {
+	if axis := scale(set); axis != "" && axis != "choices" && axis != "relay_mbps" && len(found(set)) > 1 {
 		low := math.Inf(1)
 		for _, g := range set {
 			low = min(low, number(g, axis))
@@ -28,7 +28,7 @@ func lead(set []*reports.Group) (out []string) {
 				part, axis, low, name(best, axis), percent(hits(best)), name(worst, axis), percent(hits(worst))))
 		}
 	}
-	if several(set, "cast") || several(set, "ahead") {
+	if ways(set) {
 		if slow, quick := extremes(set, tail); slow != quick {
 			out = append(out, fmt.Sprintf("%s: models come quickest with %s (p95 %.3g s), slowest with %s (%.3g s).", part, name(quick, ""), tail(quick), name(slow, ""), tail(slow)))
 		}

@@ -2,7 +2,6 @@ package caching
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 
@@ -68,7 +67,7 @@ func reuseLead(set []*reports.Group) (out []string) {
 	}
 	first := func(g *reports.Group) float64 { return of(g, "ttft_p50") }
 	slow, quick := extremes(set, first)
-	if slow != quick && !math.IsNaN(first(slow)) {
+	if slow != quick && first(slow) > 1.01*first(quick) {
 		out = append(out, fmt.Sprintf("%s: the first token comes soonest with %s (p50 %.3g s, %s of prompt tokens reused), latest with %s (%.3g s, %s).", title(set[0]),
 			name(quick, ""), first(quick), percent(of(quick, "prefix_reuse")), name(slow, ""), first(slow), percent(of(slow, "prefix_reuse"))))
 	}
