@@ -27,6 +27,7 @@
 //	reference/route    cascades, query routers, rules for single tokens, and their metrics
 //	reference/partition where to cut a model and which node gets which layers
 //	reference/library  models made of blocks that they share, and how popular they are
+//	reference/prefix   keys and values of prompts' leading blocks, by hash chains, for whoever begins alike
 //	reference/recall   a semantic response cache, by likeness of questions
 //	reference/refine   weights as planes of bits, coarse ones first, and differences of files
 //	reference/replay   caches of equal or sized objects over long lists of requests, at speed
