@@ -119,9 +119,15 @@ func (c *Client) Block(ctx context.Context, b Block) (*os.File, error) {
 			continue
 		}
 		err = c.download(ctx, b, part)
+		if err == nil {
+			f, err = c.Store.settled(b, part)
+		}
 		part.Close()
 		if err != nil {
 			return nil, fmt.Errorf("block %s: %w", b.Digest, err)
+		}
+		if f != nil {
+			return f, nil
 		}
 	}
 }

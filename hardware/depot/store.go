@@ -19,7 +19,7 @@ import (
 // Store keeps blocks on disk under their digests, within a budget. Several processes may share its folder: who downloads a
 // block holds the kernel's lock on its .part file, and who reads one a shared lock that keeps it from being evicted.
 //
-// A block gets its name by rename, after its digest was checked; it is checked again whenever it is opened, so that nothing
+// A block gets its name by rename, after its digest was checked; it is checked again whenever it is opened later, so that nothing
 // is forced to disk (no fsync): what a loss of power tears is found, deleted and fetched again.
 // Two processes that finish blocks at the same moment may be over the budget together, by what both are about to add; parts
 // of downloads that were given up do not count.
@@ -92,6 +92,24 @@ func (s *Store) part(ctx context.Context, b Block) (*os.File, error) {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+}
+
+// settled is the block that has just come to a part and has its name now: what was hashed as it came, and nobody else has had since, is not
+// hashed again. nil if the block is another's, which was quicker.
+func (s *Store) settled(b Block, part *os.File) (*os.File, error) {
+	if err := filelock.Shared(part); err != nil { // from now on nobody may write it or evict it, and others may read
+		return nil, nil
+	}
+	f, err := os.Open(s.path(b))
+	if err != nil {
+		return nil, nil
+	}
+	mine, e1 := part.Stat()
+	there, e2 := f.Stat()
+	if e1 != nil || e2 != nil || !os.SameFile(mine, there) || there.Size() != b.Bytes || filelock.Shared(f) != nil {
+		return nil, f.Close()
+	}
+	return f, nil
 }
 
 // room evicts the blocks that were used longest ago and that nobody has open until need bytes fit.

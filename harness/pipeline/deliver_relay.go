@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -25,12 +26,12 @@ const sidelinkDelay = 5 * time.Millisecond
 func (x *order) peer(b int) int {
 	p := x.p
 	best, least := -1, 0
-	for id, h := range p.phones {
-		if id == x.req.User || !h.shelf.Has(b) || !p.together(x.user, p.site.User(id)) {
+	for _, id := range slices.Sorted(maps.Keys(p.phones)) { // looking at a radio may move it on: always in one order
+		if id == x.req.User || !p.phones[id].shelf.Has(b) || !p.together(x.user, p.site.User(id)) {
 			continue
 		}
 		line := p.side.lines[id]
-		if best < 0 || line < least || line == least && id < best { // in whatever order they come: the least pair is one
+		if best < 0 || line < least {
 			best, least = id, line
 		}
 	}
