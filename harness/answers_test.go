@@ -97,7 +97,7 @@ func TestModelledAnswersHaveNoQuality(t *testing.T) {
 			site = "this-machine-chain"
 		}
 		c := suites.Cell{Name: e.Name, Pipeline: e.Name, Site: site, Model: "mei-small", Small: "mei-nano", Mode: "modelled"}
-		if e.Name == "deliver" {
+		if e.Name == "deliver" || e.Name == "host" {
 			c.Site, c.Model, c.Library = "this-machine-cloud", "mei-base", "shipped"
 		}
 		_, rows := outputs(t, lab, c)
@@ -123,6 +123,12 @@ func TestC7DeliveredAdaptersAnswer(t *testing.T) {
 	for _, params := range []map[string]any{{"want": "app", "progress": "layers"}, {"want": "app", "room_mb": 0.0}, {"want": "app", "resident": "yes", "policy": "fifo"}} {
 		got, _ := outputs(t, lab, cell("deliver", "shipped", params))
 		require.Equal(t, want, got, "%v", params)
+	}
+	for _, set := range []map[string]any{{}, {"memory_mb": 10.3}, {"memory_mb": 10.3, "order": "partial", "evict": "lfu"}} { // for one adapter, and for all
+		set["want"], set["resident"] = "app", "yes"
+		got, rows := outputs(t, lab, cell("host", "shipped", set))
+		require.Equal(t, want, got, "an edge node answers as the device does: %v", set)
+		require.EqualValues(t, 1, rows[0].Counts[record.MemoryMisses])
 	}
 	set, err := lab.resolve(cell("deliver", "adapters", nil), false)
 	require.ErrorContains(t, err, "sends real bytes")

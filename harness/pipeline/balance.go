@@ -161,7 +161,7 @@ func (p *balance) Handle(req *workloads.Request, log *record.Request) error {
 		p.wake.Signal()
 	}
 	p.arrived++
-	prompt, err := p.rs.upload(p.rs.site.User(req.User), req, log)
+	prompt, err := raise(p.rs.site.User(req.User), req, log)
 	if err != nil {
 		return err
 	}

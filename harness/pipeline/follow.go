@@ -108,13 +108,9 @@ func (p *follower) perToken() units.Bytes { return p.model.KVBytesPerToken(p.mod
 func (p *follower) Handle(req *workloads.Request, log *record.Request) error {
 	log.Sent = p.env.Now()
 	user := p.site.User(req.User)
-	up, err := user.Up.Send(promptPayload(req))
-	if err != nil {
+	if _, err := raise(user, req, log); err != nil {
 		return err
 	}
-	sent(log, up, true)
-	log.Spent(record.Transfer, "up", up.Usage.Start, up.Usage.End)
-	log.RawBytesOut += up.Payload.Bytes
 	x := &turn{p: p, t: p.chat(req), user: user, req: req, log: log, here: p.nodes.near(user), was: -1, done: p.env.NewCond()}
 	reuse, err := x.bring()
 	if err == nil {

@@ -140,21 +140,17 @@ func (p *host) Handle(req *workloads.Request, log *record.Request) error {
 		return err
 	}
 	user := p.site.User(req.User)
-	data := promptPayload(req)
-	up, err := user.Up.Send(data)
+	prompt, err := raise(user, req, log)
 	if err != nil {
 		return err
 	}
-	sent(log, up, true)
-	log.Spent(record.Transfer, "up", up.Usage.Start, up.Usage.End)
-	log.RawBytesOut += data.Bytes
 
 	near := p.stock.near(user)
-	n := p.choose(near, want, data.Bytes)
+	n := p.choose(near, want, prompt.Bytes)
 	if user.Near != nil {
 		log.Counts[record.Place] = int64(n.number) + 1
 	}
-	prompt, down := up.Payload, user.Down.Open()
+	down := user.Down.Open()
 	if n.number != near {
 		if prompt, down, err = p.elsewhere(near, n.number, prompt, down, log); err != nil {
 			return err

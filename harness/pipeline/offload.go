@@ -103,15 +103,11 @@ type spares struct {
 
 // answer sends a request's raw data up and streams the answer down.
 func (d *desk) answer(user *hardware.User, req *workloads.Request, log *record.Request) error {
-	data := promptPayload(req)
-	up, err := user.Up.Send(data)
+	prompt, err := raise(user, req, log)
 	if err != nil {
 		return err
 	}
-	sent(log, up, true)
-	log.Spent(record.Transfer, "up", up.Usage.Start, up.Usage.End)
-	log.RawBytesOut += data.Bytes
-	return d.reply(user.Down.Open(), up.Payload, req, log)
+	return d.reply(user.Down.Open(), prompt, req, log)
 }
 
 // reply has a prompt that is at the server answered, over a stream to the user.
@@ -183,6 +179,19 @@ func (d *desk) counted(down hardware.Trains, req *workloads.Request, log *record
 		s.jobs, s.arrivals = append(s.jobs, j), append(s.arrivals, arrivals)
 	}
 	return err
+}
+
+// raise sends a request's raw data to the node near its user, and returns them as they arrived.
+func raise(user *hardware.User, req *workloads.Request, log *record.Request) (hardware.Payload, error) {
+	data := promptPayload(req)
+	up, err := user.Up.Send(data)
+	if err != nil {
+		return data, err
+	}
+	sent(log, up, true)
+	log.Spent(record.Transfer, "up", up.Usage.Start, up.Usage.End)
+	log.RawBytesOut += data.Bytes
+	return up.Payload, nil
 }
 
 // promptPayload is a request's raw data: its text or token ids, and its sensor data.

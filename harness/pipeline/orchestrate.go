@@ -227,7 +227,7 @@ func (p *orchestrator) upload(user *hardware.User, g *group, req *workloads.Requ
 			p.env.Sleep(wait)
 		}
 	}
-	got, err := p.rs.upload(user, req, log)
+	got, err := raise(user, req, log)
 	if now := p.env.Now(); err == nil && now < end {
 		p.env.Sleep(end - now)
 		log.Spent(record.Transfer, "up", now, end)

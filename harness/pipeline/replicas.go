@@ -278,19 +278,6 @@ func (rs *replicas) use(r *replica) {
 	r.seen = now
 }
 
-// upload brings a request's raw data to the door.
-func (rs *replicas) upload(user *hardware.User, req *workloads.Request, log *record.Request) (hardware.Payload, error) {
-	data := promptPayload(req)
-	up, err := user.Up.Send(data)
-	if err != nil {
-		return data, err
-	}
-	sent(log, up, true)
-	log.Spent(record.Transfer, "up", up.Usage.Start, up.Usage.End)
-	log.RawBytesOut += data.Bytes
-	return up.Payload, nil
-}
-
 // ask has a replica make what is missing of an answer. The door has the prompt, and
 // what was answered so far.
 func (rs *replicas) ask(r *replica, req *workloads.Request, log *record.Request, prompt hardware.Payload) error {

@@ -132,14 +132,10 @@ func (p *reuse) at(node int) (*memory, error) {
 func (p *reuse) Handle(req *workloads.Request, log *record.Request) error {
 	log.Sent = p.env.Now()
 	user := p.site.User(req.User)
-	data := promptPayload(req)
-	up, err := user.Up.Send(data)
+	prompt, err := raise(user, req, log)
 	if err != nil {
 		return err
 	}
-	sent(log, up, true)
-	log.Spent(record.Transfer, "up", up.Usage.Start, up.Usage.End)
-	log.RawBytesOut += data.Bytes
 	node := p.edges.near(user)
 	srv, err := p.edges.of(user, log)
 	if err != nil {
@@ -149,7 +145,7 @@ func (p *reuse) Handle(req *workloads.Request, log *record.Request) error {
 	if err != nil {
 		return err
 	}
-	a := &visit{p: p, req: req, log: log, user: user, srv: srv, memory: m, prompt: decodeTokens(up.Payload.Data)}
+	a := &visit{p: p, req: req, log: log, user: user, srv: srv, memory: m, prompt: decodeTokens(prompt.Data)}
 	if p.apart {
 		a.tenant = fmt.Sprint("user ", req.User)
 	}

@@ -100,13 +100,9 @@ func (p *session) held() serving.Held { return serving.Held{Model: p.model, Span
 func (p *session) Handle(req *workloads.Request, log *record.Request) error {
 	log.Sent = p.env.Now()
 	user := p.site.User(req.User)
-	up, err := user.Up.Send(promptPayload(req))
-	if err != nil {
+	if _, err := raise(user, req, log); err != nil {
 		return err
 	}
-	sent(log, up, true)
-	log.Spent(record.Transfer, "up", up.Usage.Start, up.Usage.End)
-	log.RawBytesOut += up.Payload.Bytes
 
 	t := p.talk(req)
 	reuse, err := p.fetch(t, req, log)
