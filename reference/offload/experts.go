@@ -2,6 +2,7 @@ package offload
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -21,6 +22,10 @@ type ExpertOptions struct {
 	// Guess fetches ahead: the gate of the next layer is put to the state that enters this layer's experts, and the experts
 	// that it chooses are read while this layer computes (Eliseev and Mazur 2023, section 3.2).
 	Guess bool
+	// Foresight fetches ahead too, in place of Guess: while a layer computes, the experts that the next Ahead layers are likely to
+	// choose are read, as many of each as a token uses. Policy aware lets those go that it thinks least likely.
+	Foresight Foresight
+	Ahead     int // layers; 0 = nothing is fetched, for policy aware alone
 }
 
 // Experts is a cache of k experts per layer. Who is in is decided in the order of the computation, so that hits and misses do
@@ -84,7 +89,7 @@ func (s *Stream) prepareExperts(list map[int][]*unit) error {
 	x := &Experts{options: *o, s: s, seen: make([]bool, m.Experts), counted: make([]bool, m.Experts), guess: make([]float64, m.Experts), arena: panel.NewArena()}
 	x.options.Policy = cmp.Or(o.Policy, "lru")
 	for l := range m.Layers {
-		p, err := NewPolicy(x.options.Policy)
+		p, err := x.policy(l)
 		if err != nil {
 			return err
 		}
@@ -99,6 +104,22 @@ func (s *Stream) prepareExperts(list map[int][]*unit) error {
 	}
 	s.experts = x
 	return nil
+}
+
+// policy is that of a layer's cache.
+func (x *Experts) policy(layer int) (Policy, error) {
+	f := x.options.Foresight
+	switch {
+	case x.options.Guess && f != nil:
+		return nil, errors.New("a cache of experts: a guess by gates and a foresight at once: give one of them")
+	case x.options.Ahead < 0 || x.options.Ahead > 0 && f == nil:
+		return nil, fmt.Errorf("a cache of experts: to fetch %d layers ahead: want 0 or more, and a foresight", x.options.Ahead)
+	case x.options.Policy != awarePolicy:
+		return NewPolicy(x.options.Policy)
+	case f == nil:
+		return nil, errors.New("a cache of experts: policy aware goes by a foresight: give one")
+	}
+	return &aware{newRecency(false), func(e int) float64 { return f.Score(layer, e) }}, nil
 }
 
 // gateOf reads the weights of a router.
@@ -210,6 +231,9 @@ func (x *Experts) route(layer, row int, chosen []int32, share []float32) {
 	for _, e := range chosen {
 		if e >= 0 {
 			x.seen[e] = true
+			if x.options.Foresight != nil {
+				x.options.Foresight.Note(layer, int(e))
+			}
 		}
 	}
 }
@@ -218,7 +242,8 @@ func (x *Experts) route(layer, row int, chosen []int32, share []float32) {
 // on its way.
 func (x *Experts) remote(layer, expert int, out, in []float32, T int) bool {
 	e := x.layers[layer]
-	if !slices.Contains(x.counted, true) {
+	first := !slices.Contains(x.counted, true)
+	if first {
 		x.judge(e)
 	}
 	o := x.ask(e, expert, expert)
@@ -227,6 +252,11 @@ func (x *Experts) remote(layer, expert int, out, in []float32, T int) bool {
 	}
 	if x.options.Guess && layer+1 < len(x.layers) {
 		x.fetch(x.layers[layer+1], in, T)
+	}
+	if first {
+		for next := layer + 1; next < min(layer+1+x.options.Ahead, len(x.layers)); next++ {
+			x.foresee(next)
+		}
 	}
 	began := time.Now()
 	<-o.ready
@@ -333,6 +363,21 @@ func (x *Experts) fetch(next *expertLayer, in []float32, T int) {
 				x.Fetched++
 				x.fetchOne(next, best)
 			}
+		}
+	}
+}
+
+// foresee orders what a layer is likely to choose and has not got; no more than the cache holds.
+func (x *Experts) foresee(layer int) {
+	next := x.layers[layer]
+	for _, e := range x.options.Foresight.Likely(layer, min(x.s.model.ExpertsUsed, x.options.Cached)) {
+		if next.guessed[e] || held(next.guessed) >= x.options.Cached {
+			continue
+		}
+		next.guessed[e] = true
+		if next.in[e] == nil {
+			x.Fetched++
+			x.fetchOne(next, e)
 		}
 	}
 }

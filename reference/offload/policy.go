@@ -14,14 +14,26 @@ type Policy interface {
 // Policies names the policies that NewPolicy makes, sorted.
 func Policies() []string { return []string{"lfu", "lru"} }
 
+// awarePolicy is the one that goes by a foresight, which NewPolicy has not.
+const awarePolicy = "aware"
+
+// newRecency is LRU, or LFU.
+func newRecency(counts bool) *recency {
+	p := &recency{last: map[int]int{}, there: map[int]bool{}}
+	if counts {
+		p.count = map[int]int{}
+	}
+	return p
+}
+
 // NewPolicy makes a policy by name: "lru" lets the one go that was asked for longest ago, "lfu" the one that was asked for
 // least often since the start, the one asked for longest ago among equals.
 func NewPolicy(name string) (Policy, error) {
 	switch name {
 	case "lru":
-		return &recency{last: map[int]int{}, there: map[int]bool{}}, nil
+		return newRecency(false), nil
 	case "lfu":
-		return &recency{last: map[int]int{}, there: map[int]bool{}, count: map[int]int{}}, nil
+		return newRecency(true), nil
 	}
 	return nil, fmt.Errorf("expert cache policy %q: want one of %v", name, Policies())
 }
