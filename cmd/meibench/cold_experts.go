@@ -19,7 +19,7 @@ import (
 // expertRow is one size and policy of the cache of experts.
 type expertRow struct {
 	Policy   string  `json:"policy"`
-	Guess    bool    `json:"guess"`
+	Ahead    string  `json:"ahead"` // how experts are read ahead: "", gate, traces or truth
 	Cached   int     `json:"cached_per_layer"`
 	Of       int     `json:"experts_per_layer"`
 	Room     int64   `json:"expert_memory_bytes"`
@@ -37,8 +37,14 @@ func drawnMixture() llm.Config {
 }
 
 const (
-	drawnNote = "no mixture is shipped: weights and text are drawn, so the router chooses nearly evenly and a cache of k of E experts hits about k/E; a trained router repeats itself more"
-	fileNote  = "text is drawn from the vocabulary"
+	drawnNote = "no mixture is shipped: weights are drawn, and text of four kinds of tokens; a trained router repeats itself more or less than this one"
+	fileNote  = "text is drawn from the vocabulary, in sequences of four kinds of tokens"
+)
+
+// Of the text: so many kinds of sequences, each of a part of the vocabulary, so many tokens long.
+const (
+	textKinds  = 4
+	textTokens = 20
 )
 
 func (f *coldFlags) runExperts(a *app, args []string) error {
@@ -63,8 +69,8 @@ func (f *coldFlags) runExperts(a *app, args []string) error {
 	fmt.Fprintln(w, "policy\tcached\tmemory\tin memory\tguessed right\tread / token\ttoken/s\tstall s / token\tsame")
 	for _, r := range rows {
 		right, policy := "-", r.Policy
-		if r.Guess {
-			right, policy = fmt.Sprintf("%.0f %%", 100*r.Right), r.Policy+" + guess"
+		if r.Ahead != "" {
+			right, policy = fmt.Sprintf("%.0f %%", 100*r.Right), r.Policy+" + "+r.Ahead
 		}
 		fmt.Fprintf(w, "%s\t%d of %d\t%v\t%.1f %%\t%s\t%v\t%.1f\t%.5f\t%t\n", policy, r.Cached, r.Of, units.Bytes(r.Room), 100*r.Hits, right, units.Bytes(r.PerToken), r.PerSec, r.Stall, r.Same)
 	}
@@ -112,11 +118,15 @@ func (f *coldFlags) mixture(args []string) (path, note string, text []int32, rem
 	return path, drawnNote, f.drawnText(m.Vocab), remove, err
 }
 
-// drawnText is twice n tokens: half to fill the cache, half to count.
+// drawnText is twice n tokens: half to fill the cache, half to count. Each sequence has tokens of one part of the vocabulary.
 func (f *coldFlags) drawnText(vocab int) []int32 {
 	r, ids := rng.Stream(1, "cold", "experts"), make([]int32, 2*f.n)
+	kind, part := 0, max(1, vocab/textKinds)
 	for i := range ids {
-		ids[i] = int32(r.IntN(vocab))
+		if i%textTokens == 0 {
+			kind = r.IntN(textKinds)
+		}
+		ids[i] = int32(min(vocab-1, kind*part+r.IntN(part)))
 	}
 	return ids
 }
@@ -135,14 +145,17 @@ func (f *coldFlags) expertRows(path string, text []int32, say func(i, n int, r *
 	rows := []expertRow{{Policy: "lru", Cached: E, Of: E}}
 	for _, share := range f.ram {
 		if k := max(1, int(share*float64(E))); k < E {
-			rows = append(rows, expertRow{Policy: "lru", Cached: k, Of: E}, expertRow{Policy: "lfu", Cached: k, Of: E}, expertRow{Policy: "lru", Guess: true, Cached: k, Of: E})
+			for _, way := range [][2]string{{"lru", ""}, {"lfu", ""}, {"aware", ""}, {"lru", "gate"}, {"lru", "traces"}, {"aware", "traces"}, {"lru", "truth"}} {
+				rows = append(rows, expertRow{Policy: way[0], Ahead: way[1], Cached: k, Of: E})
+			}
 		}
 	}
 	var first [][]float32
+	truth := offload.NewRecord()
 	for i := range rows {
 		r := &rows[i]
 		say(i, len(rows), r)
-		logits, err := f.runMixture(path, text, r)
+		logits, err := f.runMixture(path, text, r, truth)
 		if err != nil {
 			return nil, err
 		}
@@ -154,20 +167,52 @@ func (f *coldFlags) expertRows(path string, text []int32, say func(i, n int, r *
 	return rows, nil
 }
 
-func (f *coldFlags) runMixture(path string, text []int32, r *expertRow) (logits [][]float32, err error) {
-	s, err := offload.Open(path, offload.Options{Threads: f.threads, Experts: &offload.ExpertOptions{Cached: r.Cached, Policy: r.Policy, Guess: r.Guess}})
+// pastSequences is how many sequences are remembered.
+const pastSequences = 64
+
+// foresight is what a row goes by: the first row, which has all experts, records what is chosen.
+func (r *expertRow) foresight(s *offload.Stream, truth *offload.Record) offload.Foresight {
+	switch {
+	case r.Cached == r.Of:
+		return truth
+	case r.Ahead == "truth":
+		return truth.Again()
+	case r.Ahead == "traces" || r.Policy == "aware":
+		return offload.NewTraces(s.Model().Layers, s.Model().Experts, pastSequences)
+	}
+	return nil
+}
+
+func (f *coldFlags) runMixture(path string, text []int32, r *expertRow, truth *offload.Record) (logits [][]float32, err error) {
+	shape, err := offload.Open(path, offload.Options{Experts: &offload.ExpertOptions{Cached: 1}})
+	if err != nil {
+		return nil, err
+	}
+	o := offload.ExpertOptions{Cached: r.Cached, Policy: r.Policy, Guess: r.Ahead == "gate", Foresight: r.foresight(shape, truth)}
+	if err := shape.Close(); err != nil {
+		return nil, err
+	}
+	if r.Ahead == "traces" || r.Ahead == "truth" {
+		o.Ahead = 1
+	}
+	s, err := offload.Open(path, offload.Options{Threads: f.threads, Experts: &o})
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	n := min(len(text), s.Model().Context)
-	c, err := s.Model().NewCache(0, s.Model().Layers, n)
-	if err != nil {
-		return nil, err
-	}
+	n := len(text)
+	var c *llm.Cache
 	for t := range n {
 		if t == n/2 {
 			s.ResetStats()
+		}
+		if t%textTokens == 0 {
+			if c, err = s.Model().NewCache(0, s.Model().Layers, min(textTokens, s.Model().Context)); err != nil {
+				return nil, err
+			}
+			if past, ok := o.Foresight.(*offload.Traces); ok {
+				past.End()
+			}
 		}
 		seqs := []llm.Seq{{IDs: text[t : t+1], Cache: c}}
 		if err := s.Forward(seqs); err != nil {
@@ -178,7 +223,7 @@ func (f *coldFlags) runMixture(path string, text []int32, r *expertRow) (logits 
 	x, st, tokens := s.Experts(), s.Stats(), float64(n-n/2)
 	r.Room, r.Hits, r.PerToken = int64(s.Plan().Experts), x.HitRatio(), float64(x.Bytes)/tokens
 	r.PerSec, r.Stall = tokens/(st.Stall+st.Compute).Seconds(), x.Stall.Seconds()/tokens
-	if x.Guessed > 0 {
+	if x.Guessed > 0 && r.Ahead != "" {
 		r.Right = float64(x.Right) / float64(x.Guessed)
 	}
 	return logits, nil

@@ -68,23 +68,27 @@ func TestD5ColdSparse(t *testing.T) {
 
 // TestD6ColdExperts: logits are the same for every cache of experts, larger ones hit more, and it is said that weights are drawn.
 func TestD6ColdExperts(t *testing.T) {
-	code, out, errOut := do(t, "cold", "--experts", "--ram", "0.25,0.75", "--n", "6", "--json")
+	code, out, errOut := do(t, "cold", "--experts", "--ram", "0.25,0.75", "--n", "30", "--json")
 	require.Zero(t, code, errOut)
 	var got struct {
 		Note    string
 		Experts []expertRow
 	}
 	require.NoError(t, json.Unmarshal([]byte(out), &got), out)
-	require.Contains(t, got.Note, "weights and text are drawn")
-	require.Len(t, got.Experts, 7)
+	require.Contains(t, got.Note, "weights are drawn")
+	require.Len(t, got.Experts, 1+2*7)
 	hits := map[int]float64{}
 	for _, r := range got.Experts {
 		require.True(t, r.Same, "%+v", r)
 		require.Equal(t, 8, r.Of)
-		if r.Policy == "lru" && !r.Guess {
+		if r.Policy == "lru" && r.Ahead == "" {
 			hits[r.Cached] = r.Hits
 		}
-		require.Equal(t, r.Guess, r.Right > 0)
+		if r.Ahead == "truth" {
+			require.InDelta(t, 1, r.Right, 1e-12, "%+v", r)
+			require.Greater(t, r.Hits, hits[r.Cached])
+		}
+		require.Equal(t, r.Ahead != "", r.Right > 0, "%+v", r)
 	}
 	require.Less(t, hits[2], hits[6])
 	require.LessOrEqual(t, hits[6], hits[8])

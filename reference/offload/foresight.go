@@ -12,7 +12,7 @@ type Foresight interface {
 	Score(layer, expert int) float64 // how likely an expert is wanted again soon, for who leaves: least goes
 }
 
-// Traces foresees from what sequences did before, after MoE-Infinity (arXiv 2401.14361): how often each layer of a sequence chose each
+// Traces foresees from what sequences did before, after MoE-Infinity (TorchMoE/MoE-Infinity, by its idea): how often each layer of a sequence chose each
 // expert is its matrix; past matrices are kept, and the one that is most like what the present sequence has shown, by
 // cosine, tells the layers ahead. What the present sequence has done in a layer counts as well; without a past, alone.
 type Traces struct {
