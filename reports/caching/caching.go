@@ -134,7 +134,7 @@ func rank(key string) int {
 
 // axisNames says what an axis is.
 var axisNames = map[string]string{"room_mb": "storage of a node (MB)", "memory_mb": "memory of a node (MB)", "drift": "models whose rank changes in an epoch (share)", "zipf": "exponent of popularity",
-	"sticky": "probability of the same model again", "cache": "experts kept in a layer", "slots": "adapters in memory", "threshold": "least similarity of a hit", "prefix_mb": "room for keys and values on a node (MB)", "choices": "models that will do", "relay_mbps": "links between devices (Mbit/s)", "epoch_s": "length of an epoch (s)", "keep_mb": "storage of a device (MB)", "rate": "requests per second"}
+	"sticky": "probability of the same model again", "cache": "experts kept in a layer", "slots": "adapters in memory", "threshold": "least similarity of a hit", "prefix_mb": "room for KV blocks (MB)", "choices": "models that will do", "relay_mbps": "links between devices (Mbit/s)", "epoch_s": "length of an epoch (s)", "keep_mb": "storage of a device (MB)", "rate": "requests per second"}
 
 const mostCurves = 12
 

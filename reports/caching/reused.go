@@ -18,7 +18,7 @@ func recalls(g *reports.Group) bool { return len(g.Repeats("recalled_share")) > 
 // What keeping answers, and keeping keys and values, is judged by.
 var (
 	answerPlots = []drawn{{"recalled_share", "recalled (%)", 100}, {"recalled_wrong_share", "of these, wrong (%)", 100}, {"quality_mean", "quality of all answers (score)", 1}}
-	prefixPlots = []drawn{{"prefix_reuse", "prompt tokens not computed again (%)", 100}, {"ttft_p50", "TTFT p50 (s)", 1}, {"ttft_p95", "TTFT p95 (s)", 1}}
+	prefixPlots = []drawn{{"prefix_reuse", "prompt tokens reused (%)", 100}, {"ttft_p50", "TTFT p50 (s)", 1}, {"ttft_p95", "TTFT p95 (s)", 1}}
 )
 
 // remembered is what is saved, and what is lost, against an axis.
