@@ -103,10 +103,11 @@ func (a *arrivals) answer(m *Model, prompt string, most int, out *Early, start t
 	if err != nil {
 		return err
 	}
-	g, err := gguf.Read(f, m.Bytes)
+	g, err := gguf.Open(f.Name()) // mapped: what comes later is seen where it belongs
 	if err != nil {
 		return err
 	}
+	defer g.Close()
 	tok, err := tokenizer(g)
 	if err != nil {
 		return err
