@@ -137,6 +137,9 @@ func summaryOfLibrary(l *library.Library, all bool) librarySummary {
 }
 
 func (s *librarySummary) saving() string {
+	if s.BytesApart == s.BytesShared {
+		return fmt.Sprintf("%v, and nothing is shared", s.BytesApart)
+	}
 	return fmt.Sprintf("%v apart, %v shared: %.3g times less", s.BytesApart, s.BytesShared, float64(s.BytesApart)/float64(s.BytesShared))
 }
 
