@@ -140,6 +140,9 @@ func (s *librarySummary) saving() string {
 	if s.BytesApart == s.BytesShared {
 		return fmt.Sprintf("%v, and nothing is shared", s.BytesApart)
 	}
+	if float64(s.BytesApart) < 1.005*float64(s.BytesShared) {
+		return fmt.Sprintf("%v, of which hardly anything is shared (%v)", s.BytesApart, s.BytesApart-s.BytesShared)
+	}
 	return fmt.Sprintf("%v apart, %v shared: %.3g times less", s.BytesApart, s.BytesShared, float64(s.BytesApart)/float64(s.BytesShared))
 }
 
