@@ -140,5 +140,11 @@ func oneOf(kind, name string, have []string) error {
 	if near := spell.Nearest(name, have); near != "" {
 		msg += fmt.Sprintf("; did you mean %q?", near)
 	}
+	if len(have) > mostListed {
+		return withCode(exitUsage, fmt.Errorf("%s (%d names are known: meibench list shows them)", msg, len(have)))
+	}
 	return withCode(exitUsage, fmt.Errorf("%s (have %s)", msg, strings.Join(have, ", ")))
 }
+
+// mostListed is how many names an error repeats: a wall of them helps nobody.
+const mostListed = 60

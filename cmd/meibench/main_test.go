@@ -215,3 +215,13 @@ func TestReadme(t *testing.T) {
 		require.Zero(t, code, "%s\n%s", line, errOut)
 	}
 }
+
+// An error repeats the names that there are where that helps, and says how many where it is a wall.
+func TestUnknownNames(t *testing.T) {
+	require.EqualError(t, oneOf("fruit", "aple", []string{"apple", "pear"}), `unknown fruit "aple"; did you mean "apple"? (have apple, pear)`)
+	code, _, errOut := do(t, "describe", "deliverr")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errOut, `did you mean "deliver"? (`)
+	require.Contains(t, errOut, "names are known: meibench list shows them")
+	require.Less(t, len(errOut), 300)
+}
