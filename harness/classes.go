@@ -175,6 +175,7 @@ func (t *trial) lessons() error {
 	t.figure("score_base", p.base)
 	if p.scoredAfter {
 		t.figure("loss_final", p.last.Loss)
+		t.figure("score_final", p.last.Exact)
 		t.figure("worst_client", p.last.Worst)
 	}
 	if p.reached {

@@ -202,9 +202,22 @@ func TestQuestion(t *testing.T) {
 		{"continued", "question: Which of\n  these?\nmatrix:\n  app: [a]\n", "Which of these?"},
 		{"none", "name: x\nby:\n  question: no\n", ""},
 		{"empty", "", ""},
+		{"no suite", "question: [a\n", ""},
 	} {
-		t.Run(tc.name, func(t *testing.T) { require.Equal(t, tc.want, question(tc.suite)) })
+		t.Run(tc.name, func(t *testing.T) {
+			got, _ := questions(tc.suite)
+			require.Equal(t, tc.want, got)
+		})
 	}
+}
+
+func TestQuestionsOfParts(t *testing.T) {
+	d := NewData()
+	d.AddRun("", "", results.Manifest{Suite: "question: all?\nparts:\n  - {name: a, question: Who   pays?}\n  - {name: b}\n"})
+	ask := func(cell string) string { return d.Question(&Group{Cell: record.Cell{Name: cell}}) }
+	require.Equal(t, "Who pays?", ask("part=a/pipeline=local"))
+	require.Empty(t, ask("part=b/pipeline=local"))
+	require.Empty(t, ask("pipeline=local"))
 }
 
 func TestRoundTimes(t *testing.T) {

@@ -30,6 +30,9 @@ type Run struct {
 	Dir      string
 	Manifest results.Manifest
 	Plan     bool // the folder keeps the plan, from which a cell can be run again
+
+	question string            // of the suite
+	parts    map[string]string // what its parts ask
 }
 
 // Group is one cell of a suite with all its repeats and seeds pooled.
@@ -191,12 +194,6 @@ func roundOf(r *record.Request) Round {
 	return out
 }
 
-// trains reports whether requests of a cell are rounds of training.
-func trains(c *record.Cell) bool {
-	_, share := c.Figures["train_share"]
-	return share || c.Params["optimizer"] != nil
-}
-
 // Trains reports whether the group's requests are rounds of training: what serving is judged by says nothing of them.
 func (g *Group) Trains() bool { return len(g.Rounds) > 0 }
 
@@ -236,7 +233,9 @@ func NewData() *Data { return &Data{at: map[string]*Group{}} }
 
 // AddRun takes in a run's manifest and returns the index that Add wants.
 func (d *Data) AddRun(label, dir string, m results.Manifest) int {
-	d.Runs = append(d.Runs, Run{Label: clean(label, mostName), Dir: dir, Manifest: m})
+	run := Run{Label: clean(label, mostName), Dir: dir, Manifest: m}
+	run.question, run.parts = questions(m.Suite)
+	d.Runs = append(d.Runs, run)
 	return len(d.Runs) - 1
 }
 
@@ -249,7 +248,7 @@ func (d *Data) Add(run int, c record.Cell, rows iter.Seq2[*record.Request, error
 	g.Offered += c.Horizon
 	g.answers = append(g.answers, answers{seed: c.Seed, e2e: make([]float64, 0, g.next)})
 	g.next = 0
-	if trains(&c) {
+	if c.Trains() {
 		g.Rounds = append(g.Rounds, nil)
 	}
 	before := mark{len(g.TTFT), len(g.TPOT), len(g.E2E), g.N, g.Good}

@@ -150,22 +150,44 @@ func (b *builder) cellRows() (out []cellRow) {
 		if s.energySource != 0 {
 			row.Energy = hardware.Source(s.energySource).String()
 		}
-		for _, m := range []struct {
-			name, unit string
-			stat       Stat
-		}{
-			{"ttft_p50", "sec", s.ttft50}, {"ttft_p95", "sec", s.ttft95}, {"tpot_p50", "sec", s.tpot50},
-			{"e2e_p50", "sec", s.e2e50}, {"e2e_p95", "sec", s.e2e95}, {"e2e_p99", "sec", s.e2e99},
-			{"goodput", "req/s", s.goodput}, {"goodput_share", "share", s.within},
-			{"up_bytes_request", "B/req", s.up}, {"down_bytes_request", "B/req", s.down},
-			{"energy_per_request", "J/req", s.energy}, {"quality_mean", "score", s.quality},
-			{"ttft_p50_vs_measured", "share", bare(s.gap.ttft)}, {"tpot_p50_vs_measured", "share", bare(s.gap.tpot)},
-			{"e2e_p50_vs_measured", "share", bare(s.gap.e2e)},
-		} {
+		list := s.exported()
+		if g.Trains() {
+			list = g.learnt()
+		}
+		for _, m := range list {
 			row.order = append(row.order, m.name)
 			row.Metrics[m.name] = jsonVal{m.unit, finite(m.stat.V), finite(m.stat.Lo), finite(m.stat.Hi), m.stat.N}
 		}
 		out = append(out, row)
+	}
+	return out
+}
+
+// exported is an estimate as programs get it.
+type exported struct {
+	name, unit string
+	stat       Stat
+}
+
+// exported are what cells that serve are summed up by.
+func (s *summary) exported() []exported {
+	return []exported{
+		{"ttft_p50", "sec", s.ttft50}, {"ttft_p95", "sec", s.ttft95}, {"tpot_p50", "sec", s.tpot50},
+		{"e2e_p50", "sec", s.e2e50}, {"e2e_p95", "sec", s.e2e95}, {"e2e_p99", "sec", s.e2e99},
+		{"goodput", "req/s", s.goodput}, {"goodput_share", "share", s.within},
+		{"up_bytes_request", "B/req", s.up}, {"down_bytes_request", "B/req", s.down},
+		{"energy_per_request", "J/req", s.energy}, {"quality_mean", "score", s.quality},
+		{"ttft_p50_vs_measured", "share", bare(s.gap.ttft)}, {"tpot_p50_vs_measured", "share", bare(s.gap.tpot)},
+		{"e2e_p50_vs_measured", "share", bare(s.gap.e2e)},
+	}
+}
+
+// learnt are what cells that train are summed up by: medians over runs of what their folder says of each.
+func (g *Group) learnt() (out []exported) {
+	for _, name := range []string{"score_base", "score_final", "loss_final", "worst_client", "train_share", "rounds", "target_time", "target_bytes", "target_joules",
+		"e2e_p50", "makespan", "round_up_bytes", "round_down_bytes", "energy_per_request"} {
+		m, _ := record.Lookup(name)
+		out = append(out, exported{name, m.Unit, overRepeats(g.Repeats(name))})
 	}
 	return out
 }
@@ -195,10 +217,14 @@ func (r *Report) JSON(w io.Writer) error {
 func (r *Report) CSV(w io.Writer) error {
 	out := csv.NewWriter(w)
 	head := []string{"run", "suite", "cell", "app", "pipeline", "site", "model", "mode", "params", "contract", "comparable", "valid", "overloaded", "runs", "requests", "ok", "good", "energy_source"}
-	if len(r.rows) > 0 {
-		for _, m := range r.rows[0].order {
-			head = append(head, m, m+"_low", m+"_high")
+	var metrics []string
+	for i := range r.rows {
+		for _, name := range r.rows[i].order {
+			metrics = appendNew(metrics, name)
 		}
+	}
+	for _, m := range metrics {
+		head = append(head, m, m+"_low", m+"_high")
 	}
 	if err := out.Write(head); err != nil {
 		return err
@@ -210,7 +236,7 @@ func (r *Report) CSV(w io.Writer) error {
 			line[k] = inert(s)
 		}
 		line = append(line, strconv.FormatBool(r.Comparable), strconv.FormatBool(c.Valid), strconv.FormatBool(c.Overload), strconv.Itoa(c.Runs), strconv.Itoa(c.Requests), strconv.Itoa(c.OK), strconv.Itoa(c.Good), c.Energy)
-		for _, name := range c.order {
+		for _, name := range metrics {
 			m := c.Metrics[name]
 			line = append(line, floatText(m.Value), floatText(m.Low), floatText(m.High))
 		}

@@ -25,7 +25,10 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/goccy/go-yaml"
+
 	"meibench/harness/record"
+	"meibench/internal/strictyaml"
 	"meibench/reference/models"
 )
 
@@ -191,10 +194,10 @@ func (r *Report) Invalid() (n int) {
 // setting says why the run was made and under which terms, as far as the run
 // folder tells.
 func (b *builder) setting() (out []Fact) {
-	var questions, models, sites []string
+	var asked, models, sites []string
 	for i := range b.Runs {
-		if q := question(b.Runs[i].Manifest.Suite); q != "" {
-			questions = appendNew(questions, q)
+		if q := b.Runs[i].question; q != "" {
+			asked = appendNew(asked, q)
 		}
 	}
 	for _, g := range b.Groups {
@@ -208,7 +211,7 @@ func (b *builder) setting() (out []Fact) {
 	for _, f := range []struct {
 		name   string
 		values []string
-	}{{"question", questions}, {"model", models}, {"site", sites}} {
+	}{{"question", asked}, {"model", models}, {"site", sites}} {
 		if len(f.values) > 0 {
 			out = append(out, Fact{f.name, strings.Join(f.values, "; ")})
 		}
@@ -228,38 +231,31 @@ func (b *builder) setting() (out []Fact) {
 
 const mostTerms = 3 // loads and limits of one application that the setting spells out
 
-// question is that of a suite's text: the value of a key at the left margin with
-// the indented lines below it, in plain, quoted or block style. It is shown and
-// decides nothing, so that a full reader of YAML is not needed.
-func question(suite string) string {
-	var words []string
-	inside := false
-	for line := range strings.Lines(suite[:min(len(suite), 1<<20)]) {
-		value, ok := strings.CutPrefix(line, "question:")
-		switch {
-		case ok:
-			inside = true
-		case inside && strings.HasPrefix(line, " "):
-			value = line
-		case inside:
-			inside = strings.TrimSpace(line) == ""
-			continue
-		default:
-			continue
-		}
-		value, _, _ = strings.Cut(value, " #")
-		words = append(words, strings.Fields(value)...)
+// questions are those of a suite's text: of all, and of its parts by their names. They are shown and decide nothing: of a text that
+// cannot be read there are none.
+func questions(suite string) (whole string, parts map[string]string) {
+	var asked struct {
+		Question string `yaml:"question"`
+		Parts    []struct {
+			Name     string `yaml:"name"`
+			Question string `yaml:"question"`
+		} `yaml:"parts"`
 	}
-	if len(words) > 0 && strings.Trim(words[0], ">|-+") == "" { // of a block
-		words = words[1:]
+	parts = map[string]string{}
+	if _, err := strictyaml.Parse("", []byte(suite), 1<<20); err != nil || yaml.Unmarshal([]byte(suite), &asked) != nil {
+		return "", parts
 	}
-	text := strings.Join(words, " ")
-	for _, quote := range []string{"'", `"`} {
-		if len(text) > 1 && strings.HasPrefix(text, quote) && strings.HasSuffix(text, quote) {
-			text = text[1 : len(text)-1]
-		}
+	for _, p := range asked.Parts {
+		parts[p.Name] = clean(oneLine(p.Question), mostText)
 	}
-	return clean(text, mostText)
+	return clean(oneLine(asked.Question), mostText), parts
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// Question is what the part of a group's suite asks; "" if nobody says.
+func (d *Data) Question(g *Group) string {
+	return d.Runs[g.Run].parts[g.Axis("part")]
 }
 
 // modelText keeps readers from taking a toy for a product.

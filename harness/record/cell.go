@@ -33,6 +33,12 @@ type Cell struct {
 	Warnings                         []string
 }
 
+// Trains reports whether the cell's requests are rounds of training: what serving is judged by says nothing of them.
+func (c *Cell) Trains() bool {
+	_, share := c.Figures["train_share"]
+	return share || c.Params["optimizer"] != nil
+}
+
 // NodeUse is how busy a node was during a cell.
 type NodeUse struct {
 	Name  string

@@ -185,6 +185,7 @@ var figures = []figure{
 	{label{"round_up_bytes", "round-up-B", "B"}, Lower, "bytes from all clients, mean per training round"},
 	{label{"rounds", "rounds", "1"}, Lower, "training rounds to the target"},
 	{label{"score_base", "score-base-share", "share"}, Higher, "share of held-out questions answered right before the first training round"},
+	{label{"score_final", "score-final-share", "share"}, Higher, "share of held-out questions answered right after the last training round that was scored"},
 	{label{"sinr_down", "sinr-down-dB", "dB"}, Higher, "signal to interference and noise at users, mean over messages"},
 	{label{"sinr_up", "sinr-up-dB", "dB"}, Higher, "signal to interference and noise at bases, mean over messages"},
 	{label{"spectral_down", "spectral-down-bit/s/Hz", "bit/s/Hz"}, Higher, "bits to users per second and hertz of a cell in use"},

@@ -192,6 +192,14 @@ var runMetrics = sync.OnceValue(func() []Metric {
 	return byName(ms)
 })
 
+// ofRounds reports whether a metric of requests says something of rounds of training, which have no tokens, limits or answers. Figures do:
+// the harness gives a cell those that it has.
+func (m *Metric) ofRounds() bool {
+	return IsFigure(m.Name) || m.base == "e2e" || m.base == "queue_time" || slices.Contains(roundMetrics[:], m.Name)
+}
+
+var roundMetrics = [...]string{"completed_rate", "down_bytes_request", "energy_per_request", "makespan", "miss_share", "requests", "up_bytes_request", "utilisation_max"}
+
 func since(at, from time.Duration) float64 {
 	if at == Unset || from == Unset {
 		return math.NaN()

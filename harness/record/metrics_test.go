@@ -104,6 +104,17 @@ func TestSummary(t *testing.T) {
 	}
 }
 
+// A round of training took time, bytes and joules; it had no token, met no limit and was no answer.
+func TestRoundsAreNotServed(t *testing.T) {
+	got := valuesOf(&Cell{Params: map[string]any{"optimizer": "adamw"}, Horizon: 100 * ms, Figures: map[string]float64{"score_final": 0.5}}, sample())
+	for _, name := range []string{"goodput", "goodput_share", "ttft_p50", "token_rate", "quality_mean", "energy_per_quality", "e2e_within_1s", "ttft_within_1s", "reliability_nines"} {
+		require.True(t, math.IsNaN(got[name]), "%s is %g", name, got[name])
+	}
+	require.Equal(t, 0.04, got["e2e_p50"])
+	require.Equal(t, 3.0, got["energy_per_request"])
+	require.Equal(t, 0.5, got["score_final"])
+}
+
 // 6 of 8 drafted tokens over 3 passes; 3 of 4 objects, 30 of 40 bytes found; 10
 // of 20 prompt tokens reused; 4 of 16 layers skipped.
 func TestCountersAndFigures(t *testing.T) {

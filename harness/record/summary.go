@@ -67,6 +67,7 @@ func (s *Summary) Values() []Value {
 		slices.Sort(v)
 	}
 	s.t.bursts.count()
+	rounds := s.cell.Trains()
 	for i, m := range s.table {
 		out[i] = Value{Metric: m}
 		if m.base != "" {
@@ -77,8 +78,8 @@ func (s *Summary) Values() []Value {
 		} else {
 			out[i].V = m.run(&s.t)
 		}
-		if math.IsInf(out[i].V, 0) {
-			out[i].V = math.NaN() // a rate over no time, a share of nothing
+		if math.IsInf(out[i].V, 0) || rounds && !m.ofRounds() {
+			out[i].V = math.NaN() // a rate over no time, a share of nothing, a first token of a round
 		}
 	}
 	return out

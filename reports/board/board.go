@@ -99,12 +99,13 @@ type category struct {
 	tables           []*table
 }
 
-// table is the rows of a category under one contract.
+// table is the rows of a category under one contract; of those that train, under one exam too.
 type table struct {
 	Contract string
 	Division string
 	terms    *results.Contract // nil if no bundle spells it out
 	need     float64           // share of requests that have to meet the limits; 0 = there are none
+	exam     string            // of cells that train
 	rows     []*row
 }
 
@@ -122,7 +123,7 @@ func Build(in Input) *Site {
 	})
 	s.history()
 	s.attempts()
-	byKey := map[[5]string]*table{}
+	byKey := map[[6]string]*table{}
 	categories := map[[3]string]*category{}
 	for _, e := range s.entries {
 		for i := range e.Summary.Claims {
@@ -133,7 +134,7 @@ func Build(in Input) *Site {
 	for _, k := range slices.SortedFunc(maps.Keys(categories), func(a, b [3]string) int { return slices.Compare(a[:], b[:]) }) {
 		c := categories[k]
 		slices.SortFunc(c.tables, func(a, b *table) int {
-			return cmp.Or(cmp.Compare(a.Division, b.Division), cmp.Compare(a.Contract, b.Contract))
+			return cmp.Or(cmp.Compare(a.Division, b.Division), cmp.Compare(a.Contract, b.Contract), cmp.Compare(a.exam, b.exam))
 		})
 		for _, t := range c.tables {
 			t.tell()
@@ -153,7 +154,7 @@ func (e *entry) place() int64 {
 }
 
 // enter puts a claim into its table.
-func (s *Site) enter(e *entry, c *bundle.Claim, categories map[[3]string]*category, tables map[[5]string]*table) {
+func (s *Site) enter(e *entry, c *bundle.Claim, categories map[[3]string]*category, tables map[[6]string]*table) {
 	run := slices.IndexFunc(e.Runs, func(r bundle.RunInfo) bool { return r.Path == bundle.RunsFolder+"/"+c.Run || r.Path == c.Run })
 	r := &row{entry: e, claim: c, run: &bundle.RunInfo{}, tier: e.Verdict.Tier}
 	if run >= 0 {
@@ -169,14 +170,14 @@ func (s *Site) enter(e *entry, c *bundle.Claim, categories map[[3]string]*catego
 		cat = &category{App: key[0], Class: key[1], Mode: key[2]}
 		categories[key] = cat
 	}
-	full := [5]string{key[0], key[1], key[2], c.Contract, e.Division}
+	full := [6]string{key[0], key[1], key[2], c.Contract, e.Division, exam(c)}
 	t := tables[full]
 	if t == nil {
-		t = &table{Contract: c.Contract, Division: e.Division}
+		t = &table{Contract: c.Contract, Division: e.Division, exam: exam(c)}
 		if terms, ok := s.in.Contracts[c.Contract]; ok {
 			t.terms = &terms
 		}
-		if t.terms != nil {
+		if t.terms != nil && t.exam == "" {
 			t.need = t.terms.NeededShare()
 		}
 		tables[full] = t

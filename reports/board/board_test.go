@@ -68,7 +68,7 @@ func TestWhoMissesTheLimitsComesLater(t *testing.T) {
 	misses := func(c *bundle.Claim) { c.Metrics["goodput_share"] = metric(0.9, 0.01) }
 	s := Build(Input{Contracts: contracts(), Entries: []Entry{entryOf("x", "ann", claim("quick", 5, 1, misses), claim("slow", 50, 1), claim("slower", 400, 30, misses))}})
 	require.Equal(t, []string{"slow 1", "quick 2", "slower 3"}, ranks(s))
-	require.Equal(t, "no", s.categories[0].tables[0].rows[1].view().Meets)
+	require.Equal(t, "no", s.categories[0].tables[0].rows[1].view(nil).Meets)
 	require.Equal(t, "E2E ≤ 0.5 s for 95 % of requests", strings.ReplaceAll(s.categories[0].tables[0].limits(), "500 ms", "0.5 s"))
 }
 

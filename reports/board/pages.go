@@ -47,13 +47,13 @@ func (s *Site) entry(e *entry) any {
 		Runs          []runView
 		Findings      []string
 		Check, BibTeX string
-	}{head: s.head(heading(e), "../", page.Script()), Columns: heads(), Facts: e.facts(s), Check: e.check(), BibTeX: e.bibTeX(s.in.Name)}
+	}{head: s.head(heading(e), "../", page.Script()), Columns: headsOf(columnsOf(e.rows)), Facts: e.facts(s), Check: e.check(), BibTeX: e.bibTeX(s.in.Name)}
 	if e.Retracted != "" || e.next != nil {
 		v.State = e.state()
 	}
 	for _, r := range e.rows {
 		c := r.claim
-		v.Cells = append(v.Cells, cellView{r.view(), c.App + ": " + c.Pipeline, strings.TrimPrefix(r.label(), c.Pipeline+" "), c.Mode,
+		v.Cells = append(v.Cells, cellView{r.view(columnsOf(e.rows)), c.App + ": " + c.Pipeline, strings.TrimPrefix(r.label(), c.Pipeline+" "), c.Mode,
 			(&category{App: c.App, Class: s.class(c.Site), Mode: c.Mode}).page()})
 	}
 	if len(e.earlier) > 0 || e.next != nil {
@@ -128,7 +128,7 @@ func replayText(r *bundle.Replay) string {
 	return text
 }
 
-// historyRows are all bundles of the entry with the E2E p50 of each of its cells.
+// historyRows are all bundles of the entry with what each of its cells is ranked by.
 func (e *entry) historyRows() (heads []string, out []historyRow) {
 	all := append(slices.Clone(e.earlier), e)
 	for n := e.next; n != nil; n = n.next {
@@ -147,7 +147,7 @@ func (e *entry) historyRows() (heads []string, out []historyRow) {
 		for _, k := range heads {
 			v := Shown{Text: "–"}
 			if i := slices.IndexFunc(o.rows, func(r *row) bool { return key(r) == k }); i >= 0 {
-				v = o.rows[i].shown(latency)
+				v = o.rows[i].shown(clock(o.rows[i].claim))
 			}
 			h.Values = append(h.Values, v)
 		}
@@ -256,13 +256,17 @@ func (s *Site) diff() (any, error) {
 		Metrics [][2]string `json:"metrics"`
 		Cells   []diffCell  `json:"cells"`
 	}{Cells: []diffCell{}}
-	units := map[string]string{}
+	var rows []*row
+	for _, e := range s.entries {
+		rows = append(rows, e.rows...)
+	}
+	all, units := columnsOf(rows), map[string]string{}
 	for _, e := range s.entries {
 		for _, r := range e.rows {
-			data.Cells = append(data.Cells, r.diffCell(units))
+			data.Cells = append(data.Cells, r.diffCell(all, units))
 		}
 	}
-	for _, c := range columns() {
+	for _, c := range all {
 		data.Metrics = append(data.Metrics, [2]string{c.Metric, units[c.Metric]})
 	}
 	b, err := canon.JSON(data)
@@ -270,12 +274,12 @@ func (s *Site) diff() (any, error) {
 	return v, err
 }
 
-func (r *row) diffCell(units map[string]string) diffCell {
-	w := r.view()
+func (r *row) diffCell(cols []column, units map[string]string) diffCell {
+	w := r.view(nil)
 	c := diffCell{ID: w.ID, Entry: r.entry.Name + " by " + r.entry.Submitter, Placement: w.Full, Model: w.Model, Place: w.Place, Mode: r.claim.Mode,
 		Tier: w.Tier, Contract: r.claim.Contract, Plan: r.run.Plan, Commit: r.entry.Harness.Commit, Command: strings.Join(r.run.Command, " ")}
 	c.Label = strings.Join([]string{r.claim.App, r.claim.Mode, strings.TrimSpace(w.Placement + " " + w.Params), r.claim.Site, "–", r.entry.Name, date(r.entry.Created)}, " ")
-	for _, col := range columns() {
+	for _, col := range cols {
 		m, ok := r.claim.Metrics[col.Metric]
 		if !ok {
 			c.Metrics = append(c.Metrics, [4]any{})

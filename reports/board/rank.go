@@ -24,8 +24,9 @@ func Rule() []string {
 	return []string{
 		"A table holds cells of one division under one contract: the same workload, data, model, tokenizer, limits, definitions and mode. Measured and modelled cells never share a table, nor closed and open ones.",
 		"First come the cells whose requests met all limits in the share that the application needs, by the median over runs; then the others. Within each, the lower median E2E p50 comes first.",
+		"Cells that train, whose requests are rounds, are ranked by the median time to their target instead, as MLPerf Training does; what is learned from what, and the target, are the same in a table.",
 		"Cells whose 95 % intervals overlap that of the first of their group share its rank.",
-		fmt.Sprintf("Not ranked, but listed with the reason: INVALID cells, fewer than %d runs, quality below %d %% of the best of the table with intervals apart, modelled cells that were not run again, without an error (that of a measured twin in their run, or else that of a calibration which their profile states), or off by more than %d %%, what verify could not derive again, superseded and retracted entries.", leastRuns, int(100*qualityGate), int(100*mostError)),
+		fmt.Sprintf("Not ranked, but listed with the reason: INVALID cells, fewer than %d runs, quality below %d %% of the best of the table with intervals apart, modelled cells that were not run again, without an error (that of a measured twin in their run, or else that of a calibration which their profile states), or off by more than %d %%, what verify could not derive again, cells that missed their training target in a run, superseded and retracted entries.", leastRuns, int(100*qualityGate), int(100*mostError)),
 	}
 }
 
@@ -46,7 +47,7 @@ func (t *table) order() {
 	for _, r := range t.rows {
 		r.twin = r.findTwin()
 		r.meets = t.judge(r)
-		if q, ok := r.claim.Metrics["quality_mean"]; ok && r.unranked(math.NaN()) == "" && !(q.Value <= best) {
+		if q, ok := r.claim.Metrics[mark(r.claim)]; ok && !trains(r.claim) && r.unranked(math.NaN()) == "" && !(q.Value <= best) {
 			best = q.Value
 		}
 	}
@@ -73,8 +74,8 @@ func (t *table) number() {
 		if r.why != "" {
 			continue
 		}
-		m := r.claim.Metrics[latency]
-		if lead != nil && lead.meets == r.meets && *m.Low <= *lead.claim.Metrics[latency].High {
+		m := r.claim.Metrics[clock(r.claim)]
+		if lead != nil && lead.meets == r.meets && *m.Low <= *lead.claim.Metrics[clock(r.claim)].High {
 			r.rank, r.tied, lead.tied = lead.rank, true, true
 			continue
 		}
@@ -82,11 +83,11 @@ func (t *table) number() {
 	}
 }
 
-// latency is the metric that ranks.
+// latency is the metric that ranks cells that serve.
 const latency = "e2e_p50"
 
 func (r *row) latency() float64 {
-	if m, ok := r.claim.Metrics[latency]; ok {
+	if m, ok := r.claim.Metrics[clock(r.claim)]; ok {
 		return m.Value
 	}
 	return math.Inf(1)
@@ -105,8 +106,9 @@ func (t *table) judge(r *row) meets {
 // unranked says why a row has no rank, "" if it has one. Best is the best quality
 // of the table, NaN if there is none.
 func (r *row) unranked(best float64) string {
-	m, ok := r.claim.Metrics[latency]
-	q, scored := r.claim.Metrics["quality_mean"]
+	m, ok := r.claim.Metrics[clock(r.claim)]
+	q, scored := r.claim.Metrics[mark(r.claim)]
+	short := missed(r.claim)
 	switch {
 	case r.entry.Retracted != "":
 		return "retracted: " + r.entry.Retracted
@@ -116,6 +118,8 @@ func (r *row) unranked(best float64) string {
 		return "verify could not derive it again"
 	case !r.claim.Valid:
 		return "INVALID: " + strings.Join(r.claim.Invalid, "; ")
+	case short != "":
+		return short
 	case !ok:
 		return "no request ended well"
 	case m.N < leastRuns || m.Low == nil || m.High == nil:
@@ -223,7 +227,7 @@ func confirms(a, b *bundle.Claim) bool {
 	if !near && !overlap(x, y) {
 		return false
 	}
-	p, q := a.Metrics["quality_mean"], b.Metrics["quality_mean"]
+	p, q := a.Metrics[mark(a)], b.Metrics[mark(b)]
 	return p.N == 0 && q.N == 0 || p.N > 0 && q.N > 0 && (p.Value == q.Value || overlap(p, q))
 }
 

@@ -191,7 +191,7 @@ func (s *Site) index() any {
 			if o.Ranked > 0 {
 				first := t.rows[0]
 				o.First, o.By = strings.TrimSpace(first.claim.Pipeline+" "+first.telling), first.entry.Name
-				o.Latency, o.Quality = first.shown(latency), first.shown("quality_mean")
+				o.Latency, o.Quality = first.shown(clock(first.claim)), first.shown(mark(first.claim))
 			}
 			v.Overview = append(v.Overview, o)
 		}
@@ -204,7 +204,7 @@ func (s *Site) index() any {
 
 func (r *row) shown(metric string) Shown {
 	m, ok := r.claim.Metrics[metric]
-	for _, c := range columns() {
+	for _, c := range columnsOf([]*row{r}) {
 		if c.Metric == metric {
 			return shown(c.show(statOf(m, ok)))
 		}
@@ -234,7 +234,12 @@ func (e *entry) state() string {
 }
 
 func (t *table) name() string {
-	return "t-" + fileName(t.Division) + "-" + fileName(t.Contract[:min(len(t.Contract), 16)])
+	name := "t-" + fileName(t.Division) + "-" + fileName(t.Contract[:min(len(t.Contract), 16)])
+	if t.exam != "" {
+		sum := sha256.Sum256([]byte(t.exam))
+		name += "-" + hex.EncodeToString(sum[:4])
+	}
+	return name
 }
 
 type tableView struct {
@@ -249,20 +254,13 @@ func (s *Site) category(c *category) any {
 		Tables []tableView
 	}{head: s.head(fmt.Sprintf("%s: %s, %s, %s", s.in.Name, c.App, words(c.Class), c.Mode), "../", page.Script())}
 	for _, t := range c.tables {
-		tv := tableView{Name: t.name(), Root: "../", Limits: t.limits() + ", " + t.Division + " division", Contract: t.Contract, Terms: t.words(), Columns: heads()}
+		tv := tableView{Name: t.name(), Root: "../", Limits: t.limits() + ", " + t.Division + " division", Contract: t.Contract, Terms: t.words(), Columns: headsOf(columnsOf(t.rows))}
 		for _, r := range t.rows {
-			tv.Rows = append(tv.Rows, r.view())
+			tv.Rows = append(tv.Rows, r.view(columnsOf(t.rows)))
 		}
 		v.Tables = append(v.Tables, tv)
 	}
 	return v
-}
-
-func heads() (out []string) {
-	for _, c := range columns() {
-		out = append(out, c.Head)
-	}
-	return out
 }
 
 // words say which requests the contract of a table means.
@@ -276,6 +274,9 @@ func (t *table) words() string {
 		if v, ok := spec[k]; ok && v != "" && v != 0.0 {
 			parts = append(parts, k+" "+paramText(v))
 		}
+	}
+	if t.exam != "" {
+		parts = append(parts, t.exam)
 	}
 	return strings.Join(append(parts, fmt.Sprintf("model %.12s", t.terms.Model)), ", ")
 }
@@ -304,7 +305,7 @@ func (r *row) csv(w *csv.Writer, c *category) error {
 	if r.rank > 0 {
 		rank = strconv.Itoa(r.rank)
 	}
-	for _, col := range columns() {
+	for _, col := range columnsOf([]*row{r}) {
 		m, ok := cl.Metrics[col.Metric]
 		if !ok {
 			continue

@@ -89,7 +89,7 @@ func shown(v reports.Value) Shown {
 	return s
 }
 
-func (r *row) view() Row {
+func (r *row) view(cols []column) Row {
 	c := r.claim
 	v := Row{Rank: "–", Entry: r.entry.Name, Title: r.entry.Title, Page: r.entry.page(), Anchor: "claim-" + c.ID, ID: r.entry.id + "-" + c.ID,
 		Placement: c.Pipeline, Params: r.telling, Full: r.label(), Model: c.Model, Place: c.Site, Runs: c.Runs, Requests: c.Requests, Meets: r.meets.String(),
@@ -104,7 +104,7 @@ func (r *row) view() Row {
 			v.Rank += " ="
 		}
 	}
-	for _, col := range columns() {
+	for _, col := range cols {
 		m, ok := c.Metrics[col.Metric]
 		v.Values = append(v.Values, shown(col.show(statOf(m, ok))))
 	}
@@ -204,7 +204,10 @@ func words(class string) string {
 
 // terms are the limits of a table in words.
 func (t *table) limits() string {
-	if t.terms == nil {
+	switch {
+	case t.exam != "":
+		return "rounds of training"
+	case t.terms == nil:
 		return "terms unknown"
 	}
 	var parts []string

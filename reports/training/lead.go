@@ -36,7 +36,7 @@ func spread(values []float64) string {
 func (p *part) lead() string {
 	cells := p.ranked((*cell).final)
 	if len(cells) == 0 {
-		return fmt.Sprintf("%s: no valid cell was scored, so that the tables have what rounds take alone.", p.title)
+		return p.asked() + fmt.Sprintf("%s: no valid cell was scored, so that the tables have what rounds take alone.", p.title)
 	}
 	best, worst := cells[0], cells[len(cells)-1]
 	var leaders []string
@@ -46,7 +46,7 @@ func (p *part) lead() string {
 		}
 	}
 	n := median(best.each(func(c *course) float64 { return float64(len(c.right)) }))
-	text := fmt.Sprintf("%s: after %s, ", p.title, plural(int(n), "round", "rounds"))
+	text := p.asked() + fmt.Sprintf("%s: after %s, ", p.title, plural(int(n), "round", "rounds"))
 	switch {
 	case len(cells) == 1:
 		text += fmt.Sprintf("%s answers %s of held-out questions right", best.name, spread(best.final()))
@@ -68,6 +68,14 @@ func (p *part) lead() string {
 		}
 	}
 	return text
+}
+
+// asked is the question that a part answers.
+func (p *part) asked() string {
+	if p.question == "" {
+		return ""
+	}
+	return p.question + " "
 }
 
 // atEqual names the best at equal bytes and at equal joules, and the others.

@@ -36,6 +36,7 @@ func Sections(d *reports.Data) []reports.Section {
 	var said []string
 	for _, gs := range reports.Sets(all, setting) {
 		p := newPart(gs)
+		p.question = d.Question(gs[0])
 		parts = append(parts, p)
 		lead := p.lead()
 		if real := p.real(); !slices.Contains(said, real) {
@@ -65,10 +66,11 @@ func setting(g *reports.Group) string {
 
 // part is the cells that are compared with each other, each with a course for every seed.
 type part struct {
-	title   string
-	cells   []*cell
-	axes    []string // of the cells' names that differ between them
-	budgets [numCosts]float64
+	title    string
+	question string // of the suite; "" if it has none
+	cells    []*cell
+	axes     []string // of the cells' names that differ between them
+	budgets  [numCosts]float64
 }
 
 // cell is a method: a cell of the suite with all its seeds.

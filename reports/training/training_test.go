@@ -2,8 +2,11 @@ package training
 
 import (
 	"bytes"
+	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -279,6 +282,30 @@ func TestServingStays(t *testing.T) {
 	var page bytes.Buffer
 	require.NoError(t, reports.Build(d, Sections(d)...).Markdown(&page))
 	require.Contains(t, page.String(), "Cells of the other parts")
+}
+
+// Programs get what was learned of cells that train, and what was served of the others: a table holds both, with empty fields.
+func TestSummariesForPrograms(t *testing.T) {
+	r := reports.Build(demo(t))
+	var text bytes.Buffer
+	require.NoError(t, r.CSV(&text))
+	rows, err := csv.NewReader(&text).ReadAll()
+	require.NoError(t, err)
+	at := slices.Index(rows[0], "score_base")
+	require.Positive(t, at)
+	require.Equal(t, "0.1", rows[1][at])
+	require.Equal(t, "3", rows[1][slices.Index(rows[0], "rounds")])
+	require.NotContains(t, rows[0], "ttft_p50")
+	var out struct {
+		Cells []struct {
+			Metrics map[string]struct{ Value *float64 }
+		}
+	}
+	require.NoError(t, r.JSON(&text))
+	require.NoError(t, json.Unmarshal(text.Bytes(), &out))
+	require.Equal(t, 6000.0, *out.Cells[0].Metrics["target_bytes"].Value)
+	require.Nil(t, out.Cells[1].Metrics["target_bytes"].Value, "it did not come there")
+	require.NotContains(t, out.Cells[0].Metrics, "goodput")
 }
 
 // A reader sorts by what was learned and follows a row to its cell; the page complains of nothing and asks nothing of a network.
