@@ -150,6 +150,13 @@ func TestUnitsStayWithTheirNumbers(t *testing.T) {
 	}
 }
 
+func TestSharesNearNothing(t *testing.T) {
+	for v, want := range map[float64]string{0: "0 %", 2.2e-7: "< 0.001 %", 2e-4: "0.02 %"} {
+		require.Equal(t, want, strings.Replace(Percent(Bare(v)).Text, "0.0200", "0.02", 1))
+	}
+	require.Empty(t, Percent(Stat{V: 1e-7, Lo: 0, Hi: 2e-7}).Detail)
+}
+
 func TestDigits(t *testing.T) {
 	nan := math.NaN()
 	for _, tc := range []struct {

@@ -100,8 +100,13 @@ func Percent(s Stat) Value {
 	}
 	v := percentage(s)
 	v.Text += " %"
+	if s.V > 0 && s.V < least {
+		v.Text, v.Detail = "< 0.001 %", ""
+	}
 	return v
 }
+
+const least = 1e-5 // of shares that print digits
 
 // Time prints seconds in a unit of their own, Bytes and Energy likewise.
 func Time(s Stat) Value { return measure{own: timeScales(), scale: scale{by: 1}}.stat(s) }
