@@ -25,8 +25,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-
 	"meibench/harness/record"
 	"meibench/internal/strictyaml"
 	"meibench/reference/models"
@@ -242,7 +240,7 @@ func questions(suite string) (whole string, parts map[string]string) {
 		} `yaml:"parts"`
 	}
 	parts = map[string]string{}
-	if _, err := strictyaml.Parse("", []byte(suite), 1<<20); err != nil || yaml.Unmarshal([]byte(suite), &asked) != nil {
+	if strictyaml.Peek([]byte(suite), 1<<20, &asked) != nil {
 		return "", parts
 	}
 	for _, p := range asked.Parts {

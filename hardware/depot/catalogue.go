@@ -27,7 +27,6 @@ import (
 	"io"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"meibench/reference/gguf"
@@ -202,11 +201,8 @@ func Cut(name string, r io.ReaderAt, size int64) (*Model, error) {
 
 // layerOf is the layer of a tensor by its name, -1 for those that come first, and layers for those that come last.
 func layerOf(name string, layers int) int {
-	if rest, ok := strings.CutPrefix(name, "blk."); ok {
-		n, _, _ := strings.Cut(rest, ".")
-		if l, err := strconv.Atoi(n); err == nil && l >= 0 && l < MostBlocks {
-			return l
-		}
+	if l, _, ok := gguf.LayerOf(name); ok && l < MostBlocks {
+		return l
 	}
 	if strings.HasPrefix(name, "output") {
 		return layers

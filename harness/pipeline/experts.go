@@ -211,16 +211,12 @@ func (p *experts) pass(t timed) time.Duration {
 func (p *experts) Handle(req *workloads.Request, log *record.Request) error {
 	user := p.site.User(req.User)
 	log.Sent = p.env.Now()
-	data := promptPayload(req)
-	up, err := user.Up.Send(data)
+	prompt, err := raise(user, req, log)
 	if err != nil {
 		return err
 	}
-	sent(log, up, true)
-	log.Spent(record.Transfer, "up", up.Usage.Start, up.Usage.End)
-	log.RawBytesOut += data.Bytes
 
-	seq := hardware.Seq{ID: int64(req.ID), New: req.PromptTokens, Tokens: decodeTokens(up.Payload.Data)}
+	seq := hardware.Seq{ID: int64(req.ID), New: req.PromptTokens, Tokens: decodeTokens(prompt.Data)}
 	s := p.station.Open(seq.ID, serving.Held{Model: p.core, Span: p.core.All()}, req.PromptTokens+req.OutputTokens)
 	defer s.Close()
 	down := user.Down.Open()

@@ -150,15 +150,16 @@ func (p *host) Handle(req *workloads.Request, log *record.Request) error {
 	if user.Near != nil {
 		log.Counts[record.Place] = int64(n.number) + 1
 	}
-	down := user.Down.Open()
-	if n.number != near {
-		if prompt, down, err = p.elsewhere(near, n.number, prompt, down, log); err != nil {
-			return err
-		}
-	}
 	srv, err := p.edges.at(n.number)
 	if err != nil {
 		return err
+	}
+	down := user.Down.Open()
+	if n.number != near {
+		if prompt, down, err = p.elsewhere(near, n.number, prompt, down, log); err != nil {
+			down.Close(err)
+			return err
+		}
 	}
 	g := &guest{need: need{want: want, log: log, node: n.number, next: -1}, deadline: deadline(req), wake: p.env.NewCond()}
 	defer func() { g.over = true }()

@@ -36,6 +36,14 @@ func Decode(name string, text []byte, maxBytes int, dst any) error {
 	return nil
 }
 
+// Peek reads some keys of a document into dst and passes over others: of a text that was decoded strictly where it counted.
+func Peek(text []byte, maxBytes int, dst any) error {
+	if _, err := Parse("text", text, maxBytes); err != nil {
+		return err
+	}
+	return yaml.NewDecoder(bytes.NewReader(text)).Decode(dst)
+}
+
 // Encode writes what Decode reads.
 func Encode(v any) ([]byte, error) { return yaml.Marshal(v) }
 

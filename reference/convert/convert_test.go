@@ -274,5 +274,4 @@ func TestGroupedModelsOf70B(t *testing.T) {
 	require.Equal(t, quant.Q6_K, r.chooseValue(0, f))
 	f.layers = 32
 	require.Equal(t, quant.Q4_K, r.chooseValue(31, f))
-	require.Zero(t, layerOf("blk.-3.x"))
 }

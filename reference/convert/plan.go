@@ -3,7 +3,6 @@ package convert
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"meibench/reference/gguf"
@@ -102,7 +101,8 @@ func factsOf(f *gguf.File) facts {
 			values = append(values, t.Name)
 		}
 	}
-	slices.SortStableFunc(values, func(x, y string) int { return layerOf(x) - layerOf(y) })
+	layer := func(name string) int { l, _, _ := gguf.LayerOf(name); return l } // 0 of none
+	slices.SortStableFunc(values, func(x, y string) int { return layer(x) - layer(y) })
 	for i, name := range values {
 		a.valueRank[name] = i
 	}
@@ -133,17 +133,6 @@ func isValue(name string) bool {
 	return strings.Contains(name, "attn_v.weight") || strings.Contains(name, "attn_qkv.weight") || strings.Contains(name, "attn_kv_b.weight")
 }
 
-// layerOf is the number in "blk.7.ffn_down.weight", or 0.
-func layerOf(name string) int {
-	rest, _ := strings.CutPrefix(name, "blk.")
-	number, _, _ := strings.Cut(rest, ".")
-	n, err := strconv.Atoi(number)
-	if err != nil || n < 0 {
-		return 0
-	}
-	return n
-}
-
 // choose is the mix of a recipe of blocks.
 func (r Recipe) choose(t gguf.Tensor, f facts) quant.Type {
 	name := t.Name
@@ -164,7 +153,8 @@ func (r Recipe) choose(t gguf.Tensor, f facts) quant.Type {
 	case strings.Contains(name, "attn_output.weight") && f.experts == 8 && r.of8Experts != quant.F32:
 		return r.of8Experts
 	case strings.Contains(name, "ffn_down"):
-		return r.down.or(r.Base, layerOf(name), f.layers, f)
+		layer, _, _ := gguf.LayerOf(name)
+		return r.down.or(r.Base, layer, f.layers, f)
 	}
 	return r.Base
 }

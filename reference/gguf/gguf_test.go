@@ -285,3 +285,14 @@ func Example() {
 	fmt.Println(name, f.Tensors[0].Name, f.Tensors[0].Dims)
 	// Output: tiny w [2]
 }
+
+func TestLayerOfTensors(t *testing.T) {
+	layer, rest, ok := LayerOf("blk.17.ffn_down.weight")
+	require.True(t, ok)
+	require.Equal(t, 17, layer)
+	require.Equal(t, "ffn_down.weight", rest)
+	for _, name := range []string{"", "token_embd.weight", "output_norm.weight", "blk.", "blk.3", "blk.-3.x", "blk.+3.x", "blk.03.x", "blk.x.y", "blk.99999999999999999999.x", "xblk.1.y"} {
+		_, _, ok := LayerOf(name)
+		require.False(t, ok, name)
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"strconv"
+	"strings"
 )
 
 // Numbers of the metadata types. Source: docs/gguf.md of ggml.
@@ -231,4 +233,19 @@ func appendList[T any](b []byte, typ uint32, list []T) ([]byte, error) {
 		}
 	}
 	return b, nil
+}
+
+// LayerOf is the layer of a tensor by its name, and the rest of the name: 7 and "ffn_down.weight" of "blk.7.ffn_down.weight". Not ok are
+// names outside layers (token_embd.weight, output_norm.weight) and those whose number is none.
+func LayerOf(name string) (layer int, rest string, ok bool) {
+	after, ok := strings.CutPrefix(name, "blk.")
+	if !ok {
+		return 0, "", false
+	}
+	number, rest, ok := strings.Cut(after, ".")
+	layer, err := strconv.Atoi(number)
+	if !ok || err != nil || layer < 0 || number != strconv.Itoa(layer) {
+		return 0, "", false
+	}
+	return layer, rest, true
 }

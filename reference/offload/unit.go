@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"meibench/internal/units"
+	"meibench/reference/gguf"
 	"meibench/reference/llm"
 	"meibench/reference/panel"
 	"meibench/reference/quant"
@@ -88,9 +89,11 @@ func (s *Stream) cut() error {
 		offset[w.Name] += x.fileBytes()
 		layer := -1
 		if strings.HasPrefix(w.Name, "blk.") {
-			if _, err := fmt.Sscanf(w.Name, "blk.%d.", &layer); err != nil {
-				return fmt.Errorf("tensor %.60q: want the number of a layer: %w", w.Name, err)
+			n, _, ok := gguf.LayerOf(w.Name)
+			if !ok {
+				return fmt.Errorf("tensor %.60q: want the number of a layer", w.Name)
 			}
+			layer = n
 		}
 		switch {
 		case layer >= 0 && w.Expert && s.options.Experts != nil:

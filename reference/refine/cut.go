@@ -10,7 +10,6 @@ import (
 	"io"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"meibench/internal/units"
@@ -85,15 +84,12 @@ func newLayout(f *gguf.File, size int64) (layout, int, error) {
 		if len(t.Dims) == 1 {
 			p.planes = [][]byte{bytes.Repeat([]byte{0xFF}, t.Type.BlockBytes())} // norms and biases: few, and they decide much
 		}
-		switch rest, ok := strings.CutPrefix(t.Name, "blk."); {
-		case ok:
-			number, _, _ := strings.Cut(rest, ".")
-			n, err := strconv.Atoi(number)
-			if err != nil || n < 0 || n >= len(f.Tensors) {
-				return l, 0, fmt.Errorf("refine: tensor %q: layer %q: want a number below %d", t.Name, number, len(f.Tensors))
-			}
+		switch n, _, ok := gguf.LayerOf(t.Name); {
+		case ok && n < len(f.Tensors):
 			p.layer = n
 			layers = max(layers, n+1)
+		case strings.HasPrefix(t.Name, "blk."):
+			return l, 0, fmt.Errorf("refine: tensor %q: want the number of a layer below %d", t.Name, len(f.Tensors))
 		case !strings.HasPrefix(t.Name, "token_") && !strings.HasPrefix(t.Name, "position_"):
 			p.layer = math.MaxInt // norm and head
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"meibench/reference/gguf"
 	"meibench/reference/llm"
 	"meibench/reference/tensor"
 )
@@ -90,7 +91,7 @@ func (e *extra) lowRanks(c llm.Config, m Method) (out []slot, err error) {
 		return nil, err
 	}
 	for _, p := range pairs {
-		layer, inside := layerOf(p.Name)
+		layer, _, inside := gguf.LayerOf(p.Name)
 		if inside && layer < m.From {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"meibench/internal/rng"
+	"meibench/reference/gguf"
 	"meibench/reference/llm"
 	"meibench/reference/quant"
 )
@@ -153,7 +154,7 @@ func lay(m *llm.Model, method Method) (*Params, error) {
 // own are the weights of the model that a method trains.
 func own(m *llm.Model, method Method) (slots []slot) {
 	for _, w := range m.Weights() {
-		layer, inside := layerOf(w.Name)
+		layer, _, inside := gguf.LayerOf(w.Name)
 		switch {
 		case method.Kind == "bias" && (w.Matrix != nil || inside && layer < method.From),
 			method.Kind == "layers" && (!inside || layer < method.From):
@@ -168,12 +169,6 @@ func own(m *llm.Model, method Method) (slots []slot) {
 		slots = append(slots, s)
 	}
 	return slots
-}
-
-// layerOf is the number of the layer that a weight belongs to, if it does.
-func layerOf(name string) (layer int, inside bool) {
-	n, _ := fmt.Sscanf(name, "blk.%d.", &layer)
-	return layer, n == 1 && strings.HasPrefix(name, "blk.")
 }
 
 // begin sets what is trained to its first values.
@@ -251,7 +246,7 @@ func (m Method) alpha() float64 {
 func (t *Params) Lowest() int {
 	lowest := t.Model.Layers
 	for _, p := range t.list {
-		layer, inside := layerOf(p.Name)
+		layer, _, inside := gguf.LayerOf(p.Name)
 		switch {
 		case p.Name == "prompt", p.Name == "token_embd.weight":
 			return -1

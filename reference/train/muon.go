@@ -4,6 +4,7 @@ import (
 	"math"
 	"sync"
 
+	"meibench/reference/gguf"
 	"meibench/reference/tensor"
 )
 
@@ -31,7 +32,7 @@ func NewMuon(p *Params, threads int) *Muon {
 
 // orthogonalised reports whether Muon moves a weight itself: matrices of layers.
 func orthogonalised(w Part) bool {
-	_, inside := layerOf(w.Name)
+	_, _, inside := gguf.LayerOf(w.Name)
 	return inside && w.Decays
 }
 

@@ -3,6 +3,7 @@ package train
 import (
 	"fmt"
 
+	"meibench/reference/gguf"
 	"meibench/reference/tensor"
 )
 
@@ -74,7 +75,7 @@ func (s *Piece) Backward(dout []float32, input bool) []float32 {
 // Learns reports whether anything of the piece is trained.
 func (s *Piece) Learns() bool {
 	for _, part := range s.Params.list {
-		if layer, inside := layerOf(part.Name); inside && layer >= s.tape.lo && layer < s.tape.hi || !inside && s.outside(part.Name) {
+		if layer, _, inside := gguf.LayerOf(part.Name); inside && layer >= s.tape.lo && layer < s.tape.hi || !inside && s.outside(part.Name) {
 			return true
 		}
 	}
@@ -94,7 +95,7 @@ func (s *Piece) Own() (ranges [][2]int) {
 	at := 0
 	for _, part := range s.Params.list {
 		end := at + len(part.Data)
-		layer, inside := layerOf(part.Name)
+		layer, _, inside := gguf.LayerOf(part.Name)
 		if inside && layer >= s.tape.lo && layer < s.tape.hi || !inside && s.outside(part.Name) {
 			if n := len(ranges); n > 0 && ranges[n-1][1] == at {
 				ranges[n-1][1] = end

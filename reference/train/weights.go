@@ -24,6 +24,7 @@ import (
 	"strings"
 
 	"meibench/internal/rng"
+	"meibench/reference/gguf"
 	"meibench/reference/llm"
 	"meibench/reference/quant"
 )
@@ -198,8 +199,8 @@ func (p *Params) Spread(dst []float32, from *Params, src []float32) error {
 	}
 	at = 0
 	for _, w := range from.Model.Weights() {
-		name, layer, rest := w.Name, 0, ""
-		if n, _ := fmt.Sscanf(w.Name, "blk.%d.%s", &layer, &rest); n == 2 && strings.HasPrefix(w.Name, "blk.") {
+		name := w.Name
+		if layer, rest, ok := gguf.LayerOf(w.Name); ok {
 			name = fmt.Sprintf("blk.%d.%s", layer*b.Layers/a.Layers, rest)
 		}
 		copy(dst[places[name]:], src[at:at+w.N*w.K])

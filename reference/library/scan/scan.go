@@ -19,7 +19,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -171,11 +170,8 @@ func headerBytes(f *gguf.File, size int64) int64 {
 
 // layerOf is the layer of a tensor by its name, -1 for those that come first, and behind for those that come last.
 func layerOf(name string, behind int) int {
-	if rest, ok := strings.CutPrefix(name, "blk."); ok {
-		n, _, _ := strings.Cut(rest, ".")
-		if l, err := strconv.Atoi(n); err == nil && l >= 0 && l < 1<<20 {
-			return l
-		}
+	if l, _, ok := gguf.LayerOf(name); ok && l < 1<<20 {
+		return l
 	}
 	if strings.HasPrefix(name, "output") {
 		return behind
