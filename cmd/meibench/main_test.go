@@ -208,11 +208,13 @@ func TestReadme(t *testing.T) {
 		if args == "run" { // in full by .ci/run: a minute here would be a minute for everybody
 			run = append(run, "--quick")
 		}
-		code, _, errOut := do(t, run...)
-		if strings.HasPrefix(args, "doctor") && code == exitEnvironment || args == "run" && code == exitGate {
-			continue // a machine that is not fit to measure says so; that is the command working
-		}
-		require.Zero(t, code, "%s\n%s", line, errOut)
+		t.Run(args, func(t *testing.T) {
+			code, _, errOut := do(t, run...)
+			if strings.HasPrefix(args, "doctor") && code == exitEnvironment || args == "run" && code == exitGate {
+				return // a machine that is not fit to measure says so; that is the command working
+			}
+			require.Zero(t, code, "%s\n%s", line, errOut)
+		})
 	}
 }
 
