@@ -2,6 +2,7 @@ package chart
 
 import (
 	"fmt"
+	"strings"
 
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
@@ -36,18 +37,34 @@ const (
 // to the 5th and 95th; over it the median with its interval, and n beside it.
 // Limits, one per axis, are lines; 0 = none.
 func Strips(title string, names []string, limits []float64, rows []Strip) *Picture {
+	axes := make([]StripAxis, len(names))
+	for i := range names {
+		axes[i] = StripAxis{Name: names[i], Limit: limits[i]}
+	}
+	return Rows(title, "one request", axes, rows)
+}
+
+// StripAxis is the axis of a panel, logarithmic unless it is said to be linear.
+type StripAxis struct {
+	Name   string
+	Limit  float64 // a line; 0 = none
+	Linear bool
+}
+
+// Rows is Strips with axes of either kind, for samples of anything; one says what a dot is.
+func Rows(title, one string, axes []StripAxis, rows []Strip) *Picture {
 	return fit(func(width vg.Length) *Picture {
 		inner := width - 3*margin
-		panels := make([]stripPanel, len(names))
+		panels := make([]stripPanel, len(axes))
 		any := false
-		for i := range names {
-			panels[i] = stripPanel{name: names[i], limit: limits[i], at: i}
+		for i, a := range axes {
+			panels[i] = stripPanel{StripAxis: a, at: i}
 			any = panels[i].fit(rows) || any
 		}
 		if !any {
-			return Empty(title, "no request ended well")
+			return Empty(title, "no "+strings.TrimPrefix(one, "one ")+" ended well")
 		}
-		keys := stripKeys(limits, rows)
+		keys := stripKeys(one, axes, rows)
 		h := headingHeight() + legendHeight(keys, inner) + axisHeight + rowsHeight(rows)
 		return &Picture{w: width, h: h, paint: func(c draw.Canvas) {
 			c = legend(heading(c, title), keys)
@@ -66,10 +83,9 @@ func Strips(title string, names []string, limits []float64, rows []Strip) *Pictu
 
 // stripPanel is one panel of a strip chart.
 type stripPanel struct {
-	name  string
-	x     span
-	limit float64
-	at    int // which of a row's cells it shows
+	StripAxis
+	x  span
+	at int // which of a row's cells it shows
 }
 
 // fit sets the range: the data, and the limit unless it is far off. It returns
@@ -77,14 +93,18 @@ type stripPanel struct {
 func (p *stripPanel) fit(rows []Strip) bool {
 	var ends []float64
 	for _, r := range rows {
-		ends = append(ends, extremes(r.Cells[p.at].Values)...)
+		if all := r.Cells[p.at].Values; p.Linear {
+			ends = append(ends, all...)
+		} else {
+			ends = append(ends, extremes(all)...)
+		}
 	}
-	s, ok := spanOf(ends, true)
+	s, ok := spanOf(ends, !p.Linear)
 	if !ok {
 		return false
 	}
-	if p.limit > s.lo/10 && p.limit < s.hi*10 {
-		s, _ = spanOf(append(ends, p.limit), true)
+	if p.Limit > s.lo/10 && p.Limit < s.hi*10 {
+		s, _ = spanOf(append(ends, p.Limit), !p.Linear)
 	}
 	p.x = s
 	return true
@@ -113,7 +133,7 @@ func rowMiddle(rows []Strip, i int, top vg.Length) vg.Length {
 }
 
 // stripKeys explain what the rows are drawn with.
-func stripKeys(limits []float64, rows []Strip) []Key {
+func stripKeys(one string, axes []StripAxis, rows []Strip) []Key {
 	dots, boxes := false, false
 	for _, r := range rows {
 		for _, s := range r.Cells {
@@ -122,13 +142,13 @@ func stripKeys(limits []float64, rows []Strip) []Key {
 	}
 	keys := []Key{{Text: "median, 95 % interval", Colour: Grey, Kind: MedianKey}}
 	if dots {
-		keys = append(keys, Key{Text: "one request", Colour: Grey, Kind: DotKey})
+		keys = append(keys, Key{Text: one, Colour: Grey, Kind: DotKey})
 	}
 	if boxes {
 		keys = append(keys, Key{Text: "5th, 25th, 75th, 95th percentile", Colour: Grey, Kind: BoxKey})
 	}
-	for _, l := range limits {
-		if l > 0 {
+	for _, a := range axes {
+		if a.Limit > 0 {
 			return append(keys, Key{Text: "limit", Kind: LimitKey})
 		}
 	}
@@ -137,13 +157,13 @@ func stripKeys(limits []float64, rows []Strip) []Key {
 
 func (p *stripPanel) draw(c draw.Canvas, rows []Strip) {
 	if p.x.hi == 0 {
-		remark(c, p.name+": no data")
+		remark(c, p.Name+": no data")
 		return
 	}
 	const note = 24 * vg.Length(1) // room for n
-	f := axes{x: p.x, xLabel: p.name}.draw(box(c, c.Min.X, c.Min.Y, c.Max.X-note, c.Max.Y))
-	if p.limit > p.x.lo && p.limit < p.x.hi {
-		stroke(f.Canvas, limitLine(), pt(f.X(p.limit), f.Min.Y), pt(f.X(p.limit), f.Max.Y))
+	f := axes{x: p.x, xLabel: p.Name}.draw(box(c, c.Min.X, c.Min.Y, c.Max.X-note, c.Max.Y))
+	if p.Limit > p.x.lo && p.Limit < p.x.hi {
+		stroke(f.Canvas, limitLine(), pt(f.X(p.Limit), f.Min.Y), pt(f.X(p.Limit), f.Max.Y))
 	}
 	for i := range rows {
 		y := rowMiddle(rows, i, c.Max.Y)

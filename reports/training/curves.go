@@ -30,9 +30,9 @@ func rangeOf(values []float64, by float64) chart.Range {
 
 // scale is an axis of a cost: its name, what to divide by, and whether it is logarithmic, as where one cell takes many times what another does.
 type scale struct {
-	name string
-	by   float64
-	log  bool
+	name, short string
+	by          float64
+	log         bool
 }
 
 const many = 16
@@ -62,6 +62,8 @@ func costAxis(cells []*cell, of cost) scale {
 		unit, out.by = u, 1000*out.by
 	}
 	out.name = what + " (" + unit + ")"
+	first, _, _ := strings.Cut(what, " ")
+	out.short = first + " (" + unit + ")"
 	return out
 }
 

@@ -116,34 +116,70 @@ func (p *part) against(key string) *reports.Figure {
 		Picture: chart.Curves(p.title, []chart.Plot{plots[numCosts], plots[bytesCost], plots[timeCost], plots[joulesCost]}, keys)}
 }
 
-// named draws scores against costs of whole runs, where cells differ in something that no axis shows.
+// named draws what whole runs came to, a row for each cell, where cells differ in something that no axis shows. What all of them took alike
+// is said, not drawn.
 func (p *part) named() *reports.Figure {
-	cells, rest := p.drawn()
+	cells := slices.DeleteFunc(slices.Clone(p.cells), func(c *cell) bool { return len(c.steps()) == 0 })
 	numbers := p.numbers()
 	shown := slices.DeleteFunc(numbers[:min(len(numbers), mostSweeps)], func(key string) bool { _, ok := p.places(key); return !ok })
 	if len(shown) == len(p.axes) || len(cells) < 2 {
 		return nil
 	}
-	plots := make([]chart.Plot, numCosts)
-	var keys []chart.Key
-	for by := range numCosts {
-		x := costAxis(cells, by)
-		plots[by] = chart.Plot{XAxis: x.name, YAxis: "held-out right (%)", LogX: x.log, Close: true}
+	rows := make([]chart.Strip, len(cells))
+	column := func(values func(*cell) []float64, by float64) {
 		for i, c := range cells {
-			line := chart.Curve{Colour: i % chart.Colours, Glyph: i, Loose: true}
-			if spent := c.spent(by); len(spent) > 0 && len(c.final()) > 0 {
-				line.Dots = []chart.Dot{{X: median(spent) / x.by, Y: rangeOf(c.final(), 100)}}
-			}
-			plots[by].Curves = append(plots[by].Curves, line)
+			v := slices.Sorted(slices.Values(scaled(values(c), by)))
+			s := reports.Median(v)
+			rows[i].Cells = append(rows[i].Cells, chart.Sample{Values: v, N: len(v), Mid: s.V, Low: s.Lo, Top: s.Hi})
 		}
 	}
 	for i, c := range cells {
-		keys = append(keys, chart.Key{Text: c.name, Colour: i % chart.Colours, Index: i, Kind: chart.GlyphKey})
+		rows[i] = chart.Strip{Label: c.name, Colour: i % chart.Colours, Glyph: i, Faded: !c.Valid()}
 	}
-	return &reports.Figure{Name: "training-spent", Title: "What whole runs learn, and take: " + p.title,
-		Caption: "Upper left is better. A dot is the median over seeds of whole runs, its bar goes from the least to the most; where dots meet, the last is on top. " + p.real() + rest,
-		Alt:     "Share of held-out questions right against bytes, joules and time of whole runs: " + p.clauses() + ".",
-		Picture: chart.Curves(p.title, []chart.Plot{plots[bytesCost], plots[joulesCost], plots[timeCost]}, keys)}
+	axes := []chart.StripAxis{{Name: "right (%)", Linear: true}}
+	column((*cell).final, 100)
+	var same []string
+	for by := range numCosts {
+		if v, ok := alike(cells, by); ok {
+			same = append(same, printed(by, v))
+			continue
+		}
+		x := costAxis(cells, by)
+		axes = append(axes, chart.StripAxis{Name: x.short, Linear: !x.log})
+		column(func(c *cell) []float64 { return c.spent(by) }, 1/x.by)
+	}
+	caption := "Right: of held-out questions. Bytes: over users' links. A dot is a seed, the large one the median, its bar the 95 % interval from six seeds on. "
+	if len(same) > 0 {
+		caption += "All took about " + join(same) + ". "
+	}
+	return &reports.Figure{Name: "training-spent", Title: "What whole runs learn, and take: " + p.title, Caption: caption + p.real(),
+		Alt:     "Share of held-out questions right of whole runs, and the bytes, joules and seconds that they took: " + p.clauses() + ".",
+		Picture: chart.Rows(p.title, "one seed", axes, rows)}
+}
+
+// alike is what all cells took, if it is nearly the same.
+func alike(cells []*cell, by cost) (float64, bool) {
+	var all []float64
+	for _, c := range cells {
+		all = append(all, median(c.spent(by)))
+	}
+	least, most := slices.Min(all), slices.Max(all) // NaN of a cell that does not know
+	return median(all), most <= (1+nearly)*least
+}
+
+const nearly = 0.02
+
+func printed(by cost, v float64) string {
+	print := map[cost]func(reports.Stat) reports.Value{bytesCost: reports.Bytes, joulesCost: reports.Energy, timeCost: reports.Time}
+	return print[by](reports.Bare(v)).Text
+}
+
+func scaled(values []float64, by float64) []float64 {
+	out := make([]float64, len(values))
+	for i, v := range values {
+		out[i] = v * by
+	}
+	return out
 }
 
 func (p *part) groups() (out []*reports.Group) {

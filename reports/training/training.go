@@ -131,7 +131,7 @@ func nameOf(g *reports.Group, axes []string, without string) string {
 	if len(out) == 0 {
 		return g.Cell.Pipeline
 	}
-	return strings.Join(out, ", ")
+	return strings.Join(out, " · ")
 }
 
 // real says what of a part was computed and what a model says.
