@@ -170,6 +170,9 @@ func (l *Lab) findSite(name string) (*profiles.SiteSheet, error) {
 	}
 	for i := range s.Nodes {
 		s.Nodes[i].Device = beside(s.Nodes[i].Device)
+		for k, file := range s.Nodes[i].Others {
+			s.Nodes[i].Others[k] = beside(file)
+		}
 		if a := s.Nodes[i].Agent; a != nil {
 			moved := a.Beside(filepath.Dir(name))
 			s.Nodes[i].Agent = &moved
@@ -183,7 +186,7 @@ func (l *Lab) findSite(name string) (*profiles.SiteSheet, error) {
 
 // furnish checks that all that a site names exists.
 func (l *Lab) furnish(s *profiles.SiteSheet) error {
-	for _, p := range s.Nodes {
+	for _, p := range s.Kinds() {
 		if p.Device == profiles.Host || p.Device == "" {
 			continue
 		}
@@ -291,7 +294,7 @@ func (l *Lab) digests(s *setup, models, sheets map[string]string) {
 		models[s.cell.Small] = s.small.Digest
 	}
 	sheets["site "+s.site.Name] = s.site.Digest()
-	for _, p := range s.site.Nodes {
+	for _, p := range s.site.Kinds() {
 		if d, err := l.device(p.Device); err == nil {
 			sheets["device "+p.Device] = d.Digest()
 		}
@@ -450,7 +453,7 @@ func (l *Lab) tier(s *setup) (tier string, stated float64) {
 		return "", 0
 	}
 	least, silent := -1, false
-	for _, p := range s.site.Nodes {
+	for _, p := range s.site.Kinds() {
 		if p.Device == "" || p.Served != nil {
 			continue
 		}

@@ -125,6 +125,7 @@ func outages(fails []profiles.Outage) []fault.Window {
 }
 
 func (b *builder) user(p profiles.Place, id int) (*hardware.User, error) {
+	p = p.Of(id)
 	u := &hardware.User{ID: id}
 	if b.field != nil {
 		u = b.field.User(id, 0) // as after a warm-up; idle gaps within the run are paid for

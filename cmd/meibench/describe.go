@@ -189,7 +189,7 @@ func describeProfile(d description) (description, error) {
 			return d, err
 		}
 		for _, p := range s.Nodes {
-			d.Lines = append(d.Lines, fmt.Sprintf("node %s (%s): %s", p.Name, p.Role, p.Device))
+			d.Lines = append(d.Lines, fmt.Sprintf("node %s (%s): %s", p.Name, p.Role, strings.Join(append([]string{p.Device}, p.Others...), ", or ")))
 		}
 		for _, w := range s.Links {
 			d.Lines = append(d.Lines, fmt.Sprintf("link %s to %s: %s", w.From, w.To, w.Link))

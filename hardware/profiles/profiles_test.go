@@ -287,6 +287,29 @@ links:
 	}
 }
 
+// Users have devices in turn; a file says which there are, and none of them may be the machine of the run.
+func TestUsersHaveUnlikeDevices(t *testing.T) {
+	s, err := Site("mixed-5g-edge")
+	require.NoError(t, err)
+	user := s.User()
+	var names []string
+	for id := range 7 {
+		names = append(names, user.Of(id).Device)
+	}
+	require.Equal(t, []string{"snapdragon-8-gen-3", "midrange-phone", "raspberry-pi-5", "snapdragon-8-elite", "jetson-orin-nano-super", "snapdragon-8-gen-3", "midrange-phone"}, names)
+	require.Len(t, s.Kinds(), 6)
+	for _, p := range s.Kinds() {
+		_, err := Device(p.Device)
+		require.NoError(t, err)
+	}
+	for others, want := range map[string]string{"per_user: true, others: [host]": `none of them missing or "host"`, "per_user: true, others: ['']": "none of them missing"} {
+		err := decode("x", fmt.Appendf(nil, "name: x\nsummary: x\napps: [ar]\nnodes:\n  - {name: a, role: device, device: midrange-phone, %s}\n", others), &SiteSheet{})
+		require.ErrorContains(t, err, want)
+	}
+	err = decode("x", []byte("name: x\nsummary: x\napps: [ar]\nnodes:\n  - {name: a, role: device, device: midrange-phone, per_user: true}\n  - {name: b, role: edge, device: nvidia-l4, others: [nvidia-l40s]}\nlinks:\n  - {from: a, to: b, link: wifi6-home}\n"), &SiteSheet{})
+	require.ErrorContains(t, err, "only the per-user node is one of several devices")
+}
+
 // TestNetworkIsTheFit: the thermal network of the iPhone is what the traces gave, and a
 // profile without one has the digest that it had before networks existed.
 func TestNetworkIsTheFit(t *testing.T) {

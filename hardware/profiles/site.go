@@ -27,6 +27,7 @@ type Place struct {
 	Role    hardware.Role `yaml:"role" json:"role"` // device, edge or cloud
 	Device  string        `yaml:"device" json:"device"`
 	PerUser bool          `yaml:"per_user,omitempty" json:"per_user,omitempty"`
+	Others  []string      `yaml:"others,omitempty" json:"others,omitempty"`              // device profiles of further users: see Of
 	Fails   []Outage      `yaml:"fails,omitempty" json:"fails,omitempty"`                // in order of time, apart from each other
 	Charge  float64       `yaml:"charge,omitempty" json:"charge,omitempty" want:"share"` // of the users' batteries at the start; 0 = full. Part of the scenario: no source
 	Served  *Served       `yaml:"endpoint,omitempty" json:"endpoint,omitempty"`          // in place of Device: a real server
@@ -62,6 +63,39 @@ func (s *SiteSheet) User() Place {
 	}
 	panic("profiles: a checked site has a per_user node")
 }
+
+// Of is the place of a user: users have Device and Others in turn, round and round.
+func (p Place) Of(user int) Place {
+	if at := user % (1 + len(p.Others)); at > 0 {
+		p.Device = p.Others[at-1]
+	}
+	return p
+}
+
+// Kinds are the nodes of the site, those of users once for each device that users have.
+func (s *SiteSheet) Kinds() (out []Place) {
+	for _, p := range s.Nodes {
+		for i := range 1 + len(p.Others) {
+			out = append(out, p.Of(i))
+		}
+	}
+	return out
+}
+
+// checkOthers says what is wrong with the devices of further users.
+func (p *Place) checkOthers(c *checker, at string) {
+	switch {
+	case len(p.Others) == 0:
+	case !p.PerUser:
+		c.add(at+".others", "only the per-user node is one of several devices")
+	case len(p.Others) > mostKinds:
+		c.add(at+".others", "%d further devices: want at most %d", len(p.Others), mostKinds)
+	case p.Device == "" || slices.Contains(append([]string{p.Device}, p.Others...), Host) || slices.Contains(p.Others, ""):
+		c.add(at+".others", "all devices must be profiles, none of them missing or %q", Host)
+	}
+}
+
+const mostKinds = 64
 
 // UsesHost reports whether some node is the machine the run is on.
 func (s *SiteSheet) UsesHost() bool {
@@ -115,6 +149,7 @@ func (s *SiteSheet) check(c *checker) {
 			users++
 		}
 		p.checkFails(c, at)
+		p.checkOthers(c, at)
 	}
 	if users != 1 {
 		c.add("$.nodes", "exactly one node must be per_user: true, got %d", users)

@@ -62,6 +62,7 @@ const seedCount = 1024
 type seeds struct {
 	s     *School
 	count int
+	seeds []uint64  // of the directions
 	first []float32 // what is tuned, before anything was
 
 	mu    sync.Mutex
@@ -73,7 +74,11 @@ func newSeeds(s *School) (*seeds, error) {
 	if s.job.Optimizer != "mezo" && s.job.Optimizer != "fwd" {
 		return nil, fmt.Errorf("set up training: rule fedkseed sends steps along random directions, which optimizer %s does not take: set it to mezo or fwd", s.job.Optimizer)
 	}
-	return &seeds{s: s, count: seedCount, first: slices.Clone(s.scorer.params.Flat)}, nil
+	r := &seeds{s: s, count: seedCount, first: slices.Clone(s.scorer.params.Flat)}
+	for j := range r.count {
+		r.seeds = append(r.seeds, s.direction(uint32(j)))
+	}
+	return r, nil
 }
 
 func (r *seeds) fresh() []float32 { return make([]float32, r.count) } // how far the server went along each direction
@@ -84,11 +89,7 @@ func (r *seeds) rebuild(to, acc []float32) {
 	defer r.mu.Unlock()
 	if !slices.Equal(acc, r.acc) || r.tuned == nil {
 		r.acc, r.tuned = slices.Clone(acc), slices.Clone(r.first)
-		for j, by := range acc {
-			if by != 0 {
-				zeroth.Perturb(r.tuned, r.s.direction(uint32(j)), -by)
-			}
-		}
+		zeroth.Rebuild(r.tuned, r.seeds, acc)
 	}
 	copy(to, r.tuned)
 }
@@ -122,41 +123,42 @@ func (r *seeds) finish(b *bench, l *lesson) ([][]byte, error) {
 }
 
 func (r *seeds) combine(v *server, st *hardware.Study, all []*message) error {
-	acc := v.global
-	total := 0.0
-	type step struct {
-		scalar
-		weight float64
-	}
-	var steps []step
+	var weights []float64
+	var moves [][]zeroth.Move
 	for i, m := range all {
-		part, err := m.part(0)
-		var own []step
-		for at := 0; err == nil && at < len(part); at += 8 {
-			if len(part)%8 != 0 {
-				err = fmt.Errorf("%d bytes are not a list of steps", len(part))
-				break
-			}
-			sc := scalar{binary.LittleEndian.Uint32(part[at:]), math.Float32frombits(binary.LittleEndian.Uint32(part[at+4:]))}
-			if f := float64(sc.by); sc.seed >= uint32(r.count) || math.IsNaN(f) || math.IsInf(f, 0) {
-				err = fmt.Errorf("a step of %g along direction %d of %d", f, sc.seed, r.count)
-			}
-			own = append(own, step{sc, float64(m.Samples)})
-		}
+		own, err := r.movesOf(m)
 		if err != nil {
 			r.s.refuse(st.Group, st.Who[i], err)
 			continue
 		}
-		total += float64(m.Samples)
-		steps = append(steps, own...)
+		weights, moves = append(weights, float64(m.Samples)), append(moves, own)
 	}
-	if total == 0 {
+	if len(moves) == 0 {
 		return fmt.Errorf("no update of %d clients can be used: %w", len(all), r.s.lastRefusal())
 	}
-	for _, st := range steps {
-		acc[st.seed] += float32(float64(st.by) * st.weight / total)
+	return zeroth.Gather(v.global, weights, moves)
+}
+
+// movesOf reads a client's steps along the directions that there are.
+func (r *seeds) movesOf(m *message) (own []zeroth.Move, err error) {
+	part, err := m.part(0)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	if len(part)%8 != 0 {
+		return nil, fmt.Errorf("%d bytes are not a list of steps", len(part))
+	}
+	if m.Samples <= 0 {
+		return nil, fmt.Errorf("an update from %d questions", m.Samples)
+	}
+	for at := 0; at < len(part); at += 8 {
+		sc := scalar{binary.LittleEndian.Uint32(part[at:]), math.Float32frombits(binary.LittleEndian.Uint32(part[at+4:]))}
+		if f := float64(sc.by); sc.seed >= uint32(r.count) || math.IsNaN(f) || math.IsInf(f, 0) {
+			return nil, fmt.Errorf("a step of %g along direction %d of %d", f, sc.seed, r.count)
+		}
+		own = append(own, zeroth.Move{Index: int(sc.seed), By: sc.by})
+	}
+	return own, nil
 }
 
 func (r *seeds) load(b *bench, v *server) error {

@@ -64,7 +64,7 @@ func (k *check) floors(p *physics, c *record.Cell) {
 		if m == nil {
 			continue
 		}
-		for _, n := range p.arm.terms.Site.Nodes {
+		for _, n := range p.arm.terms.Site.Kinds() {
 			if n.Device == "" && n.Agent == nil || !computes(c, n) {
 				continue
 			}
@@ -221,7 +221,7 @@ func (k *check) powers(p *physics, c *record.Cell) {
 	part := map[hardware.Role]record.Part{hardware.DeviceRole: record.DevicePart, hardware.EdgeRole: record.EdgePart, hardware.CloudRole: record.CloudPart}
 	unknown := [record.NumParts]bool{}
 	hosts := true
-	for _, n := range p.arm.terms.Site.Nodes {
+	for _, n := range p.arm.terms.Site.Kinds() {
 		at, ok := part[n.Role]
 		sheet, err := k.lab.Device(n.Device)
 		if !ok || err != nil {
@@ -356,8 +356,8 @@ func (p *physics) charged(k *check, at spot, c *record.Cell, t *tally) {
 	watts := map[string]float64{}
 	for _, n := range p.arm.terms.Site.Nodes {
 		sheet, err := k.lab.Device(n.Device)
-		if err != nil || sheet.Power.Active == nil || n.Agent != nil {
-			return
+		if err != nil || sheet.Power.Active == nil || n.Agent != nil || len(n.Others) > 0 {
+			return // users' devices are booked together
 		}
 		role[n.Name] = map[hardware.Role]record.Part{hardware.EdgeRole: record.EdgePart, hardware.CloudRole: record.CloudPart}[n.Role]
 		watts[n.Name] = sheet.Power.Active.Value
