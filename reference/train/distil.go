@@ -10,8 +10,8 @@ type RowLoss func(batch, place int, logits []float32, weight float32) (loss floa
 func (l *Learner) AccumulateBy(loss RowLoss, batches []Batch, total float64) (sum float64) {
 	scale := float32(1 / total)
 	sums := make([]float64, len(batches))
-	l.each(batches, l.added, func(lane, i int) {
-		t, b := l.tapes[lane], batches[i]
+	l.each(batches, l.added, func(t *tape, lane, i int) {
+		b := batches[i]
 		b.Exit = 0
 		t.keep = keepAll
 		if l.Recompute {

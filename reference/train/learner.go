@@ -3,6 +3,8 @@ package train
 import (
 	"math"
 	"sync"
+
+	"meibench/reference/tensor"
 )
 
 // lanes is the number of gradients that are summed at the end of a step. It is
@@ -23,30 +25,30 @@ type Learner struct {
 	Recompute bool
 
 	threads int
-	tapes   []*tape
-	grads   []*Params
-	added   int // batches since Reset
+	tapes   []*tape   // of the threads
+	grads   []*Params // of the lanes
+	added   int       // batches since Reset
 }
 
 // NewLearner wraps parameters, which it does not copy. threads is at least 1; more
 // than four are of no use.
 func NewLearner(p *Params, threads int) (*Learner, error) {
 	l := &Learner{Params: p, threads: min(max(1, threads), lanes)}
-	for range lanes {
+	for range l.threads {
 		l.tapes = append(l.tapes, newTape(p.Model.Config, 0, p.Model.Layers, true))
 	}
 	return l, nil
 }
 
-// each runs do for every batch, a lane at a time on each thread; the first batch
-// goes to the given lane.
-func (l *Learner) each(batches []Batch, first int, do func(lane, i int)) {
+// each runs do for every batch, a lane at a time on each thread, which has one tape: what a batch left in the caches is
+// where the next one writes. The first batch goes to the given lane.
+func (l *Learner) each(batches []Batch, first int, do func(t *tape, lane, i int)) {
 	var wait sync.WaitGroup
 	for thread := range l.threads {
 		wait.Go(func() {
 			for lane := thread; lane < lanes; lane += l.threads {
 				for i := (lane - first%lanes + lanes) % lanes; i < len(batches); i += lanes {
-					do(lane, i)
+					do(l.tapes[thread], lane, i)
 				}
 			}
 		})
@@ -81,8 +83,8 @@ func (l *Learner) Reset() {
 func (l *Learner) Accumulate(batches []Batch, total float64) (loss float64) {
 	scale := float32(1 / total)
 	sums := make([]float64, len(batches))
-	l.each(batches, l.added, func(lane, i int) {
-		t, b := l.tapes[lane], &batches[i]
+	l.each(batches, l.added, func(t *tape, lane, i int) {
+		b := &batches[i]
 		t.keep = keepAll
 		if l.Recompute {
 			t.keep = keepInputs
@@ -102,16 +104,14 @@ func (l *Learner) Accumulate(batches []Batch, total float64) (loss float64) {
 func (l *Learner) Sum() *Params {
 	sum := l.grads[0].Flat
 	for _, g := range l.grads[1:] {
-		for i, v := range g.Flat {
-			sum[i] += v
-		}
+		tensor.Add(sum, g.Flat)
 		clear(g.Flat)
 	}
 	return l.grads[0]
 }
 
 // ActivationBytes is the memory that a batch's forward pass occupies for its
-// backward pass, of the largest batch so far on all lanes.
+// backward pass, of the largest batch so far on all threads.
 func (l *Learner) ActivationBytes() (n int) {
 	for _, t := range l.tapes {
 		n += t.activationBytes()
@@ -138,8 +138,8 @@ func (l *Learner) Evaluate(batches []Batch) (loss float64, exact [][]bool) {
 	scale := float32(1 / Weight(batches))
 	sums := make([]float64, len(batches))
 	exact = make([][]bool, len(batches))
-	l.each(batches, 0, func(lane, i int) {
-		t, b := l.tapes[lane], &batches[i]
+	l.each(batches, 0, func(t *tape, lane, i int) {
+		b := &batches[i]
 		t.keep = keepNone
 		t.forward(l.Params, b, nil)
 		sums[i] = t.loss(scale)
