@@ -9,9 +9,9 @@ func kernels() []kernel {
 	have := []kernel{generic()}
 	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
 		v := assembled()
-		have = append(have, kernel{"avx2", 16, []int{6, 4, 2, 1}, avx2Tile, avx2Tile16, transposeAsm, v})
+		have = append(have, kernel{"avx2", 16, []int{6, 4, 2, 1}, avx2Tile, avx2Tile16, transposeAsm, v, nil})
 		if cpu.X86.HasAVX512F {
-			wide := kernel{"avx512", 32, []int{12, 8, 4, 2, 1}, avx512Tile, avx512Tile16, transposeAsm, v}
+			wide := kernel{"avx512", 32, []int{12, 8, 4, 2, 1}, avx512Tile, avx512Tile16, transposeAsm, v, avx512Narrow}
 			have = append(have, wide)
 			if cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512VNNI {
 				wide.name = "vnni" // the same here; package panel has more to offer
@@ -83,5 +83,25 @@ func avx512Tile16(mr int, a []float32, aRow, aK int, b []uint16, bRow, k int, c 
 		avx512F16x2(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
 	default:
 		avx512F16x1(&a[0], ar, ak, &b[0], br, k, &c[0], cr, acc)
+	}
+}
+
+func avx512Narrow(mr int, a []float32, aRow, aK int, b []float32, bRow, k int, c []float32, cRow, cols int, acc bool) {
+	if cols < 1 || cols > narrow {
+		panic("tensor: narrow tile of more than 16 columns, or none")
+	}
+	inside(mr, a, aRow, aK, len(b), bRow, k, cols, c, cRow)
+	ar, ak, br, cr := aRow*f32Bytes, aK*f32Bytes, bRow*f32Bytes, cRow*f32Bytes
+	switch mr {
+	case 12:
+		avx512Narrowx12(&a[0], ar, ak, &b[0], br, k, &c[0], cr, cols, acc)
+	case 8:
+		avx512Narrowx8(&a[0], ar, ak, &b[0], br, k, &c[0], cr, cols, acc)
+	case 4:
+		avx512Narrowx4(&a[0], ar, ak, &b[0], br, k, &c[0], cr, cols, acc)
+	case 2:
+		avx512Narrowx2(&a[0], ar, ak, &b[0], br, k, &c[0], cr, cols, acc)
+	default:
+		avx512Narrowx1(&a[0], ar, ak, &b[0], br, k, &c[0], cr, cols, acc)
 	}
 }

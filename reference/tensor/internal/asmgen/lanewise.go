@@ -1,0 +1,183 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+// lanewise emits a function over 8n elements, whose pointers move on by 8 each time; scalars fill a register each.
+func lanewise(name string, pointers, scalars []string, body func(p []Register, c []VecVirtual)) {
+	signature := fmt.Sprintf("func(%s *float32, n int", strings.Join(pointers, ", "))
+	if len(scalars) > 0 {
+		signature += fmt.Sprintf(", %s float32", strings.Join(scalars, ", "))
+	}
+	TEXT(name, NOSPLIT, signature+")")
+	Pragma("noescape")
+	var p []Register
+	for _, x := range pointers {
+		p = append(p, ptr(x))
+	}
+	n := ptr("n")
+	var c []VecVirtual
+	for _, x := range scalars {
+		c = append(c, broadcast(x))
+	}
+	Label("loop")
+	body(p, c)
+	for _, x := range p {
+		ADDQ(U32(32), x)
+	}
+	DECQ(n)
+	JNZ(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+}
+
+// broadcast fills a register with a float32 parameter.
+func broadcast(param string) VecVirtual {
+	v := YMM()
+	p, err := Param(param).Resolve()
+	if err != nil {
+		panic(err)
+	}
+	VBROADCASTSS(p.Addr, v)
+	return v
+}
+
+// load8 is eight elements at a pointer, in a new register.
+func load8(p Register) VecVirtual {
+	v := YMM()
+	VMOVUPS(mem(p, 0), v)
+	return v
+}
+
+// lanewises emits the functions without a sum in them: products and sums are rounded one by one, in the order of the Go code.
+func lanewises() {
+	lanewise("add8", []string{"out", "x"}, nil, func(p []Register, _ []VecVirtual) {
+		v := load8(p[0])
+		VADDPS(mem(p[1], 0), v, v)
+		VMOVUPS(v, mem(p[0], 0))
+	})
+	lanewise("scale8", []string{"x"}, []string{"c"}, func(p []Register, c []VecVirtual) {
+		v := YMM()
+		VMULPS(mem(p[0], 0), c[0], v)
+		VMOVUPS(v, mem(p[0], 0))
+	})
+	lanewise("normScale8", []string{"out", "x", "w"}, []string{"inv"}, func(p []Register, c []VecVirtual) {
+		v := YMM()
+		VMULPS(mem(p[1], 0), c[0], v)
+		VMULPS(mem(p[2], 0), v, v)
+		VMOVUPS(v, mem(p[0], 0))
+	})
+	lanewise("normGrad8", []string{"dx", "dy", "x", "w"}, []string{"r", "k"}, func(p []Register, c []VecVirtual) {
+		v, kx := YMM(), YMM()
+		VMULPS(mem(p[3], 0), c[0], v)
+		VMULPS(mem(p[1], 0), v, v)
+		VMULPS(mem(p[2], 0), c[1], kx)
+		VSUBPS(kx, v, v)
+		VADDPS(mem(p[0], 0), v, v)
+		VMOVUPS(v, mem(p[0], 0))
+	})
+	lanewise("normGradW8", []string{"dw", "dy", "x"}, []string{"r"}, func(p []Register, c []VecVirtual) {
+		v := load8(p[1])
+		VMULPS(mem(p[2], 0), v, v)
+		VMULPS(c[0], v, v)
+		VADDPS(mem(p[0], 0), v, v)
+		VMOVUPS(v, mem(p[0], 0))
+	})
+	lanewise("softmaxGrad8", []string{"d", "w"}, []string{"mean", "scale"}, func(p []Register, c []VecVirtual) {
+		v := load8(p[0])
+		VSUBPS(c[0], v, v)
+		VMULPS(mem(p[1], 0), v, v)
+		VMULPS(c[1], v, v)
+		VMOVUPS(v, mem(p[0], 0))
+	})
+	swigluGrad()
+	adam()
+	rotate()
+}
+
+// swigluGrad emits dup = d·g·s and dgate = d·up·s·(1 + g·(1-s)), s = 1/(1 + exp(-g)).
+func swigluGrad() {
+	lanewise("swigluGrad8", []string{"dgate", "dup", "dout", "gate", "up"}, nil, func(p []Register, _ []VecVirtual) {
+		one, d, g, s, t := YMM(), load8(p[2]), load8(p[3]), YMM(), YMM()
+		VXORPS(eight("sign", 1<<31), g, t)
+		e := exp8(t)
+		VMOVUPS(real8("ones", 1), one)
+		VADDPS(one, e, e)
+		VDIVPS(e, one, s)
+		VMULPS(g, d, t)
+		VMULPS(s, t, t)
+		VMULPS(mem(p[4], 0), d, d)
+		VMOVUPS(t, mem(p[1], 0))
+		VMULPS(s, d, d)
+		VSUBPS(s, one, t)
+		VMULPS(t, g, t)
+		VADDPS(t, one, t)
+		VMULPS(t, d, d)
+		VMOVUPS(d, mem(p[0], 0))
+	})
+}
+
+// adam emits a step of AdamW; c1 and c2 are 1 - b1 and 1 - b2.
+func adam() {
+	scalars := []string{"clip", "b1", "c1", "b2", "c2", "unbias", "eps", "rate", "keep"}
+	lanewise("adam8", []string{"w", "grad", "m", "v"}, scalars, func(p []Register, c []VecVirtual) {
+		clip, b1, c1, b2, c2, unbias, eps, rate, keep := c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8]
+		g, m, v, t := load8(p[1]), YMM(), YMM(), YMM()
+		VMULPS(clip, g, g)
+		VMULPS(mem(p[2], 0), b1, m)
+		VMULPS(g, c1, t)
+		VADDPS(t, m, m)
+		VMOVUPS(m, mem(p[2], 0))
+		VMULPS(mem(p[3], 0), b2, v)
+		VMULPS(g, c2, t)
+		VMULPS(g, t, t)
+		VADDPS(t, v, v)
+		VMOVUPS(v, mem(p[3], 0))
+		VMULPS(unbias, v, v)
+		VSQRTPS(v, v)
+		VADDPS(eps, v, v)
+		VMULPS(m, rate, m)
+		VDIVPS(v, m, m)
+		VMULPS(mem(p[0], 0), keep, t)
+		VSUBPS(m, t, t)
+		VMOVUPS(t, mem(p[0], 0))
+	})
+}
+
+// rotate emits the rotation of neighbours, for heads of 8n channels: x0·cos - sign·x1·sin, x1·cos + sign·x0·sin. cs is (4n, 2).
+func rotate() {
+	TEXT("rotate8", NOSPLIT, "func(x, cs *float32, n, heads int, sign float32)")
+	Pragma("noescape")
+	x, cs, n, heads, sign := ptr("x"), ptr("cs"), ptr("n"), ptr("heads"), broadcast("sign")
+	turn := YMM() // -sign at the first of a pair, sign at the second
+	VXORPS(eight("sign", 1<<31), sign, turn)
+	VBLENDPS(Imm(0xaa), sign, turn, turn)
+	from, left := GP64(), GP64()
+	Label("head")
+	MOVQ(cs, from)
+	MOVQ(n, left)
+	Label("loop")
+	v, cos, sin, swapped := load8(x), YMM(), YMM(), YMM()
+	VMOVSLDUP(mem(from, 0), cos)
+	VMOVSHDUP(mem(from, 0), sin)
+	VMULPS(turn, sin, sin)
+	VPERMILPS(Imm(0xb1), v, swapped)
+	VMULPS(cos, v, v)
+	VMULPS(sin, swapped, swapped)
+	VADDPS(swapped, v, v)
+	VMOVUPS(v, mem(x, 0))
+	ADDQ(U32(32), x)
+	ADDQ(U32(32), from)
+	DECQ(left)
+	JNZ(LabelRef("loop"))
+	DECQ(heads)
+	JNZ(LabelRef("head"))
+	VZEROUPPER()
+	RET()
+}
