@@ -89,7 +89,6 @@ type tape struct {
 	dq, dk, dv, datt   []float32
 	dprobs             []float32 // (t, n + t) of the longest sequence
 	dgate, dup, dinner []float32 // (T, F)
-	sig                []float32 // (T, F)
 	draw               []float32 // as dq
 	keys, values       []float32 // (n + t, G·D): behind a prefix
 	dkeys, dvalues     []float32
@@ -175,7 +174,7 @@ func (t *tape) reserve(p *Params, b *Batch) {
 		x *[]float32
 		n int
 	}{{&t.dx, c}, {&t.dnorm, c}, {&t.dpicked, R * s.Dim}, {&t.dq, q}, {&t.dk, kv}, {&t.dv, kv}, {&t.datt, q},
-		{&t.dprobs, longest * (n + longest)}, {&t.dgate, f}, {&t.dup, f}, {&t.dinner, f}, {&t.sig, f}} {
+		{&t.dprobs, longest * (n + longest)}, {&t.dgate, f}, {&t.dup, f}, {&t.dinner, f}} {
 		room(v.x, v.n)
 	}
 }
@@ -412,7 +411,7 @@ func (t *tape) backward(grad, p *Params, dout []float32, input bool) {
 			copy(t.dnorm[i*s.Dim:(i+1)*s.Dim], t.dpicked[r*s.Dim:])
 		}
 		clear(t.dx)
-		RMSNormGrad(t.dx, g.Norm, t.dnorm, t.out, w.Norm, t.inv, T, s.Dim)
+		tensor.RMSNormGrad(t.dx, g.Norm, t.dnorm, t.out, w.Norm, t.inv, T, s.Dim)
 	} else {
 		copy(t.dx, dout)
 	}

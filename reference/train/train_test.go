@@ -55,7 +55,7 @@ func TestRMSNormGrad(t *testing.T) {
 	out, inv := make([]float32, T*C), make([]float32, T)
 	tensor.RMSNorm(out, x, w, inv, T, C, 1e-5)
 	dx, dw := make([]float32, T*C), make([]float32, C)
-	RMSNormGrad(dx, dw, pick, x, w, inv, T, C)
+	tensor.RMSNormGrad(dx, dw, pick, x, w, inv, T, C)
 	loss := func(x, w []float64) (sum float64) {
 		for i, v := range naiveNorm(x, w, C, 1e-5) {
 			sum += v * float64(pick[i])
@@ -71,7 +71,7 @@ func TestSwiGLUGrad(t *testing.T) {
 	gate, up, pick := normals("gate", n), normals("up", n), normals("pick", n)
 	gate[0], gate[1] = 30, -30 // saturated on both sides
 	dgate, dup := make([]float32, n), make([]float32, n)
-	SwiGLUGrad(dgate, dup, pick, gate, up, make([]float32, n))
+	tensor.SwiGLUGrad(dgate, dup, pick, gate, up)
 	loss := func(gate, up []float64) (sum float64) {
 		for i := range gate {
 			sum += silu(gate[i]) * up[i] * float64(pick[i])
