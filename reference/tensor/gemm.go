@@ -261,7 +261,7 @@ func (b *operand) pack(kern *kernel, s *scratch, n, cols, k, kn int) {
 	case b.mat.RowStride == 1:
 		packColumns(kern, s.panel, b.mat.Data[n*b.mat.ColStride+k:], b.mat.ColStride, cols, kn)
 	default:
-		packRows(kern.nr, s.panel, b.mat, n, cols, k, kn)
+		packRows(kern, s.panel, b.mat, n, cols, k, kn)
 	}
 }
 
@@ -291,7 +291,12 @@ func packColumns(kern *kernel, dst, src []float32, colStride, cols, kn int) {
 }
 
 // packRows packs any other layout; contiguous rows are copied.
-func packRows(nr int, dst []float32, b Mat, n, cols, k, kn int) {
+func packRows(kern *kernel, dst []float32, b Mat, n, cols, k, kn int) {
+	nr := kern.nr
+	if v := kern.vector; v != nil && b.ColStride == 1 && cols == nr {
+		v.gather(dst, b.Data[k*b.RowStride+n:], b.RowStride, nr, kn)
+		return
+	}
 	for j := range kn {
 		d := dst[j*nr : j*nr+nr]
 		src := b.Data[(k+j)*b.RowStride+n*b.ColStride:]

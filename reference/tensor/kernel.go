@@ -81,6 +81,7 @@ type vector struct {
 	swigluGrad  func(dgate, dup, dout, gate, up []float32)         // see SwiGLUGrad
 	adam        func(w, grad, m, v []float32, s *AdamStep)         // see AdamStep
 	rotate      func(x, cosSin []float32, heads int, sign float32) // neighbours; all heads alike
+	gather      func(dst, src []float32, srcRow, n, k int)         // k rows of n, a multiple of 16, side by side in dst
 }
 
 // Kernels lists the kernels that this build and this CPU can run, slowest first.

@@ -21,7 +21,7 @@ func inside(mr int, a []float32, aRow, aK, b, bRow, k, nr int, c []float32, cRow
 // assembled is the element-wise functions of this architecture.
 func assembled() *vector {
 	return &vector{expShiftAsm, swigluAsm, topAsm, halvesAsm, addAsm, scaleAsm, normScaleAsm, normGradAsm, normGradWAsm, softmaxGradAsm,
-		swigluGradAsm, adamAsm, rotateAsm}
+		swigluGradAsm, adamAsm, rotateAsm, gatherAsm}
 }
 
 func transposeAsm(dst []float32, dstRow int, src []float32, srcRow, k int) {
@@ -101,4 +101,12 @@ func adamAsm(w, grad, m, v []float32, s *AdamStep) {
 func rotateAsm(x, cosSin []float32, heads int, sign float32) {
 	_ = x[:heads*len(cosSin)]
 	rotate8(&x[0], &cosSin[0], len(cosSin)/8, heads, sign)
+}
+
+func gatherAsm(dst, src []float32, srcRow, n, k int) {
+	if n < 16 || n%16 != 0 || k < 1 || srcRow < 0 {
+		panic("tensor: rows to gather must be of a positive multiple of 16")
+	}
+	_, _ = dst[n*k-1], src[(k-1)*srcRow+n-1]
+	gatherRows(&dst[0], &src[0], srcRow*f32Bytes, n/16, k)
 }

@@ -19,13 +19,42 @@ func softmax(v *vector, out, x []float32) {
 //
 //	x: (T, S); row t sees the first S - T + t + 1
 func CausalSoftmax(x []float32, T, S int, factor float32) {
-	v := chosen().kernel.vector
-	for t := range T {
-		row, seen := x[t*S:(t+1)*S], S-T+t+1
-		scale(v, row[:seen], factor)
-		softmax(v, row[:seen], row[:seen])
-		clear(row[seen:])
+	causalSoftmax(chosen().kernel.vector, x, T, S, factor)
+}
+
+// causalSoftmax goes over some rows three times, because what is next to each other then does not wait for each other: the largest,
+// the sum and its inverse hang on one another. Rows are padded with numbers whose exponential is nothing, if they have room.
+func causalSoftmax(v *vector, x []float32, T, S int, factor float32) {
+	const rows = 8
+	var tops, sums [rows]float32
+	for t := 0; t < T; t += rows {
+		n := min(rows, T-t)
+		for r := range n {
+			row, seen := x[(t+r)*S:(t+r+1)*S], S-T+t+r+1
+			scale(v, row[:seen], factor)
+			tops[r] = largest(v, row[:seen])
+			for i := seen; i < padded(seen, S); i++ {
+				row[i] = float32(math.Inf(-1))
+			}
+		}
+		for r := range n {
+			row := x[(t+r)*S:][:padded(S-T+t+r+1, S)]
+			sums[r] = float32(1 / expSum(v, row, row, tops[r]))
+		}
+		for r := range n {
+			row, seen := x[(t+r)*S:(t+r+1)*S], S-T+t+r+1
+			scale(v, row[:padded(seen, S)], sums[r])
+			clear(row[seen:])
+		}
 	}
+}
+
+// padded is seen rounded up to eights, if that is at most S.
+func padded(seen, S int) int {
+	if n := (seen + 7) &^ 7; n <= S {
+		return n
+	}
+	return seen
 }
 
 // CausalSoftmaxGrad turns the gradients d of weights w into those of the scores, before scale: w·(d - Σ w·d)·scale over what a

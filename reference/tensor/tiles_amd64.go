@@ -114,3 +114,6 @@ func adam8(w *float32, grad *float32, m *float32, v *float32, n int, clip float3
 
 //go:noescape
 func rotate8(x *float32, cs *float32, n int, heads int, sign float32)
+
+//go:noescape
+func gatherRows(dst *float32, src *float32, srcRow int, n int, k int)

@@ -2431,3 +2431,31 @@ loop:
 	JNZ       head
 	VZEROUPPER
 	RET
+
+// func gatherRows(dst *float32, src *float32, srcRow int, n int, k int)
+// Requires: AVX
+TEXT ·gatherRows(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ srcRow+16(FP), DX
+	MOVQ n+24(FP), BX
+	MOVQ k+32(FP), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ BX, R8
+
+loop:
+	VMOVUPS (DI), Y0
+	VMOVUPS Y0, (AX)
+	VMOVUPS 32(DI), Y0
+	VMOVUPS Y0, 32(AX)
+	ADDQ    $0x00000040, DI
+	ADDQ    $0x00000040, AX
+	DECQ    R8
+	JNZ     loop
+	ADDQ    DX, CX
+	DECQ    SI
+	JNZ     row
+	VZEROUPPER
+	RET

@@ -1501,3 +1501,31 @@ loop:
 	SUB $1, R3
 	CBNZ R3, head
 	RET
+
+// func gatherRows(dst *float32, src *float32, srcRow int, n int, k int)
+TEXT ·gatherRows(SB), NOSPLIT, $0-40
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD srcRow+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD k+32(FP), R4
+row:
+	MOVD R1, R5
+	MOVD R3, R6
+loop:
+	FMOVQ 0(R5), F0
+	FMOVQ 16(R5), F1
+	FMOVQ 32(R5), F2
+	FMOVQ 48(R5), F3
+	FMOVQ F0, 0(R0)
+	FMOVQ F1, 16(R0)
+	FMOVQ F2, 32(R0)
+	FMOVQ F3, 48(R0)
+	ADD $64, R5
+	ADD $64, R0
+	SUB $1, R6
+	CBNZ R6, loop
+	ADD R2, R1
+	SUB $1, R4
+	CBNZ R4, row
+	RET

@@ -11,18 +11,13 @@ func (l *Learner) AccumulateBy(loss RowLoss, batches []Batch, total float64) (su
 	scale := float32(1 / total)
 	sums := make([]float64, len(batches))
 	l.each(batches, l.added, func(t *tape, lane, i int) {
-		b := batches[i]
+		b, V := batches[i], t.shape.Vocab
 		b.Exit = 0
-		t.keep = keepAll
-		if l.Recompute {
-			t.keep = keepInputs
-		}
-		t.forward(l.Params, &b, nil)
-		V := t.shape.Vocab
-		for r, place := range t.rows {
-			sums[i] += loss(i, place, t.logits[r*V:(r+1)*V], t.b.Weights[place]*scale)
-		}
-		t.backward(l.grads[lane], l.Params, nil, false)
+		l.pass(t, l.grads[lane], &b, func(at int) {
+			for r, place := range t.rows {
+				sums[i] += loss(i, at+place, t.logits[r*V:(r+1)*V], t.b.Weights[place]*scale)
+			}
+		})
 	})
 	l.added += len(batches)
 	for _, s := range sums {

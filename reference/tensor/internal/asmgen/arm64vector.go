@@ -325,6 +325,31 @@ func (a *arm64) lanewises() {
 	a.swigluGrad()
 	a.adam()
 	a.rotate()
+	a.gatherRows()
+}
+
+func (a *arm64) gatherRows() {
+	a.begin("gatherRows", []string{"dst *float32", "src *float32", "srcRow int", "n int", "k int"}, "")
+	p := a.paramList("dst", "src", "srcRow", "n", "k")
+	dst, src, from, left := p[0], p[1], a.takeR(), a.takeR()
+	t := a.take(4)
+	a.label("row")
+	a.op("MOVD %v, %v", src, from)
+	a.op("MOVD %v, %v", p[3], left)
+	a.loop("loop", left, func() {
+		for i := range t {
+			a.load(16, from, 16*i, t[i])
+		}
+		for i := range t {
+			a.store(16, t[i], dst, 16*i)
+		}
+		a.op("ADD $64, %v", from)
+		a.op("ADD $64, %v", dst)
+	})
+	a.op("ADD %v, %v", p[2], src)
+	a.op("SUB $1, %v", p[4])
+	a.op("CBNZ %v, row", p[4])
+	a.op("RET")
 }
 
 func (a *arm64) swigluGrad() {

@@ -99,6 +99,33 @@ func lanewises() {
 	swigluGrad()
 	adam()
 	rotate()
+	gatherRows()
+}
+
+// gatherRows emits the packing of k rows of 16n elements, which lie apart in src and side by side in dst.
+func gatherRows() {
+	TEXT("gatherRows", NOSPLIT, "func(dst, src *float32, srcRow, n, k int)")
+	Pragma("noescape")
+	dst, src, srcRow, n, k := ptr("dst"), ptr("src"), ptr("srcRow"), ptr("n"), ptr("k")
+	from, left := GP64(), GP64()
+	Label("row")
+	MOVQ(src, from)
+	MOVQ(n, left)
+	Label("loop")
+	for half := range 2 {
+		v := YMM()
+		VMOVUPS(mem(from, 32*half), v)
+		VMOVUPS(v, mem(dst, 32*half))
+	}
+	ADDQ(U32(64), from)
+	ADDQ(U32(64), dst)
+	DECQ(left)
+	JNZ(LabelRef("loop"))
+	ADDQ(srcRow, src)
+	DECQ(k)
+	JNZ(LabelRef("row"))
+	VZEROUPPER()
+	RET()
 }
 
 // swigluGrad emits dup = d·g·s and dgate = d·up·s·(1 + g·(1-s)), s = 1/(1 + exp(-g)).
