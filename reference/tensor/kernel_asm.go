@@ -33,20 +33,25 @@ func transposeAsm(dst []float32, dstRow int, src []float32, srcRow, k int) {
 }
 
 func expShiftAsm(out, x []float32, shift float32) (lanes [8]float64) {
+	expShiftRest(out, x, shift, &lanes)
+	return lanes
+}
+
+// expShiftRest goes on with lanes.
+func expShiftRest(out, x []float32, shift float32, lanes *[8]float64) {
 	_ = out[:len(x)]
 	n := len(x) &^ 7
 	if n > 0 {
-		expShift8(&out[0], &x[0], n/8, shift, &lanes)
+		expShift8(&out[0], &x[0], n/8, shift, lanes)
 	}
 	if n < len(x) { // the rest among numbers whose exponential is nothing
 		var rest [8]float32
 		for i := copy(rest[:], x[n:]); i < 8; i++ {
 			rest[i] = float32(math.Inf(-1))
 		}
-		expShift8(&rest[0], &rest[0], 1, shift, &lanes)
+		expShift8(&rest[0], &rest[0], 1, shift, lanes)
 		copy(out[n:len(x)], rest[:])
 	}
-	return lanes
 }
 
 func swigluAsm(out, gate, up []float32) {

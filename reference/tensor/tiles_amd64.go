@@ -117,3 +117,12 @@ func rotate8(x *float32, cs *float32, n int, heads int, sign float32)
 
 //go:noescape
 func gatherRows(dst *float32, src *float32, srcRow int, n int, k int)
+
+//go:noescape
+func swiglu16(out *float32, gate *float32, up *float32, n int)
+
+//go:noescape
+func swigluGrad16(dgate *float32, dup *float32, dout *float32, gate *float32, up *float32, n int)
+
+//go:noescape
+func expShift16(out *float32, x *float32, n int, shift float32, lanes *[8]float64)

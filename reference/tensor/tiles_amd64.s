@@ -2295,59 +2295,59 @@ TEXT ·swigluGrad8(SB), NOSPLIT, $0-48
 	MOVQ n+40(FP), DI
 
 loop:
-	VMOVUPS   (DX), Y1
-	VMOVUPS   (BX), Y2
-	VXORPS    sign<>+0(SB), Y2, Y4
-	VMULPS    log2e<>+0(SB), Y4, Y0
-	VADDPS    round<>+0(SB), Y0, Y0
-	VSUBPS    round<>+0(SB), Y0, Y0
-	VMULPS    ln2Hi<>+0(SB), Y0, Y5
-	VSUBPS    Y5, Y4, Y5
-	VMULPS    ln2Lo<>+0(SB), Y0, Y3
-	VSUBPS    Y3, Y5, Y5
-	VMOVUPS   poly0<>+0(SB), Y3
-	VMULPS    Y5, Y3, Y3
-	VADDPS    poly1<>+0(SB), Y3, Y3
-	VMULPS    Y5, Y3, Y3
-	VADDPS    poly2<>+0(SB), Y3, Y3
-	VMULPS    Y5, Y3, Y3
-	VADDPS    poly3<>+0(SB), Y3, Y3
-	VMULPS    Y5, Y3, Y3
-	VADDPS    poly4<>+0(SB), Y3, Y3
-	VMULPS    Y5, Y3, Y3
-	VADDPS    poly5<>+0(SB), Y3, Y3
-	VMULPS    Y5, Y5, Y6
-	VMULPS    Y6, Y3, Y3
-	VADDPS    Y5, Y3, Y3
-	VADDPS    ones<>+0(SB), Y3, Y3
-	VCVTPS2DQ Y0, Y0
-	VPADDD    bias<>+0(SB), Y0, Y0
-	VPSLLD    $0x17, Y0, Y0
-	VMULPS    Y0, Y3, Y3
-	VCMPPS    $0x11, low<>+0(SB), Y4, Y6
-	VANDNPS   Y3, Y6, Y3
-	VCMPPS    $0x1e, high<>+0(SB), Y4, Y6
-	VBLENDVPS Y6, inf<>+0(SB), Y3, Y3
-	VMOVUPS   ones<>+0(SB), Y0
-	VADDPS    Y0, Y3, Y3
-	VDIVPS    Y3, Y0, Y3
-	VMULPS    Y2, Y1, Y4
-	VMULPS    Y3, Y4, Y4
-	VMULPS    (SI), Y1, Y1
-	VMOVUPS   Y4, (CX)
-	VMULPS    Y3, Y1, Y1
-	VSUBPS    Y3, Y0, Y4
-	VMULPS    Y4, Y2, Y4
-	VADDPS    Y4, Y0, Y4
-	VMULPS    Y4, Y1, Y1
-	VMOVUPS   Y1, (AX)
-	ADDQ      $0x00000020, AX
-	ADDQ      $0x00000020, CX
-	ADDQ      $0x00000020, DX
-	ADDQ      $0x00000020, BX
-	ADDQ      $0x00000020, SI
-	DECQ      DI
-	JNZ       loop
+	VMOVUPS      (DX), Y1
+	VMOVUPS      (BX), Y2
+	VXORPS       sign<>+0(SB), Y2, Y4
+	VMULPS       log2e<>+0(SB), Y4, Y0
+	VADDPS       round<>+0(SB), Y0, Y0
+	VSUBPS       round<>+0(SB), Y0, Y0
+	VMULPS       ln2Hi<>+0(SB), Y0, Y5
+	VSUBPS       Y5, Y4, Y5
+	VMULPS       ln2Lo<>+0(SB), Y0, Y3
+	VSUBPS       Y3, Y5, Y5
+	VMOVUPS      poly0<>+0(SB), Y3
+	VMULPS       Y5, Y3, Y3
+	VADDPS       poly1<>+0(SB), Y3, Y3
+	VMULPS       Y5, Y3, Y3
+	VADDPS       poly2<>+0(SB), Y3, Y3
+	VMULPS       Y5, Y3, Y3
+	VADDPS       poly3<>+0(SB), Y3, Y3
+	VMULPS       Y5, Y3, Y3
+	VADDPS       poly4<>+0(SB), Y3, Y3
+	VMULPS       Y5, Y3, Y3
+	VADDPS       poly5<>+0(SB), Y3, Y3
+	VMULPS       Y5, Y5, Y6
+	VMULPS       Y6, Y3, Y3
+	VADDPS       Y5, Y3, Y3
+	VADDPS       ones<>+0(SB), Y3, Y3
+	VCVTPS2DQ    Y0, Y0
+	VPADDD       bias<>+0(SB), Y0, Y0
+	VPSLLD       $0x17, Y0, Y0
+	VMULPS       Y0, Y3, Y3
+	VCMPPS       $0x11, low<>+0(SB), Y4, Y6
+	VANDNPS      Y3, Y6, Y3
+	VCMPPS       $0x1e, high<>+0(SB), Y4, Y6
+	VBLENDVPS    Y6, inf<>+0(SB), Y3, Y3
+	VBROADCASTSS ones<>+0(SB), Y0
+	VADDPS       Y0, Y3, Y3
+	VDIVPS       Y3, Y0, Y3
+	VMULPS       Y2, Y1, Y4
+	VMULPS       Y3, Y4, Y4
+	VMULPS       (SI), Y1, Y1
+	VMOVUPS      Y4, (CX)
+	VMULPS       Y3, Y1, Y1
+	VSUBPS       Y3, Y0, Y4
+	VMULPS       Y4, Y2, Y4
+	VADDPS       Y4, Y0, Y4
+	VMULPS       Y4, Y1, Y1
+	VMOVUPS      Y1, (AX)
+	ADDQ         $0x00000020, AX
+	ADDQ         $0x00000020, CX
+	ADDQ         $0x00000020, DX
+	ADDQ         $0x00000020, BX
+	ADDQ         $0x00000020, SI
+	DECQ         DI
+	JNZ          loop
 	VZEROUPPER
 	RET
 
@@ -2457,5 +2457,179 @@ loop:
 	ADDQ    DX, CX
 	DECQ    SI
 	JNZ     row
+	VZEROUPPER
+	RET
+
+// func swiglu16(out *float32, gate *float32, up *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·swiglu16(SB), NOSPLIT, $0-32
+	MOVQ out+0(FP), AX
+	MOVQ gate+8(FP), CX
+	MOVQ up+16(FP), DX
+	MOVQ n+24(FP), BX
+
+loop:
+	VMOVUPS        (CX), Z0
+	VPXORD.BCST    sign<>+0(SB), Z0, Z1
+	VMULPS.BCST    log2e<>+0(SB), Z1, Z2
+	VADDPS.BCST    round<>+0(SB), Z2, Z2
+	VSUBPS.BCST    round<>+0(SB), Z2, Z2
+	VMULPS.BCST    ln2Hi<>+0(SB), Z2, Z3
+	VSUBPS         Z3, Z1, Z3
+	VMULPS.BCST    ln2Lo<>+0(SB), Z2, Z4
+	VSUBPS         Z4, Z3, Z3
+	VMULPS.BCST    poly0<>+0(SB), Z3, Z4
+	VADDPS.BCST    poly1<>+0(SB), Z4, Z4
+	VMULPS         Z3, Z4, Z4
+	VADDPS.BCST    poly2<>+0(SB), Z4, Z4
+	VMULPS         Z3, Z4, Z4
+	VADDPS.BCST    poly3<>+0(SB), Z4, Z4
+	VMULPS         Z3, Z4, Z4
+	VADDPS.BCST    poly4<>+0(SB), Z4, Z4
+	VMULPS         Z3, Z4, Z4
+	VADDPS.BCST    poly5<>+0(SB), Z4, Z4
+	VMULPS         Z3, Z3, Z5
+	VMULPS         Z5, Z4, Z4
+	VADDPS         Z3, Z4, Z4
+	VADDPS.BCST    ones<>+0(SB), Z4, Z4
+	VCVTPS2DQ      Z2, Z2
+	VPADDD.BCST    bias<>+0(SB), Z2, Z2
+	VPSLLD         $0x17, Z2, Z2
+	VMULPS         Z2, Z4, Z4
+	VCMPPS.BCST    $0x15, low<>+0(SB), Z1, K1
+	VMOVUPS.Z      Z4, K1, Z4
+	VCMPPS.BCST    $0x1e, high<>+0(SB), Z1, K1
+	VBLENDMPS.BCST inf<>+0(SB), Z4, K1, Z4
+	VADDPS.BCST    ones<>+0(SB), Z4, Z4
+	VDIVPS         Z4, Z0, Z4
+	VMULPS         (DX), Z4, Z4
+	VMOVUPS        Z4, (AX)
+	ADDQ           $0x00000040, AX
+	ADDQ           $0x00000040, CX
+	ADDQ           $0x00000040, DX
+	DECQ           BX
+	JNZ            loop
+	VZEROUPPER
+	RET
+
+// func swigluGrad16(dgate *float32, dup *float32, dout *float32, gate *float32, up *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·swigluGrad16(SB), NOSPLIT, $0-48
+	MOVQ dgate+0(FP), AX
+	MOVQ dup+8(FP), CX
+	MOVQ dout+16(FP), DX
+	MOVQ gate+24(FP), BX
+	MOVQ up+32(FP), SI
+	MOVQ n+40(FP), DI
+
+loop:
+	VMOVUPS        (DX), Z1
+	VMOVUPS        (BX), Z2
+	VPXORD.BCST    sign<>+0(SB), Z2, Z4
+	VMULPS.BCST    log2e<>+0(SB), Z4, Z0
+	VADDPS.BCST    round<>+0(SB), Z0, Z0
+	VSUBPS.BCST    round<>+0(SB), Z0, Z0
+	VMULPS.BCST    ln2Hi<>+0(SB), Z0, Z5
+	VSUBPS         Z5, Z4, Z5
+	VMULPS.BCST    ln2Lo<>+0(SB), Z0, Z3
+	VSUBPS         Z3, Z5, Z5
+	VMULPS.BCST    poly0<>+0(SB), Z5, Z3
+	VADDPS.BCST    poly1<>+0(SB), Z3, Z3
+	VMULPS         Z5, Z3, Z3
+	VADDPS.BCST    poly2<>+0(SB), Z3, Z3
+	VMULPS         Z5, Z3, Z3
+	VADDPS.BCST    poly3<>+0(SB), Z3, Z3
+	VMULPS         Z5, Z3, Z3
+	VADDPS.BCST    poly4<>+0(SB), Z3, Z3
+	VMULPS         Z5, Z3, Z3
+	VADDPS.BCST    poly5<>+0(SB), Z3, Z3
+	VMULPS         Z5, Z5, Z6
+	VMULPS         Z6, Z3, Z3
+	VADDPS         Z5, Z3, Z3
+	VADDPS.BCST    ones<>+0(SB), Z3, Z3
+	VCVTPS2DQ      Z0, Z0
+	VPADDD.BCST    bias<>+0(SB), Z0, Z0
+	VPSLLD         $0x17, Z0, Z0
+	VMULPS         Z0, Z3, Z3
+	VCMPPS.BCST    $0x15, low<>+0(SB), Z4, K1
+	VMOVUPS.Z      Z3, K1, Z3
+	VCMPPS.BCST    $0x1e, high<>+0(SB), Z4, K1
+	VBLENDMPS.BCST inf<>+0(SB), Z3, K1, Z3
+	VBROADCASTSS   ones<>+0(SB), Z0
+	VADDPS         Z0, Z3, Z3
+	VDIVPS         Z3, Z0, Z3
+	VMULPS         Z2, Z1, Z4
+	VMULPS         Z3, Z4, Z4
+	VMULPS         (SI), Z1, Z1
+	VMOVUPS        Z4, (CX)
+	VMULPS         Z3, Z1, Z1
+	VSUBPS         Z3, Z0, Z4
+	VMULPS         Z4, Z2, Z4
+	VADDPS         Z4, Z0, Z4
+	VMULPS         Z4, Z1, Z1
+	VMOVUPS        Z1, (AX)
+	ADDQ           $0x00000040, AX
+	ADDQ           $0x00000040, CX
+	ADDQ           $0x00000040, DX
+	ADDQ           $0x00000040, BX
+	ADDQ           $0x00000040, SI
+	DECQ           DI
+	JNZ            loop
+	VZEROUPPER
+	RET
+
+// func expShift16(out *float32, x *float32, n int, shift float32, lanes *[8]float64)
+// Requires: AVX, AVX512F
+TEXT ·expShift16(SB), NOSPLIT, $0-40
+	MOVQ         out+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVQ         lanes+32(FP), BX
+	VBROADCASTSS shift+24(FP), Z0
+	VMOVUPD      (BX), Z1
+
+loop:
+	VMOVUPS        (CX), Z2
+	VSUBPS         Z0, Z2, Z2
+	VMULPS.BCST    log2e<>+0(SB), Z2, Z3
+	VADDPS.BCST    round<>+0(SB), Z3, Z3
+	VSUBPS.BCST    round<>+0(SB), Z3, Z3
+	VMULPS.BCST    ln2Hi<>+0(SB), Z3, Z4
+	VSUBPS         Z4, Z2, Z4
+	VMULPS.BCST    ln2Lo<>+0(SB), Z3, Z5
+	VSUBPS         Z5, Z4, Z4
+	VMULPS.BCST    poly0<>+0(SB), Z4, Z5
+	VADDPS.BCST    poly1<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z5, Z5
+	VADDPS.BCST    poly2<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z5, Z5
+	VADDPS.BCST    poly3<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z5, Z5
+	VADDPS.BCST    poly4<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z5, Z5
+	VADDPS.BCST    poly5<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z4, Z6
+	VMULPS         Z6, Z5, Z5
+	VADDPS         Z4, Z5, Z5
+	VADDPS.BCST    ones<>+0(SB), Z5, Z5
+	VCVTPS2DQ      Z3, Z3
+	VPADDD.BCST    bias<>+0(SB), Z3, Z3
+	VPSLLD         $0x17, Z3, Z3
+	VMULPS         Z3, Z5, Z5
+	VCMPPS.BCST    $0x15, low<>+0(SB), Z2, K1
+	VMOVUPS.Z      Z5, K1, Z5
+	VCMPPS.BCST    $0x1e, high<>+0(SB), Z2, K1
+	VBLENDMPS.BCST inf<>+0(SB), Z5, K1, Z5
+	VMOVUPS        Z5, (AX)
+	VCVTPS2PD      Y5, Z2
+	VADDPD         Z2, Z1, Z1
+	VEXTRACTF64X4  $0x01, Z5, Y5
+	VCVTPS2PD      Y5, Z2
+	VADDPD         Z2, Z1, Z1
+	ADDQ           $0x00000040, CX
+	ADDQ           $0x00000040, AX
+	DECQ           DX
+	JNZ            loop
+	VMOVUPD        Z1, (BX)
 	VZEROUPPER
 	RET

@@ -71,9 +71,20 @@ func (l *Learner) Reset() {
 	for len(l.grads) < lanes { // whoever only scores has none
 		l.grads = append(l.grads, l.Params.Like())
 	}
-	for _, g := range l.grads {
-		clear(g.Flat)
+	l.split(func(lo, hi int) {
+		for _, g := range l.grads {
+			clear(g.Flat[lo:hi])
+		}
+	})
+}
+
+// split calls do for the parts of a gradient, one on each thread.
+func (l *Learner) split(do func(lo, hi int)) {
+	var wait sync.WaitGroup
+	for thread := range l.threads {
+		wait.Go(func() { do(tensor.Share(len(l.Params.Flat), thread, l.threads)) })
 	}
+	wait.Wait()
 }
 
 // Accumulate adds the gradient of some batches of a step whose batches weigh
@@ -138,11 +149,16 @@ func (t *tape) parts(b *Batch) []Batch {
 
 // Sum ends a gradient: it is valid until Reset.
 func (l *Learner) Sum() *Params {
-	sum := l.grads[0].Flat
-	for _, g := range l.grads[1:] {
-		tensor.Add(sum, g.Flat)
-		clear(g.Flat)
-	}
+	l.split(func(lo, hi int) {
+		const block = 1 << 12 // fits the first cache
+		for ; lo < hi; lo += block {
+			end := min(lo+block, hi)
+			for _, g := range l.grads[1:] {
+				tensor.Add(l.grads[0].Flat[lo:end], g.Flat[lo:end])
+				clear(g.Flat[lo:end])
+			}
+		}
+	})
 	return l.grads[0]
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	. "github.com/mmcloughlin/avo/build"
@@ -9,8 +10,14 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// lanewise emits a function over 8n elements, whose pointers move on by 8 each time; scalars fill a register each.
-func lanewise(name string, pointers, scalars []string, body func(p []Register, c []VecVirtual)) {
+// Bytes of a register.
+const (
+	ymm  = 32
+	wide = 64
+)
+
+// lanewise emits a function over n registers of elements, to which pointers move on; scalars fill a register each.
+func lanewise(bytes int, name string, pointers, scalars []string, body func(p []Register, c []VecVirtual)) {
 	signature := fmt.Sprintf("func(%s *float32, n int", strings.Join(pointers, ", "))
 	if len(scalars) > 0 {
 		signature += fmt.Sprintf(", %s float32", strings.Join(scalars, ", "))
@@ -29,7 +36,7 @@ func lanewise(name string, pointers, scalars []string, body func(p []Register, c
 	Label("loop")
 	body(p, c)
 	for _, x := range p {
-		ADDQ(U32(32), x)
+		ADDQ(U32(bytes), x)
 	}
 	DECQ(n)
 	JNZ(LabelRef("loop"))
@@ -57,23 +64,23 @@ func load8(p Register) VecVirtual {
 
 // lanewises emits the functions without a sum in them: products and sums are rounded one by one, in the order of the Go code.
 func lanewises() {
-	lanewise("add8", []string{"out", "x"}, nil, func(p []Register, _ []VecVirtual) {
+	lanewise(ymm, "add8", []string{"out", "x"}, nil, func(p []Register, _ []VecVirtual) {
 		v := load8(p[0])
 		VADDPS(mem(p[1], 0), v, v)
 		VMOVUPS(v, mem(p[0], 0))
 	})
-	lanewise("scale8", []string{"x"}, []string{"c"}, func(p []Register, c []VecVirtual) {
+	lanewise(ymm, "scale8", []string{"x"}, []string{"c"}, func(p []Register, c []VecVirtual) {
 		v := YMM()
 		VMULPS(mem(p[0], 0), c[0], v)
 		VMOVUPS(v, mem(p[0], 0))
 	})
-	lanewise("normScale8", []string{"out", "x", "w"}, []string{"inv"}, func(p []Register, c []VecVirtual) {
+	lanewise(ymm, "normScale8", []string{"out", "x", "w"}, []string{"inv"}, func(p []Register, c []VecVirtual) {
 		v := YMM()
 		VMULPS(mem(p[1], 0), c[0], v)
 		VMULPS(mem(p[2], 0), v, v)
 		VMOVUPS(v, mem(p[0], 0))
 	})
-	lanewise("normGrad8", []string{"dx", "dy", "x", "w"}, []string{"r", "k"}, func(p []Register, c []VecVirtual) {
+	lanewise(ymm, "normGrad8", []string{"dx", "dy", "x", "w"}, []string{"r", "k"}, func(p []Register, c []VecVirtual) {
 		v, kx := YMM(), YMM()
 		VMULPS(mem(p[3], 0), c[0], v)
 		VMULPS(mem(p[1], 0), v, v)
@@ -82,14 +89,14 @@ func lanewises() {
 		VADDPS(mem(p[0], 0), v, v)
 		VMOVUPS(v, mem(p[0], 0))
 	})
-	lanewise("normGradW8", []string{"dw", "dy", "x"}, []string{"r"}, func(p []Register, c []VecVirtual) {
+	lanewise(ymm, "normGradW8", []string{"dw", "dy", "x"}, []string{"r"}, func(p []Register, c []VecVirtual) {
 		v := load8(p[1])
 		VMULPS(mem(p[2], 0), v, v)
 		VMULPS(c[0], v, v)
 		VADDPS(mem(p[0], 0), v, v)
 		VMOVUPS(v, mem(p[0], 0))
 	})
-	lanewise("softmaxGrad8", []string{"d", "w"}, []string{"mean", "scale"}, func(p []Register, c []VecVirtual) {
+	lanewise(ymm, "softmaxGrad8", []string{"d", "w"}, []string{"mean", "scale"}, func(p []Register, c []VecVirtual) {
 		v := load8(p[0])
 		VSUBPS(c[0], v, v)
 		VMULPS(mem(p[1], 0), v, v)
@@ -100,6 +107,7 @@ func lanewises() {
 	adam()
 	rotate()
 	gatherRows()
+	wides()
 }
 
 // gatherRows emits the packing of k rows of 16n elements, which lie apart in src and side by side in dst.
@@ -130,30 +138,34 @@ func gatherRows() {
 
 // swigluGrad emits dup = d·g·s and dgate = d·up·s·(1 + g·(1-s)), s = 1/(1 + exp(-g)).
 func swigluGrad() {
-	lanewise("swigluGrad8", []string{"dgate", "dup", "dout", "gate", "up"}, nil, func(p []Register, _ []VecVirtual) {
+	lanewise(ymm, "swigluGrad8", []string{"dgate", "dup", "dout", "gate", "up"}, nil, func(p []Register, _ []VecVirtual) {
 		one, d, g, s, t := YMM(), load8(p[2]), load8(p[3]), YMM(), YMM()
 		VXORPS(eight("sign", 1<<31), g, t)
-		e := exp8(t)
-		VMOVUPS(real8("ones", 1), one)
-		VADDPS(one, e, e)
-		VDIVPS(e, one, s)
-		VMULPS(g, d, t)
-		VMULPS(s, t, t)
-		VMULPS(mem(p[4], 0), d, d)
-		VMOVUPS(t, mem(p[1], 0))
-		VMULPS(s, d, d)
-		VSUBPS(s, one, t)
-		VMULPS(t, g, t)
-		VADDPS(t, one, t)
-		VMULPS(t, d, d)
-		VMOVUPS(d, mem(p[0], 0))
+		swigluGradTail(p, one, d, g, s, t, exp8(t))
 	})
+}
+
+// swigluGradTail goes on from e = exp(-g); one, s and t are free.
+func swigluGradTail(p []Register, one, d, g, s, t, e VecVirtual) {
+	VBROADCASTSS(real8("ones", 1), one)
+	VADDPS(one, e, e)
+	VDIVPS(e, one, s)
+	VMULPS(g, d, t)
+	VMULPS(s, t, t)
+	VMULPS(mem(p[4], 0), d, d)
+	VMOVUPS(t, mem(p[1], 0))
+	VMULPS(s, d, d)
+	VSUBPS(s, one, t)
+	VMULPS(t, g, t)
+	VADDPS(t, one, t)
+	VMULPS(t, d, d)
+	VMOVUPS(d, mem(p[0], 0))
 }
 
 // adam emits a step of AdamW; c1 and c2 are 1 - b1 and 1 - b2.
 func adam() {
 	scalars := []string{"clip", "b1", "c1", "b2", "c2", "unbias", "eps", "rate", "keep"}
-	lanewise("adam8", []string{"w", "grad", "m", "v"}, scalars, func(p []Register, c []VecVirtual) {
+	lanewise(ymm, "adam8", []string{"w", "grad", "m", "v"}, scalars, func(p []Register, c []VecVirtual) {
 		clip, b1, c1, b2, c2, unbias, eps, rate, keep := c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8]
 		g, m, v, t := load8(p[1]), YMM(), YMM(), YMM()
 		VMULPS(clip, g, g)
@@ -205,6 +217,88 @@ func rotate() {
 	JNZ(LabelRef("loop"))
 	DECQ(heads)
 	JNZ(LabelRef("head"))
+	VZEROUPPER()
+	RET()
+}
+
+// exp16 is exp8 on 16 elements.
+func exp16(x VecVirtual) VecVirtual {
+	n, r, p, t, mask := ZMM(), ZMM(), ZMM(), ZMM(), K()
+	VMULPS_BCST(real8("log2e", 1.44269504088896341), x, n)
+	VADDPS_BCST(real8("round", 3<<22), n, n)
+	VSUBPS_BCST(real8("round", 3<<22), n, n)
+	VMULPS_BCST(real8("ln2Hi", 0.693359375), n, r)
+	VSUBPS(r, x, r)
+	VMULPS_BCST(real8("ln2Lo", -2.12194440e-4), n, p)
+	VSUBPS(p, r, r)
+	VMULPS_BCST(real8("poly0", 1.9875691500e-4), r, p)
+	for i, c := range []float32{1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1} {
+		if i > 0 {
+			VMULPS(r, p, p)
+		}
+		VADDPS_BCST(real8(fmt.Sprintf("poly%d", i+1), c), p, p)
+	}
+	VMULPS(r, r, t)
+	VMULPS(t, p, p)
+	VADDPS(r, p, p)
+	VADDPS_BCST(real8("ones", 1), p, p)
+	VCVTPS2DQ(n, n)
+	VPADDD_BCST(eight("bias", 127), n, n)
+	VPSLLD(Imm(23), n, n)
+	VMULPS(n, p, p)
+	VCMPPS_BCST(Imm(0x15), real8("low", -87), x, mask) // all but x < low, which gives 0
+	VMOVUPS_Z(p, mask, p)
+	VCMPPS_BCST(Imm(0x1e), real8("high", 88.3), x, mask) // x > high gives +Inf
+	VBLENDMPS_BCST(real8("inf", float32(math.Inf(1))), p, mask, p)
+	return p
+}
+
+// wides emit the functions with an exponential on 16n elements: half as many instructions wait for each other at a time.
+func wides() {
+	lanewise(wide, "swiglu16", []string{"out", "gate", "up"}, nil, func(p []Register, _ []VecVirtual) {
+		g, x := ZMM(), ZMM()
+		VMOVUPS(mem(p[1], 0), g)
+		VPXORD_BCST(eight("sign", 1<<31), g, x)
+		e := exp16(x)
+		VADDPS_BCST(real8("ones", 1), e, e)
+		VDIVPS(e, g, e)
+		VMULPS(mem(p[2], 0), e, e)
+		VMOVUPS(e, mem(p[0], 0))
+	})
+	lanewise(wide, "swigluGrad16", []string{"dgate", "dup", "dout", "gate", "up"}, nil, func(p []Register, _ []VecVirtual) {
+		one, d, g, s, t := ZMM(), ZMM(), ZMM(), ZMM(), ZMM()
+		VMOVUPS(mem(p[2], 0), d)
+		VMOVUPS(mem(p[3], 0), g)
+		VPXORD_BCST(eight("sign", 1<<31), g, t)
+		e := exp16(t)
+		swigluGradTail(p, one, d, g, s, t, e)
+	})
+	TEXT("expShift16", NOSPLIT, "func(out, x *float32, n int, shift float32, lanes *[8]float64)")
+	Pragma("noescape")
+	out, x, n, lanes := ptr("out"), ptr("x"), ptr("n"), ptr("lanes")
+	shift, sum := ZMM(), ZMM()
+	shiftParam, err := Param("shift").Resolve()
+	if err != nil {
+		panic(err)
+	}
+	VBROADCASTSS(shiftParam.Addr, shift)
+	VMOVUPD(mem(lanes, 0), sum)
+	Label("loop")
+	v, double := ZMM(), ZMM()
+	VMOVUPS(mem(x, 0), v)
+	VSUBPS(shift, v, v)
+	e := exp16(v)
+	VMOVUPS(e, mem(out, 0))
+	VCVTPS2PD(e.AsY(), double)
+	VADDPD(double, sum, sum)
+	VEXTRACTF64X4(Imm(1), e, e.AsY())
+	VCVTPS2PD(e.AsY(), double)
+	VADDPD(double, sum, sum)
+	ADDQ(U32(64), x)
+	ADDQ(U32(64), out)
+	DECQ(n)
+	JNZ(LabelRef("loop"))
+	VMOVUPD(sum, mem(lanes, 0))
 	VZEROUPPER()
 	RET()
 }
