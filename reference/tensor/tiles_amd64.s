@@ -2295,52 +2295,52 @@ TEXT ·swigluGrad8(SB), NOSPLIT, $0-48
 	MOVQ n+40(FP), DI
 
 loop:
-	VMOVUPS      (DX), Y1
-	VMOVUPS      (BX), Y2
-	VXORPS       sign<>+0(SB), Y2, Y4
-	VMULPS       log2e<>+0(SB), Y4, Y0
-	VADDPS       round<>+0(SB), Y0, Y0
-	VSUBPS       round<>+0(SB), Y0, Y0
-	VMULPS       ln2Hi<>+0(SB), Y0, Y5
-	VSUBPS       Y5, Y4, Y5
-	VMULPS       ln2Lo<>+0(SB), Y0, Y3
-	VSUBPS       Y3, Y5, Y5
-	VMOVUPS      poly0<>+0(SB), Y3
-	VMULPS       Y5, Y3, Y3
-	VADDPS       poly1<>+0(SB), Y3, Y3
-	VMULPS       Y5, Y3, Y3
-	VADDPS       poly2<>+0(SB), Y3, Y3
-	VMULPS       Y5, Y3, Y3
-	VADDPS       poly3<>+0(SB), Y3, Y3
-	VMULPS       Y5, Y3, Y3
-	VADDPS       poly4<>+0(SB), Y3, Y3
-	VMULPS       Y5, Y3, Y3
-	VADDPS       poly5<>+0(SB), Y3, Y3
-	VMULPS       Y5, Y5, Y6
-	VMULPS       Y6, Y3, Y3
-	VADDPS       Y5, Y3, Y3
-	VADDPS       ones<>+0(SB), Y3, Y3
-	VCVTPS2DQ    Y0, Y0
-	VPADDD       bias<>+0(SB), Y0, Y0
-	VPSLLD       $0x17, Y0, Y0
-	VMULPS       Y0, Y3, Y3
-	VCMPPS       $0x11, low<>+0(SB), Y4, Y6
-	VANDNPS      Y3, Y6, Y3
-	VCMPPS       $0x1e, high<>+0(SB), Y4, Y6
-	VBLENDVPS    Y6, inf<>+0(SB), Y3, Y3
-	VBROADCASTSS ones<>+0(SB), Y0
-	VADDPS       Y0, Y3, Y3
-	VDIVPS       Y3, Y0, Y3
-	VMULPS       Y2, Y1, Y4
+	VMOVUPS      (DX), Y0
+	VMOVUPS      (BX), Y1
+	VXORPS       sign<>+0(SB), Y1, Y2
+	VMULPS       log2e<>+0(SB), Y2, Y3
+	VADDPS       round<>+0(SB), Y3, Y3
+	VSUBPS       round<>+0(SB), Y3, Y3
+	VMULPS       ln2Hi<>+0(SB), Y3, Y4
+	VSUBPS       Y4, Y2, Y4
+	VMULPS       ln2Lo<>+0(SB), Y3, Y5
+	VSUBPS       Y5, Y4, Y4
+	VMOVUPS      poly0<>+0(SB), Y5
+	VMULPS       Y4, Y5, Y5
+	VADDPS       poly1<>+0(SB), Y5, Y5
+	VMULPS       Y4, Y5, Y5
+	VADDPS       poly2<>+0(SB), Y5, Y5
+	VMULPS       Y4, Y5, Y5
+	VADDPS       poly3<>+0(SB), Y5, Y5
+	VMULPS       Y4, Y5, Y5
+	VADDPS       poly4<>+0(SB), Y5, Y5
+	VMULPS       Y4, Y5, Y5
+	VADDPS       poly5<>+0(SB), Y5, Y5
+	VMULPS       Y4, Y4, Y6
+	VMULPS       Y6, Y5, Y5
+	VADDPS       Y4, Y5, Y5
+	VADDPS       ones<>+0(SB), Y5, Y5
+	VCVTPS2DQ    Y3, Y3
+	VPADDD       bias<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y5, Y5
+	VCMPPS       $0x11, low<>+0(SB), Y2, Y6
+	VANDNPS      Y5, Y6, Y5
+	VCMPPS       $0x1e, high<>+0(SB), Y2, Y6
+	VBLENDVPS    Y6, inf<>+0(SB), Y5, Y5
+	VBROADCASTSS ones<>+0(SB), Y2
+	VADDPS       Y2, Y5, Y5
+	VDIVPS       Y5, Y2, Y3
+	VMULPS       Y1, Y0, Y4
 	VMULPS       Y3, Y4, Y4
-	VMULPS       (SI), Y1, Y1
+	VMULPS       (SI), Y0, Y0
 	VMOVUPS      Y4, (CX)
-	VMULPS       Y3, Y1, Y1
-	VSUBPS       Y3, Y0, Y4
-	VMULPS       Y4, Y2, Y4
-	VADDPS       Y4, Y0, Y4
-	VMULPS       Y4, Y1, Y1
-	VMOVUPS      Y1, (AX)
+	VMULPS       Y3, Y0, Y0
+	VSUBPS       Y3, Y2, Y4
+	VMULPS       Y4, Y1, Y4
+	VADDPS       Y4, Y2, Y4
+	VMULPS       Y4, Y0, Y0
+	VMOVUPS      Y0, (AX)
 	ADDQ         $0x00000020, AX
 	ADDQ         $0x00000020, CX
 	ADDQ         $0x00000020, DX
@@ -2523,51 +2523,51 @@ TEXT ·swigluGrad16(SB), NOSPLIT, $0-48
 	MOVQ n+40(FP), DI
 
 loop:
-	VMOVUPS        (DX), Z1
-	VMOVUPS        (BX), Z2
-	VPXORD.BCST    sign<>+0(SB), Z2, Z4
-	VMULPS.BCST    log2e<>+0(SB), Z4, Z0
-	VADDPS.BCST    round<>+0(SB), Z0, Z0
-	VSUBPS.BCST    round<>+0(SB), Z0, Z0
-	VMULPS.BCST    ln2Hi<>+0(SB), Z0, Z5
-	VSUBPS         Z5, Z4, Z5
-	VMULPS.BCST    ln2Lo<>+0(SB), Z0, Z3
-	VSUBPS         Z3, Z5, Z5
-	VMULPS.BCST    poly0<>+0(SB), Z5, Z3
-	VADDPS.BCST    poly1<>+0(SB), Z3, Z3
-	VMULPS         Z5, Z3, Z3
-	VADDPS.BCST    poly2<>+0(SB), Z3, Z3
-	VMULPS         Z5, Z3, Z3
-	VADDPS.BCST    poly3<>+0(SB), Z3, Z3
-	VMULPS         Z5, Z3, Z3
-	VADDPS.BCST    poly4<>+0(SB), Z3, Z3
-	VMULPS         Z5, Z3, Z3
-	VADDPS.BCST    poly5<>+0(SB), Z3, Z3
-	VMULPS         Z5, Z5, Z6
-	VMULPS         Z6, Z3, Z3
-	VADDPS         Z5, Z3, Z3
-	VADDPS.BCST    ones<>+0(SB), Z3, Z3
-	VCVTPS2DQ      Z0, Z0
-	VPADDD.BCST    bias<>+0(SB), Z0, Z0
-	VPSLLD         $0x17, Z0, Z0
-	VMULPS         Z0, Z3, Z3
-	VCMPPS.BCST    $0x15, low<>+0(SB), Z4, K1
-	VMOVUPS.Z      Z3, K1, Z3
-	VCMPPS.BCST    $0x1e, high<>+0(SB), Z4, K1
-	VBLENDMPS.BCST inf<>+0(SB), Z3, K1, Z3
-	VBROADCASTSS   ones<>+0(SB), Z0
-	VADDPS         Z0, Z3, Z3
-	VDIVPS         Z3, Z0, Z3
-	VMULPS         Z2, Z1, Z4
+	VMOVUPS        (DX), Z0
+	VMOVUPS        (BX), Z1
+	VPXORD.BCST    sign<>+0(SB), Z1, Z2
+	VMULPS.BCST    log2e<>+0(SB), Z2, Z3
+	VADDPS.BCST    round<>+0(SB), Z3, Z3
+	VSUBPS.BCST    round<>+0(SB), Z3, Z3
+	VMULPS.BCST    ln2Hi<>+0(SB), Z3, Z4
+	VSUBPS         Z4, Z2, Z4
+	VMULPS.BCST    ln2Lo<>+0(SB), Z3, Z5
+	VSUBPS         Z5, Z4, Z4
+	VMULPS.BCST    poly0<>+0(SB), Z4, Z5
+	VADDPS.BCST    poly1<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z5, Z5
+	VADDPS.BCST    poly2<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z5, Z5
+	VADDPS.BCST    poly3<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z5, Z5
+	VADDPS.BCST    poly4<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z5, Z5
+	VADDPS.BCST    poly5<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z4, Z6
+	VMULPS         Z6, Z5, Z5
+	VADDPS         Z4, Z5, Z5
+	VADDPS.BCST    ones<>+0(SB), Z5, Z5
+	VCVTPS2DQ      Z3, Z3
+	VPADDD.BCST    bias<>+0(SB), Z3, Z3
+	VPSLLD         $0x17, Z3, Z3
+	VMULPS         Z3, Z5, Z5
+	VCMPPS.BCST    $0x15, low<>+0(SB), Z2, K1
+	VMOVUPS.Z      Z5, K1, Z5
+	VCMPPS.BCST    $0x1e, high<>+0(SB), Z2, K1
+	VBLENDMPS.BCST inf<>+0(SB), Z5, K1, Z5
+	VBROADCASTSS   ones<>+0(SB), Z2
+	VADDPS         Z2, Z5, Z5
+	VDIVPS         Z5, Z2, Z3
+	VMULPS         Z1, Z0, Z4
 	VMULPS         Z3, Z4, Z4
-	VMULPS         (SI), Z1, Z1
+	VMULPS         (SI), Z0, Z0
 	VMOVUPS        Z4, (CX)
-	VMULPS         Z3, Z1, Z1
-	VSUBPS         Z3, Z0, Z4
-	VMULPS         Z4, Z2, Z4
-	VADDPS         Z4, Z0, Z4
-	VMULPS         Z4, Z1, Z1
-	VMOVUPS        Z1, (AX)
+	VMULPS         Z3, Z0, Z0
+	VSUBPS         Z3, Z2, Z4
+	VMULPS         Z4, Z1, Z4
+	VADDPS         Z4, Z2, Z4
+	VMULPS         Z4, Z0, Z0
+	VMOVUPS        Z0, (AX)
 	ADDQ           $0x00000040, AX
 	ADDQ           $0x00000040, CX
 	ADDQ           $0x00000040, DX

@@ -139,14 +139,15 @@ func gatherRows() {
 // swigluGrad emits dup = d·g·s and dgate = d·up·s·(1 + g·(1-s)), s = 1/(1 + exp(-g)).
 func swigluGrad() {
 	lanewise(ymm, "swigluGrad8", []string{"dgate", "dup", "dout", "gate", "up"}, nil, func(p []Register, _ []VecVirtual) {
-		one, d, g, s, t := YMM(), load8(p[2]), load8(p[3]), YMM(), YMM()
+		d, g, t := load8(p[2]), load8(p[3]), YMM()
 		VXORPS(eight("sign", 1<<31), g, t)
-		swigluGradTail(p, one, d, g, s, t, exp8(t))
+		avx2.swigluGradTail(p, d, g, exp8(t))
 	})
 }
 
-// swigluGradTail goes on from e = exp(-g); one, s and t are free.
-func swigluGradTail(p []Register, one, d, g, s, t, e VecVirtual) {
+// swigluGradTail goes on from e = exp(-g).
+func (i isa) swigluGradTail(p []Register, d, g, e VecVirtual) {
+	one, s, t := i.reg(), i.reg(), i.reg()
 	VBROADCASTSS(real8("ones", 1), one)
 	VADDPS(one, e, e)
 	VDIVPS(e, one, s)
@@ -266,12 +267,11 @@ func wides() {
 		VMOVUPS(e, mem(p[0], 0))
 	})
 	lanewise(wide, "swigluGrad16", []string{"dgate", "dup", "dout", "gate", "up"}, nil, func(p []Register, _ []VecVirtual) {
-		one, d, g, s, t := ZMM(), ZMM(), ZMM(), ZMM(), ZMM()
+		d, g, t := ZMM(), ZMM(), ZMM()
 		VMOVUPS(mem(p[2], 0), d)
 		VMOVUPS(mem(p[3], 0), g)
 		VPXORD_BCST(eight("sign", 1<<31), g, t)
-		e := exp16(t)
-		swigluGradTail(p, one, d, g, s, t, e)
+		vnni.swigluGradTail(p, d, g, exp16(t))
 	})
 	TEXT("expShift16", NOSPLIT, "func(out, x *float32, n int, shift float32, lanes *[8]float64)")
 	Pragma("noescape")
