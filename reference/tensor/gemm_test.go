@@ -93,32 +93,38 @@ func TestGemmReadsBWhereItLies(t *testing.T) {
 	}
 }
 
-// TestGemmCausal: where the triangle has something to say, the bits are those of the whole product.
+// requireCausal compares products over t tokens behind past others, in d channels, with whole ones: where the triangle has something
+// to say, the bits are the same.
+func requireCausal(t *testing.T, p *Pool, tokens, past, d int) {
+	t.Helper()
+	S := past + tokens
+	q, k := NewMat(random(1, tokens*d), tokens, d), NewMat(random(2, S*d), S, d)
+	want, got := NewMat(make([]float32, tokens*S), tokens, S), NewMat(random(3, tokens*S), tokens, S)
+	p.Gemm(want, q, k.T(), false)
+	p.GemmCausal(got, q, k.T(), false, LowerC, past)
+	for i := range tokens {
+		row := got.Data[i*S : (i+1)*S]
+		require.Equal(t, want.Data[i*S:i*S+past+i+1], row[:past+i+1], "%s: scores of %d behind %d", p.Kernel(), tokens, past)
+		clear(row[past+i+1:])
+	}
+	for _, acc := range []bool{false, true} {
+		a, b := NewMat(random(4, tokens*d), tokens, d), NewMat(random(4, tokens*d), tokens, d)
+		p.Gemm(a, got, k, acc)
+		p.GemmCausal(b, got, k, acc, LowerA, past)
+		require.Equal(t, a.Data, b.Data, "%s: values of %d behind %d", p.Kernel(), tokens, past)
+	}
+	a, b := NewMat(random(5, S*d), S, d), NewMat(random(5, S*d), S, d)
+	p.Gemm(a, got.T(), q, true)
+	p.GemmCausal(b, got.T(), q, true, UpperA, past)
+	require.Equal(t, a.Data, b.Data, "%s: transposed, %d behind %d", p.Kernel(), tokens, past)
+}
+
 func TestGemmCausal(t *testing.T) {
 	for _, kernel := range Kernels() {
-		for _, s := range []struct{ t, past, d int }{{1, 0, 16}, {5, 3, 4}, {13, 0, 16}, {60, 0, 16}, {60, 5, 16}, {61, 2, 40}, {300, 7, 16}} {
-			for _, workers := range []int{1, 3} {
-				p := poolOn(t, kernel, workers)
-				S := s.past + s.t
-				q, k := NewMat(random(1, s.t*s.d), s.t, s.d), NewMat(random(2, S*s.d), S, s.d)
-				want, got := NewMat(make([]float32, s.t*S), s.t, S), NewMat(random(3, s.t*S), s.t, S)
-				p.Gemm(want, q, k.T(), false)
-				p.GemmCausal(got, q, k.T(), false, LowerC, s.past)
-				for i := range s.t {
-					row := got.Data[i*S : (i+1)*S]
-					require.Equal(t, want.Data[i*S:i*S+s.past+i+1], row[:s.past+i+1], "%s %v scores", kernel, s)
-					clear(row[s.past+i+1:])
-				}
-				for _, acc := range []bool{false, true} {
-					a, b := NewMat(random(4, s.t*s.d), s.t, s.d), NewMat(random(4, s.t*s.d), s.t, s.d)
-					p.Gemm(a, got, k, acc)
-					p.GemmCausal(b, got, k, acc, LowerA, s.past)
-					require.Equal(t, a.Data, b.Data, "%s %v values", kernel, s)
-				}
-				a, b := NewMat(random(5, S*s.d), S, s.d), NewMat(random(5, S*s.d), S, s.d)
-				p.Gemm(a, got.T(), q, true)
-				p.GemmCausal(b, got.T(), q, true, UpperA, s.past)
-				require.Equal(t, a.Data, b.Data, "%s %v transposed", kernel, s)
+		for _, workers := range []int{1, 3} {
+			p := poolOn(t, kernel, workers)
+			for _, s := range [][3]int{{1, 0, 16}, {5, 3, 4}, {13, 0, 16}, {60, 0, 16}, {60, 5, 16}, {61, 2, 40}, {300, 7, 16}} {
+				requireCausal(t, p, s[0], s[1], s[2])
 			}
 		}
 	}
@@ -126,6 +132,16 @@ func TestGemmCausal(t *testing.T) {
 	one := NewMat(make([]float32, 1), 1, 1)
 	require.Panics(t, func() { p.GemmCausal(one, one, one, false, UpperA, 0) })
 	require.Panics(t, func() { p.GemmCausal(one, one, one, true, LowerA, -1) })
+}
+
+func FuzzGemmCausal(f *testing.F) {
+	f.Add(uint16(60), uint8(0), uint8(16), uint8(1))
+	f.Add(uint16(259), uint8(17), uint8(33), uint8(2))
+	f.Fuzz(func(t *testing.T, tokens uint16, past, d, workers uint8) {
+		for _, kernel := range Kernels() {
+			requireCausal(t, poolOn(t, kernel, 1+int(workers)%4), 1+int(tokens)%600, int(past), 1+int(d)%80)
+		}
+	})
 }
 
 // TestGemmNarrow: columns that a tile of two vectors would waste, at every width, beside memory that is not theirs.
