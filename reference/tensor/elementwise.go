@@ -2,11 +2,24 @@ package tensor
 
 import "math"
 
+// eights is the part of n elements that assembly takes: none where there is no assembly.
+func eights(v *vector, n int) int {
+	if v == nil {
+		return 0
+	}
+	return n &^ 7
+}
+
 // Add adds x to out, element by element. Panics if x is longer than out.
-func Add(out, x []float32) {
-	out = out[:len(x)]
-	for i, v := range x {
-		out[i] += v
+func Add(out, x []float32) { add(chosen().kernel.vector, out[:len(x)], x) }
+
+func add(v *vector, out, x []float32) {
+	n := eights(v, len(x))
+	if n > 0 {
+		v.add(out, x[:n])
+	}
+	for i := n; i < len(x); i++ {
+		out[i] += x[i]
 	}
 }
 
@@ -19,8 +32,14 @@ func AddScaled(out, x []float32, scale float32) {
 }
 
 // Scale multiplies every element by c.
-func Scale(x []float32, c float32) {
-	for i := range x {
+func Scale(x []float32, c float32) { scale(chosen().kernel.vector, x, c) }
+
+func scale(v *vector, x []float32, c float32) {
+	n := eights(v, len(x))
+	if n > 0 {
+		v.scale(x[:n], c)
+	}
+	for i := n; i < len(x); i++ {
 		x[i] *= c
 	}
 }
@@ -52,6 +71,56 @@ func swiGLU(v *vector, out, gate, up []float32) {
 	}
 	for i := n; i < len(gate); i++ {
 		out[i] = SiLU(gate[i]) * up[i]
+	}
+}
+
+// SwiGLUGrad writes the gradients of silu(gate)·up into dgate and dup.
+//
+//	all: (n); none may be another
+//
+// With s = sigmoid(g): dup = d·g·s, dgate = d·up·s·(1 + g·(1-s)).
+func SwiGLUGrad(dgate, dup, dout, gate, up []float32) {
+	n := len(dout)
+	swiGLUGrad(chosen().kernel.vector, dgate[:n], dup[:n], dout, gate[:n], up[:n])
+}
+
+func swiGLUGrad(v *vector, dgate, dup, dout, gate, up []float32) {
+	n := eights(v, len(dout))
+	if n > 0 {
+		v.swigluGrad(dgate[:n], dup, dout, gate, up)
+	}
+	for i := n; i < len(dout); i++ {
+		d, g := dout[i], gate[i]
+		s := 1 / (1 + exp32(-g))
+		dup[i] = d * g * s
+		dgate[i] = d * up[i] * s * (1 + float32(g*(1-s)))
+	}
+}
+
+// AdamStep is a step of AdamW (Loshchilov & Hutter 2019, alg. 2) on many parameters: Clip scales gradients, Rate and Unbias hold the
+// corrections of moments that began at zero, Keep is what decay leaves.
+type AdamStep struct{ Clip, Beta1, Beta2, Rate, Unbias, Eps, Keep float32 }
+
+// Apply moves parameters w and their moments.
+//
+//	all: (n)
+//
+// With g = grad·Clip: m = β1·m + (1-β1)·g, v = β2·v + (1-β2)·g·g, w = Keep·w - Rate·m/(√(v·Unbias) + Eps).
+func (s *AdamStep) Apply(w, grad, m, v []float32) {
+	s.apply(chosen().kernel.vector, w, grad[:len(w)], m[:len(w)], v[:len(w)])
+}
+
+func (s *AdamStep) apply(vec *vector, w, grad, m, v []float32) {
+	n := eights(vec, len(w))
+	if n > 0 {
+		vec.adam(w[:n], grad, m, v, s)
+	}
+	for i := n; i < len(w); i++ {
+		g := grad[i] * s.Clip
+		m[i] = float32(s.Beta1*m[i]) + float32((1-s.Beta1)*g)
+		v[i] = float32(s.Beta2*v[i]) + float32((1-s.Beta2)*g*g)
+		root := float32(math.Sqrt(float64(v[i] * s.Unbias)))
+		w[i] = float32(s.Keep*w[i]) - s.Rate*m[i]/(root+s.Eps)
 	}
 }
 

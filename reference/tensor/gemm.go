@@ -66,6 +66,26 @@ func (p *Pool) Gemm(c, a, b Mat, acc bool) {
 	p.runGemm(gemmJob{c: c, a: a, b: operand{mat: b, k: b.Rows, n: b.Cols}, acc: acc})
 }
 
+// Triangle says which half of a product causal attention has a use for.
+type Triangle int
+
+const (
+	whole  Triangle = iota
+	LowerC          // C[i, n] for n <= past + i is wanted, the rest is undefined afterwards: scores
+	LowerA          // A[i, k] is zero for k > past + i: weights times values
+	UpperA          // A[i, k] is zero for k < i - past: the same transposed, to be added
+)
+
+// GemmCausal is Gemm, bit for bit where anything is defined, without most of the work that the triangle makes useless: tiles
+// beyond it are left out, and those that it cuts are computed whole.
+func (p *Pool) GemmCausal(c, a, b Mat, acc bool, half Triangle, past int) {
+	if past < 0 || half == UpperA && !acc {
+		panic("tensor: causal product with a negative past, or an upper one that is not added")
+	}
+	b.check("b")
+	p.runGemm(gemmJob{c: c, a: a, b: operand{mat: b, k: b.Rows, n: b.Cols}, acc: acc, half: half, past: past})
+}
+
 func (p *Pool) runGemm(j gemmJob) {
 	checkGemm(j)
 	j.p = p
@@ -94,6 +114,9 @@ type gemmJob struct {
 	c, a Mat
 	b    operand
 	acc  bool
+
+	half Triangle
+	past int
 }
 
 func (j *gemmJob) Part(worker, workers int) {
@@ -107,48 +130,78 @@ func (j *gemmJob) Part(worker, workers int) {
 		m0, m1 = Share(j.c.Rows, worker, workers)
 	}
 	if n0 < n1 && m0 < m1 {
-		gemmSerial(&j.p.kern, &j.p.scratch[worker], j.c.Slice(m0, m1), j.a.Slice(m0, m1), &j.b, n0, n1, j.acc)
+		j.serial(&j.p.kern, &j.p.scratch[worker], [2]int{m0, m1}, n0, n1)
 	}
 }
 
-// gemmSerial computes columns [n0, n1) of c. Each part of B is packed once and used by every row of A.
-func gemmSerial(kern *kernel, s *scratch, c, a Mat, b *operand, n0, n1 int, acc bool) {
-	if b.k == 0 && !acc {
-		for i := range c.Rows {
-			clear(c.Data[i*c.RowStride+n0 : i*c.RowStride+n1])
+// serial computes rows [rows[0], rows[1]) of columns [n0, n1). Each part of B is packed once and used by every row of A.
+func (j *gemmJob) serial(kern *kernel, s *scratch, rows [2]int, n0, n1 int) {
+	if j.b.k == 0 && !j.acc {
+		for i := rows[0]; i < rows[1]; i++ {
+			clear(j.c.Data[i*j.c.RowStride+n0 : i*j.c.RowStride+n1])
 		}
 	}
 	for n := n0; n < n1; n += kern.nr {
-		cols := min(kern.nr, n1-n)
-		for k := 0; k < b.k; k += kc {
-			kn := min(kc, b.k-k)
-			panel, row := b.direct(kern, c.Rows, n, k, kn)
-			if panel == nil {
-				b.pack(kern, s, n, cols, k, kn)
-				panel, row = s.panel, kern.nr
+		for k := 0; k < j.b.k; k += kc {
+			t := stretch{n: n, cols: min(kern.nr, n1-n), k: k, kn: min(kc, j.b.k-k)}
+			t.panel, t.row = j.b.direct(kern, rows[1]-rows[0], &t)
+			if t.panel == nil {
+				j.b.pack(kern, s, n, t.cols, k, t.kn)
+				t.panel, t.row = s.panel, kern.nr
 			}
-			panelProduct(kern, s, c, a, panel, row, n, cols, k, kn, acc || k > 0)
+			j.column(kern, s, &t, rows)
 		}
 	}
 }
 
-// panelProduct adds A[:, k:k+kn]·panel into C[:, n:n+cols], tile by tile. panel: (kn, kern.nr), row j at panel[j*row].
-func panelProduct(kern *kernel, s *scratch, c, a Mat, panel []float32, row, n, cols, k, kn int, acc bool) {
-	h := 0
-	for i := 0; i < c.Rows; {
-		for kern.mrs[h] > c.Rows-i {
+// stretch is B[k:k+kn, n:n+cols], row i at panel[i*row].
+type stretch struct {
+	panel               []float32
+	row, n, cols, k, kn int
+}
+
+// column adds A[rows, k:k+kn]·panel into C[rows, n:n+cols], tile by tile.
+func (j *gemmJob) column(kern *kernel, s *scratch, t *stretch, rows [2]int) {
+	acc, h := j.acc || t.k > 0, 0
+	for i := rows[0]; i < rows[1]; {
+		for kern.mrs[h] > rows[1]-i {
 			h++
 		}
 		mr := kern.mrs[h]
-		ai := a.Data[i*a.RowStride+k*a.ColStride:]
-		ci := c.Data[i*c.RowStride+n:]
-		if cols == kern.nr {
-			kern.tile(mr, ai, a.RowStride, a.ColStride, panel, row, kn, ci, c.RowStride, acc)
-		} else {
-			edgeTile(kern, s, mr, ai, a, panel, row, kn, ci, c.RowStride, cols, acc)
+		lo, hi, cols := 0, t.kn, t.cols
+		if j.half != whole {
+			lo, hi, cols = j.bounds(t, i, i+mr)
+		}
+		if lo < hi && cols > 0 {
+			a := j.a.Data[i*j.a.RowStride+(t.k+lo)*j.a.ColStride:]
+			c := j.c.Data[i*j.c.RowStride+t.n:]
+			switch panel := t.panel[lo*t.row:]; {
+			case cols == kern.nr:
+				kern.tile(mr, a, j.a.RowStride, j.a.ColStride, panel, t.row, hi-lo, c, j.c.RowStride, acc)
+			case kern.narrow != nil:
+				for at := 0; at < cols; at += narrow {
+					kern.narrow(mr, a, j.a.RowStride, j.a.ColStride, panel[at:], t.row, hi-lo, c[at:], j.c.RowStride, min(narrow, cols-at), acc)
+				}
+			default:
+				edgeTile(kern, s, mr, a, j.a, panel, t.row, hi-lo, c, j.c.RowStride, cols, acc)
+			}
 		}
 		i += mr
 	}
+}
+
+// bounds is what of a stretch rows [i, end) have a use for: from row lo to hi, and cols.
+func (j *gemmJob) bounds(t *stretch, i, end int) (lo, hi, cols int) {
+	lo, hi, cols = 0, t.kn, t.cols
+	switch j.half {
+	case LowerC:
+		cols = min(cols, (j.past+end-t.n+narrow-1)&^(narrow-1))
+	case LowerA:
+		hi = min(hi, j.past+end-t.k)
+	case UpperA:
+		lo = max(lo, i-j.past-t.k)
+	}
+	return lo, hi, cols
 }
 
 // edgeTile computes a tile narrower than the kernel's by way of scratch memory.
@@ -175,15 +228,23 @@ type operand struct {
 // fewRows is up to how many rows of A pay for no packing of B.
 const fewRows = 12
 
-// direct is B[k:k+kn, n:] where it lies, with the stride of its rows, or nil if it must be packed first: a product of few
-// rows reads B once, so a copy would cost more than the product. A tile reads kern.nr columns, of which those beyond B's are
-// whatever follows in its memory: they end in columns that nobody copies.
-func (b *operand) direct(kern *kernel, rows, n, k, kn int) (panel []float32, row int) {
-	if b.rows != nil || b.mat.ColStride != 1 || rows > fewRows {
+// narrow is the most columns of a narrow tile: a cache line.
+const narrow = 16
+
+// direct is the stretch where it lies, with the stride of its rows, or nil if it must be packed first: a product of few
+// rows reads B once, so a copy would cost more than the product, and narrow tiles read one line of a row. A tile reads kern.nr
+// columns, of which those beyond B's are whatever follows in its memory: they end in columns that nobody copies. A narrow one
+// reads its own.
+func (b *operand) direct(kern *kernel, rows int, t *stretch) (panel []float32, row int) {
+	reads := kern.nr
+	if kern.narrow != nil && t.cols < reads {
+		reads = t.cols
+	}
+	if b.rows != nil || b.mat.ColStride != 1 || rows > fewRows && (kern.narrow == nil || reads > narrow) {
 		return nil, 0
 	}
-	at, row := k*b.mat.RowStride+n, b.mat.RowStride
-	if at+(kn-1)*row+kern.nr > len(b.mat.Data) {
+	at, row := t.k*b.mat.RowStride+t.n, b.mat.RowStride
+	if at+(t.kn-1)*row+reads > len(b.mat.Data) {
 		return nil, 0
 	}
 	return b.mat.Data[at:], row
@@ -200,7 +261,7 @@ func (b *operand) pack(kern *kernel, s *scratch, n, cols, k, kn int) {
 	case b.mat.RowStride == 1:
 		packColumns(kern, s.panel, b.mat.Data[n*b.mat.ColStride+k:], b.mat.ColStride, cols, kn)
 	default:
-		packRows(kern.nr, s.panel, b.mat, n, cols, k, kn)
+		packRows(kern, s.panel, b.mat, n, cols, k, kn)
 	}
 }
 
@@ -230,7 +291,12 @@ func packColumns(kern *kernel, dst, src []float32, colStride, cols, kn int) {
 }
 
 // packRows packs any other layout; contiguous rows are copied.
-func packRows(nr int, dst []float32, b Mat, n, cols, k, kn int) {
+func packRows(kern *kernel, dst []float32, b Mat, n, cols, k, kn int) {
+	nr := kern.nr
+	if v := kern.vector; v != nil && b.ColStride == 1 && cols == nr {
+		v.gather(dst, b.Data[k*b.RowStride+n:], b.RowStride, nr, kn)
+		return
+	}
 	for j := range kn {
 		d := dst[j*nr : j*nr+nr]
 		src := b.Data[(k+j)*b.RowStride+n*b.ColStride:]

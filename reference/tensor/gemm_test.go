@@ -83,11 +83,92 @@ func TestGemmReadsBWhereItLies(t *testing.T) {
 				}
 				want, got := NewMat(random(3, s.m*s.n), s.m, s.n), NewMat(random(3, s.m*s.n), s.m, s.n)
 				b := operand{mat: NewMat(room, s.k, s.n), k: s.k, n: s.n}
-				panel, _ := b.direct(&p.kern, s.m, 0, 0, min(s.k, kc))
-				require.Equal(t, s.m <= fewRows, panel != nil)
+				panel, _ := b.direct(&p.kern, s.m, &stretch{cols: min(s.n, p.kern.nr), kn: min(s.k, kc)})
+				require.Equal(t, s.m <= fewRows || p.kern.narrow != nil, panel != nil)
 				p.Gemm(want, a, NewMat(transposed(packed), s.n, s.k).T(), acc)
 				p.Gemm(got, a, b.mat, acc)
 				require.Equal(t, want.Data, got.Data, "%s %v %v", kernel, s, acc)
+			}
+		}
+	}
+}
+
+// requireCausal compares products over t tokens behind past others, in d channels, with whole ones: where the triangle has something
+// to say, the bits are the same.
+func requireCausal(t *testing.T, p *Pool, tokens, past, d int) {
+	t.Helper()
+	S := past + tokens
+	q, k := NewMat(random(1, tokens*d), tokens, d), NewMat(random(2, S*d), S, d)
+	want, got := NewMat(make([]float32, tokens*S), tokens, S), NewMat(random(3, tokens*S), tokens, S)
+	p.Gemm(want, q, k.T(), false)
+	p.GemmCausal(got, q, k.T(), false, LowerC, past)
+	for i := range tokens {
+		row := got.Data[i*S : (i+1)*S]
+		require.Equal(t, want.Data[i*S:i*S+past+i+1], row[:past+i+1], "%s: scores of %d behind %d", p.Kernel(), tokens, past)
+		clear(row[past+i+1:])
+	}
+	for _, acc := range []bool{false, true} {
+		a, b := NewMat(random(4, tokens*d), tokens, d), NewMat(random(4, tokens*d), tokens, d)
+		p.Gemm(a, got, k, acc)
+		p.GemmCausal(b, got, k, acc, LowerA, past)
+		require.Equal(t, a.Data, b.Data, "%s: values of %d behind %d", p.Kernel(), tokens, past)
+	}
+	a, b := NewMat(random(5, S*d), S, d), NewMat(random(5, S*d), S, d)
+	p.Gemm(a, got.T(), q, true)
+	p.GemmCausal(b, got.T(), q, true, UpperA, past)
+	require.Equal(t, a.Data, b.Data, "%s: transposed, %d behind %d", p.Kernel(), tokens, past)
+}
+
+func TestGemmCausal(t *testing.T) {
+	for _, kernel := range Kernels() {
+		for _, workers := range []int{1, 3} {
+			p := poolOn(t, kernel, workers)
+			for _, s := range [][3]int{{1, 0, 16}, {5, 3, 4}, {13, 0, 16}, {60, 0, 16}, {60, 5, 16}, {61, 2, 40}, {300, 7, 16}} {
+				requireCausal(t, p, s[0], s[1], s[2])
+			}
+		}
+	}
+	p := poolOn(t, "generic", 1)
+	one := NewMat(make([]float32, 1), 1, 1)
+	require.Panics(t, func() { p.GemmCausal(one, one, one, false, UpperA, 0) })
+	require.Panics(t, func() { p.GemmCausal(one, one, one, true, LowerA, -1) })
+}
+
+func FuzzGemmCausal(f *testing.F) {
+	f.Add(uint16(60), uint8(0), uint8(16), uint8(1))
+	f.Add(uint16(259), uint8(17), uint8(33), uint8(2))
+	f.Fuzz(func(t *testing.T, tokens uint16, past, d, workers uint8) {
+		for _, kernel := range Kernels() {
+			requireCausal(t, poolOn(t, kernel, 1+int(workers)%4), 1+int(tokens)%600, int(past), 1+int(d)%80)
+		}
+	})
+}
+
+// TestGemmNarrow: columns that a tile of two vectors would waste, at every width, beside memory that is not theirs.
+func TestGemmNarrow(t *testing.T) {
+	for _, kernel := range Kernels() {
+		p := poolOn(t, kernel, 1)
+		for n := 1; n <= 33; n++ {
+			for _, m := range []int{1, 2, 4, 8, 12, 27} {
+				const k = 9
+				a, b := NewMat(random(1, m*k), m, k), NewMat(random(2, k*n), k, n)
+				want, wide := NewMat(random(3, m*n), m, n), NewMat(random(3, m*64), m, 64)
+				for i := range m {
+					copy(wide.Data[i*64:], want.Data[i*n:(i+1)*n])
+				}
+				got, before := wide, append([]float32(nil), wide.Data...)
+				got.Cols = n
+				for i := range want.Data { // one element at a time is a chain beyond doubt
+					row, col := i/n, i%n
+					for j := range k {
+						p.Gemm(NewMat(want.Data[i:i+1], 1, 1), NewMat(a.Data[row*k+j:row*k+j+1], 1, 1), NewMat(b.Data[j*n+col:j*n+col+1], 1, 1), true)
+					}
+				}
+				p.Gemm(got, a, b, true)
+				for i := range m {
+					require.Equal(t, want.Data[i*n:(i+1)*n], got.Data[i*64:i*64+n], "%s %dx%d", kernel, m, n)
+					require.Equal(t, before[i*64+n:(i+1)*64], got.Data[i*64+n:(i+1)*64], "%s %dx%d", kernel, m, n)
+				}
 			}
 		}
 	}

@@ -58,15 +58,30 @@ type kernel struct {
 	transpose func(dst []float32, dstRow int, src []float32, srcRow, k int)
 
 	vector *vector // element-wise functions, or nil for plain Go
+
+	// narrow is tile for up to 16 columns, beyond which it reads and writes nothing. May be nil.
+	narrow func(mr int, a []float32, aRow, aK int, b []float32, bRow, k int, c []float32, cRow, cols int, acc bool)
 }
 
-// vector is the functions that work element by element, on a positive multiple of 8 elements. They perform the
-// operations of the plain Go versions in the same order, unfused, so their bits are those of every kernel.
+// vector is the functions that work element by element, on a positive multiple of 8 elements; expShift takes any positive
+// number. They perform the operations of the plain Go versions in the same order, unfused, so their bits are those of every
+// kernel.
 type vector struct {
 	expShift func(out, x []float32, shift float32) (lanes [8]float64) // out = exp(x-shift); lane i%8 sums out[i]
 	swiglu   func(out, gate, up []float32)
 	top      func(x []float32) float32
 	halves   func(dst []uint16, src []float32) // to nearest even
+
+	add         func(out, x []float32)
+	scale       func(x []float32, c float32)
+	normScale   func(out, x, w []float32, inv float32)             // out = x·inv·w
+	normGrad    func(dx, dy, x, w []float32, r, k float32)         // dx += r·w·dy - k·x
+	normGradW   func(dw, dy, x []float32, r float32)               // dw += dy·x·r
+	softmaxGrad func(d, w []float32, mean, scale float32)          // d = w·(d-mean)·scale
+	swigluGrad  func(dgate, dup, dout, gate, up []float32)         // see SwiGLUGrad
+	adam        func(w, grad, m, v []float32, s *AdamStep)         // see AdamStep
+	rotate      func(x, cosSin []float32, heads int, sign float32) // neighbours; all heads alike
+	gather      func(dst, src []float32, srcRow, n, k int)         // k rows of n, a multiple of 16, side by side in dst
 }
 
 // Kernels lists the kernels that this build and this CPU can run, slowest first.

@@ -5,7 +5,7 @@ package tensor
 // kernels lists the kernels that can run here, slowest first. Every arm64 has what "neon" needs here, float16
 // conversion included; package panel asks for the dot product besides, which Armv8.0 and 8.1 lack, and does without.
 func kernels() []kernel {
-	return []kernel{generic(), {"neon", 16, []int{6, 4, 2, 1}, neonTile, neonTile16, transposeAsm, assembled()}}
+	return []kernel{generic(), {"neon", 16, []int{6, 4, 2, 1}, neonTile, neonTile16, transposeAsm, assembled(), nil}}
 }
 
 func neonTile(mr int, a []float32, aRow, aK int, b []float32, bRow, k int, c []float32, cRow int, acc bool) {

@@ -58,6 +58,108 @@ func TestVectorEqualsPlain(t *testing.T) {
 	}
 }
 
+// bitsOf makes slices comparable to the last bit, signs of zero and NaNs included (all NaNs alike).
+func bitsOf(lists ...[]float32) (bits []uint32) {
+	for _, x := range lists {
+		for _, v := range x {
+			if v != v {
+				v = float32(math.NaN())
+			}
+			bits = append(bits, math.Float32bits(v))
+		}
+	}
+	return bits
+}
+
+// TestVectorGradients: so do the functions of backward passes and optimisers, on numbers small, large, not finite, and of every length.
+func TestVectorGradients(t *testing.T) {
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	draw := func(seed uint64, n int) []float32 {
+		x := random(seed, n)
+		for i := range x {
+			x[i] *= float32(math.Exp2(float64(i%60 - 30)))
+		}
+		for i, v := range []float32{0, float32(math.Copysign(0, -1)), inf, -inf, nan, 88, -88, 1e-40, 3e38} {
+			if at := i*13 + int(seed)%7; n > 60 && at < n {
+				x[at] = v
+			}
+		}
+		return x
+	}
+	for _, k := range kernels() {
+		for _, n := range []int{1, 7, 8, 9, 16, 60, 131} {
+			run := func(v *vector) []uint32 {
+				a, b, c, d, e := draw(1, n), draw(2, n), draw(3, n), draw(4, n), draw(5, n)
+				add(v, a, b)
+				scale(v, b, 0.3)
+				normScale(v, c, d, e, 1.7)
+				dgate, dup := make([]float32, n), make([]float32, n)
+				swiGLUGrad(v, dgate, dup, a, draw(6, n), e)
+				w, g, m, s := draw(7, n), draw(8, n), draw(9, n), draw(10, n)
+				for i, x := range s {
+					s[i] = abs32(x)
+				}
+				(&AdamStep{Clip: 0.7, Beta1: 0.9, Beta2: 0.98, Rate: 1e-3, Unbias: 3, Eps: 1e-8, Keep: 0.99}).apply(v, w, g, m, s)
+				return bitsOf(a, b, c, d, dgate, dup, w, m, s)
+			}
+			require.Equal(t, run(nil), run(k.vector), "%s: %d elements", k.name, n)
+			for _, T := range []int{1, 4, 7} {
+				rows := func(v *vector) []uint32 {
+					dx, dw, inv := random(1, T*n), random(2, n), random(3, T)
+					rmsNormGrad(v, dx, dw, random(4, T*n), random(5, T*n), random(6, n), inv)
+					rmsNormGrad(v, dx, nil, random(4, T*n), random(5, T*n), random(6, n), inv)
+					d := random(7, T*(T+n))
+					causalSoftmaxGrad(v, d, random(8, T*(T+n)), T, T+n, 0.25)
+					return bitsOf(dx, dw, d)
+				}
+				require.Equal(t, rows(nil), rows(k.vector), "%s: %d rows of %d", k.name, T, n)
+			}
+		}
+		if k.vector == nil {
+			continue
+		}
+		for _, D := range []int{8, 16, 64} {
+			const T, H, past = 3, 5, 11
+			want, got := random(1, T*H*D), random(1, T*H*D)
+			r := Rope{D: D, Base: 1000}
+			r.Reserve(past + T)
+			for _, sign := range []float32{1, -1} {
+				r.turn(nil, want, T, H, past, sign)
+				r.turn(k.vector, got, T, H, past, sign)
+				require.Equal(t, bitsOf(want), bitsOf(got), "%s: heads of %d", k.name, D)
+			}
+		}
+	}
+}
+
+// TestCausalSoftmax: rows of what a token sees, and their gradients in float64; the sum of a row's gradients is nothing.
+func TestCausalSoftmax(t *testing.T) {
+	for _, s := range [][2]int{{1, 1}, {6, 6}, {7, 12}, {60, 60}} {
+		T, S := s[0], s[1]
+		x, up := random(1, T*S), random(2, T*S)
+		got, grad := append([]float32(nil), x...), append([]float32(nil), up...)
+		CausalSoftmax(got, T, S, 2)
+		CausalSoftmaxGrad(grad, got, T, S, 2)
+		for r := range T {
+			seen, row := S-T+r+1, x[r*S:(r+1)*S]
+			twice := append([]float32(nil), row[:seen]...)
+			Scale(twice, 2)
+			want, dot := softmaxV0(twice), 0.0
+			for i, w := range want {
+				require.InDelta(t, w, got[r*S+i], 1e-6)
+				dot += w * float64(up[r*S+i])
+			}
+			for i, w := range want {
+				require.InDelta(t, w*(float64(up[r*S+i])-dot)*2, grad[r*S+i], 2e-6)
+			}
+			for i := seen; i < S; i++ {
+				require.Zero(t, got[r*S+i])
+				require.Zero(t, grad[r*S+i])
+			}
+		}
+	}
+}
+
 // TestVectorHalves: float32 to float16 as package quant does it, every exponent and every kind of rounding.
 func TestVectorHalves(t *testing.T) {
 	var x []float32

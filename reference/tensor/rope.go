@@ -64,6 +64,15 @@ func (r *Rope) Apply(x []float32, T, H, past int) { r.rotate(x, T, H, past, 1) }
 func (r *Rope) Unapply(x []float32, T, H, past int) { r.rotate(x, T, H, past, -1) }
 
 func (r *Rope) rotate(x []float32, T, H, past int, sign float32) {
+	vec := chosen().kernel.vector
+	if r.Style != RopeNorm || r.rotated() != r.D || r.D%8 != 0 || H == 0 {
+		vec = nil
+	}
+	r.turn(vec, x, T, H, past, sign)
+}
+
+// turn rotates with assembly, for whole heads of neighbours in eights, or without.
+func (r *Rope) turn(vec *vector, x []float32, T, H, past int, sign float32) {
 	r.Reserve(past + T)
 	half := r.rotated() / 2
 	step, apart := 2, 1
@@ -72,6 +81,10 @@ func (r *Rope) rotate(x []float32, T, H, past int, sign float32) {
 	}
 	for t := range T {
 		cs := r.cosSin[(past+t)*2*half : (past+t+1)*2*half]
+		if vec != nil {
+			vec.rotate(x[t*H*r.D:(t+1)*H*r.D], cs, H, sign)
+			continue
+		}
 		for h := range H {
 			v := x[(t*H+h)*r.D : (t*H+h+1)*r.D]
 			for i := range half {

@@ -1438,6 +1438,345 @@ loop:
 	VZEROUPPER
 	RET
 
+// func avx512Narrowx1(a *float32, aRow int, aK int, b *float32, bRow int, k int, c *float32, cRow int, cols int, acc bool)
+// Requires: AVX, AVX512F
+TEXT ·avx512Narrowx1(SB), NOSPLIT, $0-73
+	MOVQ      a+0(FP), AX
+	MOVQ      aRow+8(FP), DX
+	MOVQ      aK+16(FP), BX
+	MOVQ      b+24(FP), SI
+	MOVQ      bRow+32(FP), DI
+	MOVQ      k+40(FP), R8
+	MOVQ      c+48(FP), R9
+	MOVQ      cRow+56(FP), R10
+	MOVQ      cols+64(FP), CX
+	MOVQ      $0x00000001, R11
+	SHLQ      CL, R11
+	DECQ      R11
+	KMOVW     R11, K1
+	MOVB      acc+72(FP), CL
+	LEAQ      (DX)(DX*2), DX
+	MOVQ      R9, DX
+	TESTB     CL, CL
+	JZ        zero
+	VMOVUPS.Z (DX), K1, Z0
+	ADDQ      R10, DX
+	JMP       loop
+
+zero:
+	VPXORD Z0, Z0, Z0
+
+loop:
+	VMOVUPS.Z        (SI), K1, Z1
+	VFMADD231PS.BCST (AX), Z1, Z0
+	ADDQ             BX, AX
+	ADDQ             DI, SI
+	DECQ             R8
+	JNZ              loop
+	VMOVUPS          Z0, K1, (R9)
+	VZEROUPPER
+	RET
+
+// func avx512Narrowx2(a *float32, aRow int, aK int, b *float32, bRow int, k int, c *float32, cRow int, cols int, acc bool)
+// Requires: AVX, AVX512F
+TEXT ·avx512Narrowx2(SB), NOSPLIT, $0-73
+	MOVQ      a+0(FP), AX
+	MOVQ      aRow+8(FP), DX
+	MOVQ      aK+16(FP), BX
+	MOVQ      b+24(FP), SI
+	MOVQ      bRow+32(FP), DI
+	MOVQ      k+40(FP), R8
+	MOVQ      c+48(FP), R9
+	MOVQ      cRow+56(FP), R10
+	MOVQ      cols+64(FP), CX
+	MOVQ      $0x00000001, R11
+	SHLQ      CL, R11
+	DECQ      R11
+	KMOVW     R11, K1
+	MOVB      acc+72(FP), CL
+	LEAQ      (DX)(DX*2), R11
+	MOVQ      R9, R11
+	TESTB     CL, CL
+	JZ        zero
+	VMOVUPS.Z (R11), K1, Z0
+	ADDQ      R10, R11
+	VMOVUPS.Z (R11), K1, Z1
+	ADDQ      R10, R11
+	JMP       loop
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+
+loop:
+	VMOVUPS.Z        (SI), K1, Z2
+	VFMADD231PS.BCST (AX), Z2, Z0
+	VFMADD231PS.BCST (AX)(DX*1), Z2, Z1
+	ADDQ             BX, AX
+	ADDQ             DI, SI
+	DECQ             R8
+	JNZ              loop
+	VMOVUPS          Z0, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z1, K1, (R9)
+	VZEROUPPER
+	RET
+
+// func avx512Narrowx4(a *float32, aRow int, aK int, b *float32, bRow int, k int, c *float32, cRow int, cols int, acc bool)
+// Requires: AVX, AVX512F
+TEXT ·avx512Narrowx4(SB), NOSPLIT, $0-73
+	MOVQ      a+0(FP), AX
+	MOVQ      aRow+8(FP), DX
+	MOVQ      aK+16(FP), BX
+	MOVQ      b+24(FP), SI
+	MOVQ      bRow+32(FP), DI
+	MOVQ      k+40(FP), R8
+	MOVQ      c+48(FP), R9
+	MOVQ      cRow+56(FP), R10
+	MOVQ      cols+64(FP), CX
+	MOVQ      $0x00000001, R11
+	SHLQ      CL, R11
+	DECQ      R11
+	KMOVW     R11, K1
+	MOVB      acc+72(FP), CL
+	LEAQ      (DX)(DX*2), R11
+	LEAQ      (AX)(R11*1), R11
+	MOVQ      R9, R12
+	TESTB     CL, CL
+	JZ        zero
+	VMOVUPS.Z (R12), K1, Z0
+	ADDQ      R10, R12
+	VMOVUPS.Z (R12), K1, Z1
+	ADDQ      R10, R12
+	VMOVUPS.Z (R12), K1, Z2
+	ADDQ      R10, R12
+	VMOVUPS.Z (R12), K1, Z3
+	ADDQ      R10, R12
+	JMP       loop
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+
+loop:
+	VMOVUPS.Z        (SI), K1, Z4
+	VFMADD231PS.BCST (AX), Z4, Z0
+	VFMADD231PS.BCST (AX)(DX*1), Z4, Z1
+	VFMADD231PS.BCST (AX)(DX*2), Z4, Z2
+	VFMADD231PS.BCST (R11), Z4, Z3
+	ADDQ             BX, AX
+	ADDQ             BX, R11
+	ADDQ             DI, SI
+	DECQ             R8
+	JNZ              loop
+	VMOVUPS          Z0, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z1, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z2, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z3, K1, (R9)
+	VZEROUPPER
+	RET
+
+// func avx512Narrowx8(a *float32, aRow int, aK int, b *float32, bRow int, k int, c *float32, cRow int, cols int, acc bool)
+// Requires: AVX, AVX512F
+TEXT ·avx512Narrowx8(SB), NOSPLIT, $0-73
+	MOVQ      a+0(FP), AX
+	MOVQ      aRow+8(FP), DX
+	MOVQ      aK+16(FP), BX
+	MOVQ      b+24(FP), SI
+	MOVQ      bRow+32(FP), DI
+	MOVQ      k+40(FP), R8
+	MOVQ      c+48(FP), R9
+	MOVQ      cRow+56(FP), R10
+	MOVQ      cols+64(FP), CX
+	MOVQ      $0x00000001, R11
+	SHLQ      CL, R11
+	DECQ      R11
+	KMOVW     R11, K1
+	MOVB      acc+72(FP), CL
+	LEAQ      (DX)(DX*2), R11
+	LEAQ      (AX)(R11*1), R12
+	LEAQ      (R12)(R11*1), R11
+	MOVQ      R9, R13
+	TESTB     CL, CL
+	JZ        zero
+	VMOVUPS.Z (R13), K1, Z0
+	ADDQ      R10, R13
+	VMOVUPS.Z (R13), K1, Z1
+	ADDQ      R10, R13
+	VMOVUPS.Z (R13), K1, Z2
+	ADDQ      R10, R13
+	VMOVUPS.Z (R13), K1, Z3
+	ADDQ      R10, R13
+	VMOVUPS.Z (R13), K1, Z4
+	ADDQ      R10, R13
+	VMOVUPS.Z (R13), K1, Z5
+	ADDQ      R10, R13
+	VMOVUPS.Z (R13), K1, Z6
+	ADDQ      R10, R13
+	VMOVUPS.Z (R13), K1, Z7
+	ADDQ      R10, R13
+	JMP       loop
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+loop:
+	VMOVUPS.Z        (SI), K1, Z8
+	VFMADD231PS.BCST (AX), Z8, Z0
+	VFMADD231PS.BCST (AX)(DX*1), Z8, Z1
+	VFMADD231PS.BCST (AX)(DX*2), Z8, Z2
+	VFMADD231PS.BCST (R12), Z8, Z3
+	VFMADD231PS.BCST (R12)(DX*1), Z8, Z4
+	VFMADD231PS.BCST (R12)(DX*2), Z8, Z5
+	VFMADD231PS.BCST (R11), Z8, Z6
+	VFMADD231PS.BCST (R11)(DX*1), Z8, Z7
+	ADDQ             BX, AX
+	ADDQ             BX, R12
+	ADDQ             BX, R11
+	ADDQ             DI, SI
+	DECQ             R8
+	JNZ              loop
+	VMOVUPS          Z0, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z1, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z2, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z3, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z4, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z5, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z6, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z7, K1, (R9)
+	VZEROUPPER
+	RET
+
+// func avx512Narrowx12(a *float32, aRow int, aK int, b *float32, bRow int, k int, c *float32, cRow int, cols int, acc bool)
+// Requires: AVX, AVX512F
+TEXT ·avx512Narrowx12(SB), NOSPLIT, $0-73
+	MOVQ      a+0(FP), AX
+	MOVQ      aRow+8(FP), DX
+	MOVQ      aK+16(FP), BX
+	MOVQ      b+24(FP), SI
+	MOVQ      bRow+32(FP), DI
+	MOVQ      k+40(FP), R8
+	MOVQ      c+48(FP), R9
+	MOVQ      cRow+56(FP), R10
+	MOVQ      cols+64(FP), CX
+	MOVQ      $0x00000001, R11
+	SHLQ      CL, R11
+	DECQ      R11
+	KMOVW     R11, K1
+	MOVB      acc+72(FP), CL
+	LEAQ      (DX)(DX*2), R11
+	LEAQ      (AX)(R11*1), R12
+	LEAQ      (R12)(R11*1), R13
+	LEAQ      (R13)(R11*1), R11
+	MOVQ      R9, R14
+	TESTB     CL, CL
+	JZ        zero
+	VMOVUPS.Z (R14), K1, Z0
+	ADDQ      R10, R14
+	VMOVUPS.Z (R14), K1, Z1
+	ADDQ      R10, R14
+	VMOVUPS.Z (R14), K1, Z2
+	ADDQ      R10, R14
+	VMOVUPS.Z (R14), K1, Z3
+	ADDQ      R10, R14
+	VMOVUPS.Z (R14), K1, Z4
+	ADDQ      R10, R14
+	VMOVUPS.Z (R14), K1, Z5
+	ADDQ      R10, R14
+	VMOVUPS.Z (R14), K1, Z6
+	ADDQ      R10, R14
+	VMOVUPS.Z (R14), K1, Z7
+	ADDQ      R10, R14
+	VMOVUPS.Z (R14), K1, Z8
+	ADDQ      R10, R14
+	VMOVUPS.Z (R14), K1, Z9
+	ADDQ      R10, R14
+	VMOVUPS.Z (R14), K1, Z10
+	ADDQ      R10, R14
+	VMOVUPS.Z (R14), K1, Z11
+	ADDQ      R10, R14
+	JMP       loop
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+
+loop:
+	VMOVUPS.Z        (SI), K1, Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(DX*1), Z12, Z1
+	VFMADD231PS.BCST (AX)(DX*2), Z12, Z2
+	VFMADD231PS.BCST (R12), Z12, Z3
+	VFMADD231PS.BCST (R12)(DX*1), Z12, Z4
+	VFMADD231PS.BCST (R12)(DX*2), Z12, Z5
+	VFMADD231PS.BCST (R13), Z12, Z6
+	VFMADD231PS.BCST (R13)(DX*1), Z12, Z7
+	VFMADD231PS.BCST (R13)(DX*2), Z12, Z8
+	VFMADD231PS.BCST (R11), Z12, Z9
+	VFMADD231PS.BCST (R11)(DX*1), Z12, Z10
+	VFMADD231PS.BCST (R11)(DX*2), Z12, Z11
+	ADDQ             BX, AX
+	ADDQ             BX, R12
+	ADDQ             BX, R13
+	ADDQ             BX, R11
+	ADDQ             DI, SI
+	DECQ             R8
+	JNZ              loop
+	VMOVUPS          Z0, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z1, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z2, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z3, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z4, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z5, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z6, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z7, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z8, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z9, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z10, K1, (R9)
+	ADDQ             R10, R9
+	VMOVUPS          Z11, K1, (R9)
+	VZEROUPPER
+	RET
+
 // func transpose8(dst *float32, dstRow int, src *float32, srcRow int, n int)
 // Requires: AVX
 TEXT ·transpose8(SB), NOSPLIT, $0-40
@@ -1815,5 +2154,482 @@ loop:
 	ADDQ      $0x00000010, AX
 	DECQ      DX
 	JNZ       loop
+	VZEROUPPER
+	RET
+
+// func add8(out *float32, x *float32, n int)
+// Requires: AVX
+TEXT ·add8(SB), NOSPLIT, $0-24
+	MOVQ out+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+
+loop:
+	VMOVUPS (AX), Y0
+	VADDPS  (CX), Y0, Y0
+	VMOVUPS Y0, (AX)
+	ADDQ    $0x00000020, AX
+	ADDQ    $0x00000020, CX
+	DECQ    DX
+	JNZ     loop
+	VZEROUPPER
+	RET
+
+// func scale8(x *float32, n int, c float32)
+// Requires: AVX
+TEXT ·scale8(SB), NOSPLIT, $0-20
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VBROADCASTSS c+16(FP), Y0
+
+loop:
+	VMULPS  (AX), Y0, Y1
+	VMOVUPS Y1, (AX)
+	ADDQ    $0x00000020, AX
+	DECQ    CX
+	JNZ     loop
+	VZEROUPPER
+	RET
+
+// func normScale8(out *float32, x *float32, w *float32, n int, inv float32)
+// Requires: AVX
+TEXT ·normScale8(SB), NOSPLIT, $0-36
+	MOVQ         out+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         w+16(FP), DX
+	MOVQ         n+24(FP), BX
+	VBROADCASTSS inv+32(FP), Y0
+
+loop:
+	VMULPS  (CX), Y0, Y1
+	VMULPS  (DX), Y1, Y1
+	VMOVUPS Y1, (AX)
+	ADDQ    $0x00000020, AX
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, DX
+	DECQ    BX
+	JNZ     loop
+	VZEROUPPER
+	RET
+
+// func normGrad8(dx *float32, dy *float32, x *float32, w *float32, n int, r float32, k float32)
+// Requires: AVX
+TEXT ·normGrad8(SB), NOSPLIT, $0-48
+	MOVQ         dx+0(FP), AX
+	MOVQ         dy+8(FP), CX
+	MOVQ         x+16(FP), DX
+	MOVQ         w+24(FP), BX
+	MOVQ         n+32(FP), SI
+	VBROADCASTSS r+40(FP), Y0
+	VBROADCASTSS k+44(FP), Y1
+
+loop:
+	VMULPS  (BX), Y0, Y2
+	VMULPS  (CX), Y2, Y2
+	VMULPS  (DX), Y1, Y3
+	VSUBPS  Y3, Y2, Y2
+	VADDPS  (AX), Y2, Y2
+	VMOVUPS Y2, (AX)
+	ADDQ    $0x00000020, AX
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, DX
+	ADDQ    $0x00000020, BX
+	DECQ    SI
+	JNZ     loop
+	VZEROUPPER
+	RET
+
+// func normGradW8(dw *float32, dy *float32, x *float32, n int, r float32)
+// Requires: AVX
+TEXT ·normGradW8(SB), NOSPLIT, $0-36
+	MOVQ         dw+0(FP), AX
+	MOVQ         dy+8(FP), CX
+	MOVQ         x+16(FP), DX
+	MOVQ         n+24(FP), BX
+	VBROADCASTSS r+32(FP), Y0
+
+loop:
+	VMOVUPS (CX), Y1
+	VMULPS  (DX), Y1, Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  (AX), Y1, Y1
+	VMOVUPS Y1, (AX)
+	ADDQ    $0x00000020, AX
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, DX
+	DECQ    BX
+	JNZ     loop
+	VZEROUPPER
+	RET
+
+// func softmaxGrad8(d *float32, w *float32, n int, mean float32, scale float32)
+// Requires: AVX
+TEXT ·softmaxGrad8(SB), NOSPLIT, $0-32
+	MOVQ         d+0(FP), AX
+	MOVQ         w+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSS mean+24(FP), Y0
+	VBROADCASTSS scale+28(FP), Y1
+
+loop:
+	VMOVUPS (AX), Y2
+	VSUBPS  Y0, Y2, Y2
+	VMULPS  (CX), Y2, Y2
+	VMULPS  Y1, Y2, Y2
+	VMOVUPS Y2, (AX)
+	ADDQ    $0x00000020, AX
+	ADDQ    $0x00000020, CX
+	DECQ    DX
+	JNZ     loop
+	VZEROUPPER
+	RET
+
+// func swigluGrad8(dgate *float32, dup *float32, dout *float32, gate *float32, up *float32, n int)
+// Requires: AVX, AVX2
+TEXT ·swigluGrad8(SB), NOSPLIT, $0-48
+	MOVQ dgate+0(FP), AX
+	MOVQ dup+8(FP), CX
+	MOVQ dout+16(FP), DX
+	MOVQ gate+24(FP), BX
+	MOVQ up+32(FP), SI
+	MOVQ n+40(FP), DI
+
+loop:
+	VMOVUPS      (DX), Y0
+	VMOVUPS      (BX), Y1
+	VXORPS       sign<>+0(SB), Y1, Y2
+	VMULPS       log2e<>+0(SB), Y2, Y3
+	VADDPS       round<>+0(SB), Y3, Y3
+	VSUBPS       round<>+0(SB), Y3, Y3
+	VMULPS       ln2Hi<>+0(SB), Y3, Y4
+	VSUBPS       Y4, Y2, Y4
+	VMULPS       ln2Lo<>+0(SB), Y3, Y5
+	VSUBPS       Y5, Y4, Y4
+	VMOVUPS      poly0<>+0(SB), Y5
+	VMULPS       Y4, Y5, Y5
+	VADDPS       poly1<>+0(SB), Y5, Y5
+	VMULPS       Y4, Y5, Y5
+	VADDPS       poly2<>+0(SB), Y5, Y5
+	VMULPS       Y4, Y5, Y5
+	VADDPS       poly3<>+0(SB), Y5, Y5
+	VMULPS       Y4, Y5, Y5
+	VADDPS       poly4<>+0(SB), Y5, Y5
+	VMULPS       Y4, Y5, Y5
+	VADDPS       poly5<>+0(SB), Y5, Y5
+	VMULPS       Y4, Y4, Y6
+	VMULPS       Y6, Y5, Y5
+	VADDPS       Y4, Y5, Y5
+	VADDPS       ones<>+0(SB), Y5, Y5
+	VCVTPS2DQ    Y3, Y3
+	VPADDD       bias<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y5, Y5
+	VCMPPS       $0x11, low<>+0(SB), Y2, Y6
+	VANDNPS      Y5, Y6, Y5
+	VCMPPS       $0x1e, high<>+0(SB), Y2, Y6
+	VBLENDVPS    Y6, inf<>+0(SB), Y5, Y5
+	VBROADCASTSS ones<>+0(SB), Y2
+	VADDPS       Y2, Y5, Y5
+	VDIVPS       Y5, Y2, Y3
+	VMULPS       Y1, Y0, Y4
+	VMULPS       Y3, Y4, Y4
+	VMULPS       (SI), Y0, Y0
+	VMOVUPS      Y4, (CX)
+	VMULPS       Y3, Y0, Y0
+	VSUBPS       Y3, Y2, Y4
+	VMULPS       Y4, Y1, Y4
+	VADDPS       Y4, Y2, Y4
+	VMULPS       Y4, Y0, Y0
+	VMOVUPS      Y0, (AX)
+	ADDQ         $0x00000020, AX
+	ADDQ         $0x00000020, CX
+	ADDQ         $0x00000020, DX
+	ADDQ         $0x00000020, BX
+	ADDQ         $0x00000020, SI
+	DECQ         DI
+	JNZ          loop
+	VZEROUPPER
+	RET
+
+// func adam8(w *float32, grad *float32, m *float32, v *float32, n int, clip float32, b1 float32, c1 float32, b2 float32, c2 float32, unbias float32, eps float32, rate float32, keep float32)
+// Requires: AVX
+TEXT ·adam8(SB), NOSPLIT, $0-76
+	MOVQ         w+0(FP), AX
+	MOVQ         grad+8(FP), CX
+	MOVQ         m+16(FP), DX
+	MOVQ         v+24(FP), BX
+	MOVQ         n+32(FP), SI
+	VBROADCASTSS clip+40(FP), Y0
+	VBROADCASTSS b1+44(FP), Y1
+	VBROADCASTSS c1+48(FP), Y2
+	VBROADCASTSS b2+52(FP), Y3
+	VBROADCASTSS c2+56(FP), Y4
+	VBROADCASTSS unbias+60(FP), Y5
+	VBROADCASTSS eps+64(FP), Y6
+	VBROADCASTSS rate+68(FP), Y7
+	VBROADCASTSS keep+72(FP), Y8
+
+loop:
+	VMOVUPS (CX), Y9
+	VMULPS  Y0, Y9, Y9
+	VMULPS  (DX), Y1, Y10
+	VMULPS  Y9, Y2, Y12
+	VADDPS  Y12, Y10, Y10
+	VMOVUPS Y10, (DX)
+	VMULPS  (BX), Y3, Y11
+	VMULPS  Y9, Y4, Y12
+	VMULPS  Y9, Y12, Y12
+	VADDPS  Y12, Y11, Y11
+	VMOVUPS Y11, (BX)
+	VMULPS  Y5, Y11, Y11
+	VSQRTPS Y11, Y11
+	VADDPS  Y6, Y11, Y11
+	VMULPS  Y10, Y7, Y10
+	VDIVPS  Y11, Y10, Y10
+	VMULPS  (AX), Y8, Y12
+	VSUBPS  Y10, Y12, Y12
+	VMOVUPS Y12, (AX)
+	ADDQ    $0x00000020, AX
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, DX
+	ADDQ    $0x00000020, BX
+	DECQ    SI
+	JNZ     loop
+	VZEROUPPER
+	RET
+
+// func rotate8(x *float32, cs *float32, n int, heads int, sign float32)
+// Requires: AVX
+TEXT ·rotate8(SB), NOSPLIT, $0-36
+	MOVQ         x+0(FP), AX
+	MOVQ         cs+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVQ         heads+24(FP), BX
+	VBROADCASTSS sign+32(FP), Y0
+	VXORPS       sign<>+0(SB), Y0, Y1
+	VBLENDPS     $0xaa, Y0, Y1, Y1
+
+head:
+	MOVQ CX, SI
+	MOVQ DX, DI
+
+loop:
+	VMOVUPS   (AX), Y0
+	VMOVSLDUP (SI), Y2
+	VMOVSHDUP (SI), Y3
+	VMULPS    Y1, Y3, Y3
+	VPERMILPS $0xb1, Y0, Y4
+	VMULPS    Y2, Y0, Y0
+	VMULPS    Y3, Y4, Y4
+	VADDPS    Y4, Y0, Y0
+	VMOVUPS   Y0, (AX)
+	ADDQ      $0x00000020, AX
+	ADDQ      $0x00000020, SI
+	DECQ      DI
+	JNZ       loop
+	DECQ      BX
+	JNZ       head
+	VZEROUPPER
+	RET
+
+// func gatherRows(dst *float32, src *float32, srcRow int, n int, k int)
+// Requires: AVX
+TEXT ·gatherRows(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ srcRow+16(FP), DX
+	MOVQ n+24(FP), BX
+	MOVQ k+32(FP), SI
+
+row:
+	MOVQ CX, DI
+	MOVQ BX, R8
+
+loop:
+	VMOVUPS (DI), Y0
+	VMOVUPS Y0, (AX)
+	VMOVUPS 32(DI), Y0
+	VMOVUPS Y0, 32(AX)
+	ADDQ    $0x00000040, DI
+	ADDQ    $0x00000040, AX
+	DECQ    R8
+	JNZ     loop
+	ADDQ    DX, CX
+	DECQ    SI
+	JNZ     row
+	VZEROUPPER
+	RET
+
+// func swiglu16(out *float32, gate *float32, up *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·swiglu16(SB), NOSPLIT, $0-32
+	MOVQ out+0(FP), AX
+	MOVQ gate+8(FP), CX
+	MOVQ up+16(FP), DX
+	MOVQ n+24(FP), BX
+
+loop:
+	VMOVUPS        (CX), Z0
+	VPXORD.BCST    sign<>+0(SB), Z0, Z1
+	VMULPS.BCST    log2e<>+0(SB), Z1, Z2
+	VADDPS.BCST    round<>+0(SB), Z2, Z2
+	VSUBPS.BCST    round<>+0(SB), Z2, Z2
+	VMULPS.BCST    ln2Hi<>+0(SB), Z2, Z3
+	VSUBPS         Z3, Z1, Z3
+	VMULPS.BCST    ln2Lo<>+0(SB), Z2, Z4
+	VSUBPS         Z4, Z3, Z3
+	VMULPS.BCST    poly0<>+0(SB), Z3, Z4
+	VADDPS.BCST    poly1<>+0(SB), Z4, Z4
+	VMULPS         Z3, Z4, Z4
+	VADDPS.BCST    poly2<>+0(SB), Z4, Z4
+	VMULPS         Z3, Z4, Z4
+	VADDPS.BCST    poly3<>+0(SB), Z4, Z4
+	VMULPS         Z3, Z4, Z4
+	VADDPS.BCST    poly4<>+0(SB), Z4, Z4
+	VMULPS         Z3, Z4, Z4
+	VADDPS.BCST    poly5<>+0(SB), Z4, Z4
+	VMULPS         Z3, Z3, Z5
+	VMULPS         Z5, Z4, Z4
+	VADDPS         Z3, Z4, Z4
+	VADDPS.BCST    ones<>+0(SB), Z4, Z4
+	VCVTPS2DQ      Z2, Z2
+	VPADDD.BCST    bias<>+0(SB), Z2, Z2
+	VPSLLD         $0x17, Z2, Z2
+	VMULPS         Z2, Z4, Z4
+	VCMPPS.BCST    $0x15, low<>+0(SB), Z1, K1
+	VMOVUPS.Z      Z4, K1, Z4
+	VCMPPS.BCST    $0x1e, high<>+0(SB), Z1, K1
+	VBLENDMPS.BCST inf<>+0(SB), Z4, K1, Z4
+	VADDPS.BCST    ones<>+0(SB), Z4, Z4
+	VDIVPS         Z4, Z0, Z4
+	VMULPS         (DX), Z4, Z4
+	VMOVUPS        Z4, (AX)
+	ADDQ           $0x00000040, AX
+	ADDQ           $0x00000040, CX
+	ADDQ           $0x00000040, DX
+	DECQ           BX
+	JNZ            loop
+	VZEROUPPER
+	RET
+
+// func swigluGrad16(dgate *float32, dup *float32, dout *float32, gate *float32, up *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·swigluGrad16(SB), NOSPLIT, $0-48
+	MOVQ dgate+0(FP), AX
+	MOVQ dup+8(FP), CX
+	MOVQ dout+16(FP), DX
+	MOVQ gate+24(FP), BX
+	MOVQ up+32(FP), SI
+	MOVQ n+40(FP), DI
+
+loop:
+	VMOVUPS        (DX), Z0
+	VMOVUPS        (BX), Z1
+	VPXORD.BCST    sign<>+0(SB), Z1, Z2
+	VMULPS.BCST    log2e<>+0(SB), Z2, Z3
+	VADDPS.BCST    round<>+0(SB), Z3, Z3
+	VSUBPS.BCST    round<>+0(SB), Z3, Z3
+	VMULPS.BCST    ln2Hi<>+0(SB), Z3, Z4
+	VSUBPS         Z4, Z2, Z4
+	VMULPS.BCST    ln2Lo<>+0(SB), Z3, Z5
+	VSUBPS         Z5, Z4, Z4
+	VMULPS.BCST    poly0<>+0(SB), Z4, Z5
+	VADDPS.BCST    poly1<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z5, Z5
+	VADDPS.BCST    poly2<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z5, Z5
+	VADDPS.BCST    poly3<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z5, Z5
+	VADDPS.BCST    poly4<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z5, Z5
+	VADDPS.BCST    poly5<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z4, Z6
+	VMULPS         Z6, Z5, Z5
+	VADDPS         Z4, Z5, Z5
+	VADDPS.BCST    ones<>+0(SB), Z5, Z5
+	VCVTPS2DQ      Z3, Z3
+	VPADDD.BCST    bias<>+0(SB), Z3, Z3
+	VPSLLD         $0x17, Z3, Z3
+	VMULPS         Z3, Z5, Z5
+	VCMPPS.BCST    $0x15, low<>+0(SB), Z2, K1
+	VMOVUPS.Z      Z5, K1, Z5
+	VCMPPS.BCST    $0x1e, high<>+0(SB), Z2, K1
+	VBLENDMPS.BCST inf<>+0(SB), Z5, K1, Z5
+	VBROADCASTSS   ones<>+0(SB), Z2
+	VADDPS         Z2, Z5, Z5
+	VDIVPS         Z5, Z2, Z3
+	VMULPS         Z1, Z0, Z4
+	VMULPS         Z3, Z4, Z4
+	VMULPS         (SI), Z0, Z0
+	VMOVUPS        Z4, (CX)
+	VMULPS         Z3, Z0, Z0
+	VSUBPS         Z3, Z2, Z4
+	VMULPS         Z4, Z1, Z4
+	VADDPS         Z4, Z2, Z4
+	VMULPS         Z4, Z0, Z0
+	VMOVUPS        Z0, (AX)
+	ADDQ           $0x00000040, AX
+	ADDQ           $0x00000040, CX
+	ADDQ           $0x00000040, DX
+	ADDQ           $0x00000040, BX
+	ADDQ           $0x00000040, SI
+	DECQ           DI
+	JNZ            loop
+	VZEROUPPER
+	RET
+
+// func expShift16(out *float32, x *float32, n int, shift float32, lanes *[8]float64)
+// Requires: AVX, AVX512F
+TEXT ·expShift16(SB), NOSPLIT, $0-40
+	MOVQ         out+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVQ         lanes+32(FP), BX
+	VBROADCASTSS shift+24(FP), Z0
+	VMOVUPD      (BX), Z1
+
+loop:
+	VMOVUPS        (CX), Z2
+	VSUBPS         Z0, Z2, Z2
+	VMULPS.BCST    log2e<>+0(SB), Z2, Z3
+	VADDPS.BCST    round<>+0(SB), Z3, Z3
+	VSUBPS.BCST    round<>+0(SB), Z3, Z3
+	VMULPS.BCST    ln2Hi<>+0(SB), Z3, Z4
+	VSUBPS         Z4, Z2, Z4
+	VMULPS.BCST    ln2Lo<>+0(SB), Z3, Z5
+	VSUBPS         Z5, Z4, Z4
+	VMULPS.BCST    poly0<>+0(SB), Z4, Z5
+	VADDPS.BCST    poly1<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z5, Z5
+	VADDPS.BCST    poly2<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z5, Z5
+	VADDPS.BCST    poly3<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z5, Z5
+	VADDPS.BCST    poly4<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z5, Z5
+	VADDPS.BCST    poly5<>+0(SB), Z5, Z5
+	VMULPS         Z4, Z4, Z6
+	VMULPS         Z6, Z5, Z5
+	VADDPS         Z4, Z5, Z5
+	VADDPS.BCST    ones<>+0(SB), Z5, Z5
+	VCVTPS2DQ      Z3, Z3
+	VPADDD.BCST    bias<>+0(SB), Z3, Z3
+	VPSLLD         $0x17, Z3, Z3
+	VMULPS         Z3, Z5, Z5
+	VCMPPS.BCST    $0x15, low<>+0(SB), Z2, K1
+	VMOVUPS.Z      Z5, K1, Z5
+	VCMPPS.BCST    $0x1e, high<>+0(SB), Z2, K1
+	VBLENDMPS.BCST inf<>+0(SB), Z5, K1, Z5
+	VMOVUPS        Z5, (AX)
+	VCVTPS2PD      Y5, Z2
+	VADDPD         Z2, Z1, Z1
+	VEXTRACTF64X4  $0x01, Z5, Y5
+	VCVTPS2PD      Y5, Z2
+	VADDPD         Z2, Z1, Z1
+	ADDQ           $0x00000040, CX
+	ADDQ           $0x00000040, AX
+	DECQ           DX
+	JNZ            loop
+	VMOVUPD        Z1, (BX)
 	VZEROUPPER
 	RET

@@ -42,3 +42,33 @@ func top8(x *float32, n int) float32
 
 //go:noescape
 func halves8(dst *uint16, src *float32, n int)
+
+//go:noescape
+func add8(out *float32, x *float32, n int)
+
+//go:noescape
+func scale8(x *float32, n int, c float32)
+
+//go:noescape
+func normScale8(out *float32, x *float32, w *float32, n int, inv float32)
+
+//go:noescape
+func normGrad8(dx *float32, dy *float32, x *float32, w *float32, n int, r float32, k float32)
+
+//go:noescape
+func normGradW8(dw *float32, dy *float32, x *float32, n int, r float32)
+
+//go:noescape
+func softmaxGrad8(d *float32, w *float32, n int, mean float32, scale float32)
+
+//go:noescape
+func swigluGrad8(dgate *float32, dup *float32, dout *float32, gate *float32, up *float32, n int)
+
+//go:noescape
+func adam8(w *float32, grad *float32, m *float32, v *float32, n int, clip float32, b1 float32, c1 float32, b2 float32, c2 float32, unbias float32, eps float32, rate float32, keep float32)
+
+//go:noescape
+func rotate8(x *float32, cs *float32, n int, heads int, sign float32)
+
+//go:noescape
+func gatherRows(dst *float32, src *float32, srcRow int, n int, k int)

@@ -1081,3 +1081,451 @@ loop:
 	SUB $1, R2
 	CBNZ R2, loop
 	RET
+
+// func add8(out *float32, x *float32, n int)
+TEXT ·add8(SB), NOSPLIT, $0-24
+	MOVD out+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+loop:
+	FMOVQ 0(R0), F0
+	FMOVQ 0(R1), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 0(R0)
+	FMOVQ 16(R0), F0
+	FMOVQ 16(R1), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 16(R0)
+	ADD $32, R0
+	ADD $32, R1
+	SUB $1, R2
+	CBNZ R2, loop
+	RET
+
+// func scale8(x *float32, n int, c float32)
+TEXT ·scale8(SB), NOSPLIT, $0-20
+	MOVD x+0(FP), R0
+	MOVD n+8(FP), R1
+	FMOVS c+16(FP), F0
+	WORD $0x4e040400 // dup v0.4s, v0.s[0]
+loop:
+	FMOVQ 0(R0), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ F1, 0(R0)
+	FMOVQ 16(R0), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ F1, 16(R0)
+	ADD $32, R0
+	SUB $1, R1
+	CBNZ R1, loop
+	RET
+
+// func normScale8(out *float32, x *float32, w *float32, n int, inv float32)
+TEXT ·normScale8(SB), NOSPLIT, $0-36
+	MOVD out+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD w+16(FP), R2
+	MOVD n+24(FP), R3
+	FMOVS inv+32(FP), F0
+	WORD $0x4e040400 // dup v0.4s, v0.s[0]
+loop:
+	FMOVQ 0(R1), F1
+	FMOVQ 0(R2), F2
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	WORD $0x6e22dc21 // fmul v1.4s, v1.4s, v2.4s
+	FMOVQ F1, 0(R0)
+	FMOVQ 16(R1), F1
+	FMOVQ 16(R2), F2
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	WORD $0x6e22dc21 // fmul v1.4s, v1.4s, v2.4s
+	FMOVQ F1, 16(R0)
+	ADD $32, R0
+	ADD $32, R1
+	ADD $32, R2
+	SUB $1, R3
+	CBNZ R3, loop
+	RET
+
+// func normGrad8(dx *float32, dy *float32, x *float32, w *float32, n int, r float32, k float32)
+TEXT ·normGrad8(SB), NOSPLIT, $0-48
+	MOVD dx+0(FP), R0
+	MOVD dy+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD w+24(FP), R3
+	MOVD n+32(FP), R4
+	FMOVS r+40(FP), F0
+	WORD $0x4e040400 // dup v0.4s, v0.s[0]
+	FMOVS k+44(FP), F1
+	WORD $0x4e040421 // dup v1.4s, v1.s[0]
+loop:
+	FMOVQ 0(R0), F2
+	FMOVQ 0(R1), F3
+	FMOVQ 0(R2), F4
+	FMOVQ 0(R3), F5
+	WORD $0x6e20dca5 // fmul v5.4s, v5.4s, v0.4s
+	WORD $0x6e23dca5 // fmul v5.4s, v5.4s, v3.4s
+	WORD $0x6e21dc84 // fmul v4.4s, v4.4s, v1.4s
+	WORD $0x4ea4d4a5 // fsub v5.4s, v5.4s, v4.4s
+	WORD $0x4e25d442 // fadd v2.4s, v2.4s, v5.4s
+	FMOVQ F2, 0(R0)
+	FMOVQ 16(R0), F2
+	FMOVQ 16(R1), F3
+	FMOVQ 16(R2), F4
+	FMOVQ 16(R3), F5
+	WORD $0x6e20dca5 // fmul v5.4s, v5.4s, v0.4s
+	WORD $0x6e23dca5 // fmul v5.4s, v5.4s, v3.4s
+	WORD $0x6e21dc84 // fmul v4.4s, v4.4s, v1.4s
+	WORD $0x4ea4d4a5 // fsub v5.4s, v5.4s, v4.4s
+	WORD $0x4e25d442 // fadd v2.4s, v2.4s, v5.4s
+	FMOVQ F2, 16(R0)
+	ADD $32, R0
+	ADD $32, R1
+	ADD $32, R2
+	ADD $32, R3
+	SUB $1, R4
+	CBNZ R4, loop
+	RET
+
+// func normGradW8(dw *float32, dy *float32, x *float32, n int, r float32)
+TEXT ·normGradW8(SB), NOSPLIT, $0-36
+	MOVD dw+0(FP), R0
+	MOVD dy+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD n+24(FP), R3
+	FMOVS r+32(FP), F0
+	WORD $0x4e040400 // dup v0.4s, v0.s[0]
+loop:
+	FMOVQ 0(R0), F1
+	FMOVQ 0(R1), F2
+	FMOVQ 0(R2), F3
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
+	WORD $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	WORD $0x4e22d421 // fadd v1.4s, v1.4s, v2.4s
+	FMOVQ F1, 0(R0)
+	FMOVQ 16(R0), F1
+	FMOVQ 16(R1), F2
+	FMOVQ 16(R2), F3
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
+	WORD $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	WORD $0x4e22d421 // fadd v1.4s, v1.4s, v2.4s
+	FMOVQ F1, 16(R0)
+	ADD $32, R0
+	ADD $32, R1
+	ADD $32, R2
+	SUB $1, R3
+	CBNZ R3, loop
+	RET
+
+// func softmaxGrad8(d *float32, w *float32, n int, mean float32, scale float32)
+TEXT ·softmaxGrad8(SB), NOSPLIT, $0-32
+	MOVD d+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD n+16(FP), R2
+	FMOVS mean+24(FP), F0
+	WORD $0x4e040400 // dup v0.4s, v0.s[0]
+	FMOVS scale+28(FP), F1
+	WORD $0x4e040421 // dup v1.4s, v1.s[0]
+loop:
+	FMOVQ 0(R0), F2
+	FMOVQ 0(R1), F3
+	WORD $0x4ea0d442 // fsub v2.4s, v2.4s, v0.4s
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
+	WORD $0x6e21dc42 // fmul v2.4s, v2.4s, v1.4s
+	FMOVQ F2, 0(R0)
+	FMOVQ 16(R0), F2
+	FMOVQ 16(R1), F3
+	WORD $0x4ea0d442 // fsub v2.4s, v2.4s, v0.4s
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
+	WORD $0x6e21dc42 // fmul v2.4s, v2.4s, v1.4s
+	FMOVQ F2, 16(R0)
+	ADD $32, R0
+	ADD $32, R1
+	SUB $1, R2
+	CBNZ R2, loop
+	RET
+
+// func swigluGrad8(dgate *float32, dup *float32, dout *float32, gate *float32, up *float32, n int)
+TEXT ·swigluGrad8(SB), NOSPLIT, $0-48
+	MOVD dgate+0(FP), R0
+	MOVD dup+8(FP), R1
+	MOVD dout+16(FP), R2
+	MOVD gate+24(FP), R3
+	MOVD up+32(FP), R4
+	MOVD n+40(FP), R5
+	MOVW $0x3fb8aa3b, R6
+	WORD $0x4e040cc0 // dup v0.4s, w6
+	MOVW $0x4b400000, R6
+	WORD $0x4e040cc1 // dup v1.4s, w6
+	MOVW $0x3f318000, R6
+	WORD $0x4e040cc2 // dup v2.4s, w6
+	MOVW $0xb95e8083, R6
+	WORD $0x4e040cc3 // dup v3.4s, w6
+	MOVW $0x3f800000, R6
+	WORD $0x4e040cc4 // dup v4.4s, w6
+	MOVW $0xc2ae0000, R6
+	WORD $0x4e040cc5 // dup v5.4s, w6
+	MOVW $0x42b0999a, R6
+	WORD $0x4e040cc6 // dup v6.4s, w6
+	MOVW $0x7f800000, R6
+	WORD $0x4e040cc7 // dup v7.4s, w6
+	MOVW $0x0000007f, R6
+	WORD $0x4e040cc8 // dup v8.4s, w6
+	MOVW $0x39506967, R6
+	WORD $0x4e040cc9 // dup v9.4s, w6
+	MOVW $0x3ab743ce, R6
+	WORD $0x4e040cca // dup v10.4s, w6
+	MOVW $0x3c088908, R6
+	WORD $0x4e040ccb // dup v11.4s, w6
+	MOVW $0x3d2aa9c1, R6
+	WORD $0x4e040ccc // dup v12.4s, w6
+	MOVW $0x3e2aaaaa, R6
+	WORD $0x4e040ccd // dup v13.4s, w6
+	MOVW $0x3f000000, R6
+	WORD $0x4e040cce // dup v14.4s, w6
+loop:
+	FMOVQ 0(R2), F15
+	FMOVQ 0(R3), F16
+	WORD $0x6ea0fa12 // fneg v18.4s, v16.4s
+	WORD $0x6e20de54 // fmul v20.4s, v18.4s, v0.4s
+	WORD $0x4e21d694 // fadd v20.4s, v20.4s, v1.4s
+	WORD $0x4ea1d694 // fsub v20.4s, v20.4s, v1.4s
+	WORD $0x6e22de95 // fmul v21.4s, v20.4s, v2.4s
+	WORD $0x4eb5d655 // fsub v21.4s, v18.4s, v21.4s
+	WORD $0x6e23de91 // fmul v17.4s, v20.4s, v3.4s
+	WORD $0x4eb1d6b5 // fsub v21.4s, v21.4s, v17.4s
+	WORD $0x6e35dd31 // fmul v17.4s, v9.4s, v21.4s
+	WORD $0x4e2ad631 // fadd v17.4s, v17.4s, v10.4s
+	WORD $0x6e35de31 // fmul v17.4s, v17.4s, v21.4s
+	WORD $0x4e2bd631 // fadd v17.4s, v17.4s, v11.4s
+	WORD $0x6e35de31 // fmul v17.4s, v17.4s, v21.4s
+	WORD $0x4e2cd631 // fadd v17.4s, v17.4s, v12.4s
+	WORD $0x6e35de31 // fmul v17.4s, v17.4s, v21.4s
+	WORD $0x4e2dd631 // fadd v17.4s, v17.4s, v13.4s
+	WORD $0x6e35de31 // fmul v17.4s, v17.4s, v21.4s
+	WORD $0x4e2ed631 // fadd v17.4s, v17.4s, v14.4s
+	WORD $0x6e35deb6 // fmul v22.4s, v21.4s, v21.4s
+	WORD $0x6e36de31 // fmul v17.4s, v17.4s, v22.4s
+	WORD $0x4e35d631 // fadd v17.4s, v17.4s, v21.4s
+	WORD $0x4e24d631 // fadd v17.4s, v17.4s, v4.4s
+	WORD $0x4e21aa94 // fcvtns v20.4s, v20.4s
+	WORD $0x4ea88694 // add v20.4s, v20.4s, v8.4s
+	WORD $0x4f375694 // shl v20.4s, v20.4s, #23
+	WORD $0x6e34de31 // fmul v17.4s, v17.4s, v20.4s
+	WORD $0x6eb2e4b6 // fcmgt v22.4s, v5.4s, v18.4s
+	WORD $0x4e761e31 // bic v17.16b, v17.16b, v22.16b
+	WORD $0x6ea6e656 // fcmgt v22.4s, v18.4s, v6.4s
+	WORD $0x6eb61cf1 // bit v17.16b, v7.16b, v22.16b
+	FMOVQ 0(R4), F18
+	WORD $0x4e31d491 // fadd v17.4s, v4.4s, v17.4s
+	WORD $0x6e31fc91 // fdiv v17.4s, v4.4s, v17.4s
+	WORD $0x6e30ddf3 // fmul v19.4s, v15.4s, v16.4s
+	WORD $0x6e31de73 // fmul v19.4s, v19.4s, v17.4s
+	WORD $0x6e32ddef // fmul v15.4s, v15.4s, v18.4s
+	WORD $0x6e31ddef // fmul v15.4s, v15.4s, v17.4s
+	WORD $0x4eb1d492 // fsub v18.4s, v4.4s, v17.4s
+	WORD $0x6e32de12 // fmul v18.4s, v16.4s, v18.4s
+	WORD $0x4e32d492 // fadd v18.4s, v4.4s, v18.4s
+	WORD $0x6e32ddef // fmul v15.4s, v15.4s, v18.4s
+	FMOVQ F19, 0(R1)
+	FMOVQ F15, 0(R0)
+	FMOVQ 16(R2), F15
+	FMOVQ 16(R3), F16
+	WORD $0x6ea0fa12 // fneg v18.4s, v16.4s
+	WORD $0x6e20de54 // fmul v20.4s, v18.4s, v0.4s
+	WORD $0x4e21d694 // fadd v20.4s, v20.4s, v1.4s
+	WORD $0x4ea1d694 // fsub v20.4s, v20.4s, v1.4s
+	WORD $0x6e22de95 // fmul v21.4s, v20.4s, v2.4s
+	WORD $0x4eb5d655 // fsub v21.4s, v18.4s, v21.4s
+	WORD $0x6e23de91 // fmul v17.4s, v20.4s, v3.4s
+	WORD $0x4eb1d6b5 // fsub v21.4s, v21.4s, v17.4s
+	WORD $0x6e35dd31 // fmul v17.4s, v9.4s, v21.4s
+	WORD $0x4e2ad631 // fadd v17.4s, v17.4s, v10.4s
+	WORD $0x6e35de31 // fmul v17.4s, v17.4s, v21.4s
+	WORD $0x4e2bd631 // fadd v17.4s, v17.4s, v11.4s
+	WORD $0x6e35de31 // fmul v17.4s, v17.4s, v21.4s
+	WORD $0x4e2cd631 // fadd v17.4s, v17.4s, v12.4s
+	WORD $0x6e35de31 // fmul v17.4s, v17.4s, v21.4s
+	WORD $0x4e2dd631 // fadd v17.4s, v17.4s, v13.4s
+	WORD $0x6e35de31 // fmul v17.4s, v17.4s, v21.4s
+	WORD $0x4e2ed631 // fadd v17.4s, v17.4s, v14.4s
+	WORD $0x6e35deb6 // fmul v22.4s, v21.4s, v21.4s
+	WORD $0x6e36de31 // fmul v17.4s, v17.4s, v22.4s
+	WORD $0x4e35d631 // fadd v17.4s, v17.4s, v21.4s
+	WORD $0x4e24d631 // fadd v17.4s, v17.4s, v4.4s
+	WORD $0x4e21aa94 // fcvtns v20.4s, v20.4s
+	WORD $0x4ea88694 // add v20.4s, v20.4s, v8.4s
+	WORD $0x4f375694 // shl v20.4s, v20.4s, #23
+	WORD $0x6e34de31 // fmul v17.4s, v17.4s, v20.4s
+	WORD $0x6eb2e4b6 // fcmgt v22.4s, v5.4s, v18.4s
+	WORD $0x4e761e31 // bic v17.16b, v17.16b, v22.16b
+	WORD $0x6ea6e656 // fcmgt v22.4s, v18.4s, v6.4s
+	WORD $0x6eb61cf1 // bit v17.16b, v7.16b, v22.16b
+	FMOVQ 16(R4), F18
+	WORD $0x4e31d491 // fadd v17.4s, v4.4s, v17.4s
+	WORD $0x6e31fc91 // fdiv v17.4s, v4.4s, v17.4s
+	WORD $0x6e30ddf3 // fmul v19.4s, v15.4s, v16.4s
+	WORD $0x6e31de73 // fmul v19.4s, v19.4s, v17.4s
+	WORD $0x6e32ddef // fmul v15.4s, v15.4s, v18.4s
+	WORD $0x6e31ddef // fmul v15.4s, v15.4s, v17.4s
+	WORD $0x4eb1d492 // fsub v18.4s, v4.4s, v17.4s
+	WORD $0x6e32de12 // fmul v18.4s, v16.4s, v18.4s
+	WORD $0x4e32d492 // fadd v18.4s, v4.4s, v18.4s
+	WORD $0x6e32ddef // fmul v15.4s, v15.4s, v18.4s
+	FMOVQ F19, 16(R1)
+	FMOVQ F15, 16(R0)
+	ADD $32, R0
+	ADD $32, R1
+	ADD $32, R2
+	ADD $32, R3
+	ADD $32, R4
+	SUB $1, R5
+	CBNZ R5, loop
+	RET
+
+// func adam8(w *float32, grad *float32, m *float32, v *float32, n int, clip float32, b1 float32, c1 float32, b2 float32, c2 float32, unbias float32, eps float32, rate float32, keep float32)
+TEXT ·adam8(SB), NOSPLIT, $0-76
+	MOVD w+0(FP), R0
+	MOVD grad+8(FP), R1
+	MOVD m+16(FP), R2
+	MOVD v+24(FP), R3
+	MOVD n+32(FP), R4
+	FMOVS clip+40(FP), F0
+	WORD $0x4e040400 // dup v0.4s, v0.s[0]
+	FMOVS b1+44(FP), F1
+	WORD $0x4e040421 // dup v1.4s, v1.s[0]
+	FMOVS c1+48(FP), F2
+	WORD $0x4e040442 // dup v2.4s, v2.s[0]
+	FMOVS b2+52(FP), F3
+	WORD $0x4e040463 // dup v3.4s, v3.s[0]
+	FMOVS c2+56(FP), F4
+	WORD $0x4e040484 // dup v4.4s, v4.s[0]
+	FMOVS unbias+60(FP), F5
+	WORD $0x4e0404a5 // dup v5.4s, v5.s[0]
+	FMOVS eps+64(FP), F6
+	WORD $0x4e0404c6 // dup v6.4s, v6.s[0]
+	FMOVS rate+68(FP), F7
+	WORD $0x4e0404e7 // dup v7.4s, v7.s[0]
+	FMOVS keep+72(FP), F8
+	WORD $0x4e040508 // dup v8.4s, v8.s[0]
+loop:
+	FMOVQ 0(R0), F9
+	FMOVQ 0(R1), F10
+	FMOVQ 0(R2), F11
+	FMOVQ 0(R3), F12
+	WORD $0x6e20dd4a // fmul v10.4s, v10.4s, v0.4s
+	WORD $0x6e2bdc2b // fmul v11.4s, v1.4s, v11.4s
+	WORD $0x6e2adc4d // fmul v13.4s, v2.4s, v10.4s
+	WORD $0x4e2dd56b // fadd v11.4s, v11.4s, v13.4s
+	WORD $0x6e2cdc6c // fmul v12.4s, v3.4s, v12.4s
+	WORD $0x6e2adc8d // fmul v13.4s, v4.4s, v10.4s
+	WORD $0x6e2addad // fmul v13.4s, v13.4s, v10.4s
+	WORD $0x4e2dd58c // fadd v12.4s, v12.4s, v13.4s
+	FMOVQ F11, 0(R2)
+	FMOVQ F12, 0(R3)
+	WORD $0x6e25dd8c // fmul v12.4s, v12.4s, v5.4s
+	WORD $0x6ea1f98c // fsqrt v12.4s, v12.4s
+	WORD $0x4e26d58c // fadd v12.4s, v12.4s, v6.4s
+	WORD $0x6e2bdceb // fmul v11.4s, v7.4s, v11.4s
+	WORD $0x6e2cfd6b // fdiv v11.4s, v11.4s, v12.4s
+	WORD $0x6e29dd09 // fmul v9.4s, v8.4s, v9.4s
+	WORD $0x4eabd529 // fsub v9.4s, v9.4s, v11.4s
+	FMOVQ F9, 0(R0)
+	FMOVQ 16(R0), F9
+	FMOVQ 16(R1), F10
+	FMOVQ 16(R2), F11
+	FMOVQ 16(R3), F12
+	WORD $0x6e20dd4a // fmul v10.4s, v10.4s, v0.4s
+	WORD $0x6e2bdc2b // fmul v11.4s, v1.4s, v11.4s
+	WORD $0x6e2adc4d // fmul v13.4s, v2.4s, v10.4s
+	WORD $0x4e2dd56b // fadd v11.4s, v11.4s, v13.4s
+	WORD $0x6e2cdc6c // fmul v12.4s, v3.4s, v12.4s
+	WORD $0x6e2adc8d // fmul v13.4s, v4.4s, v10.4s
+	WORD $0x6e2addad // fmul v13.4s, v13.4s, v10.4s
+	WORD $0x4e2dd58c // fadd v12.4s, v12.4s, v13.4s
+	FMOVQ F11, 16(R2)
+	FMOVQ F12, 16(R3)
+	WORD $0x6e25dd8c // fmul v12.4s, v12.4s, v5.4s
+	WORD $0x6ea1f98c // fsqrt v12.4s, v12.4s
+	WORD $0x4e26d58c // fadd v12.4s, v12.4s, v6.4s
+	WORD $0x6e2bdceb // fmul v11.4s, v7.4s, v11.4s
+	WORD $0x6e2cfd6b // fdiv v11.4s, v11.4s, v12.4s
+	WORD $0x6e29dd09 // fmul v9.4s, v8.4s, v9.4s
+	WORD $0x4eabd529 // fsub v9.4s, v9.4s, v11.4s
+	FMOVQ F9, 16(R0)
+	ADD $32, R0
+	ADD $32, R1
+	ADD $32, R2
+	ADD $32, R3
+	SUB $1, R4
+	CBNZ R4, loop
+	RET
+
+// func rotate8(x *float32, cs *float32, n int, heads int, sign float32)
+TEXT ·rotate8(SB), NOSPLIT, $0-36
+	MOVD x+0(FP), R0
+	MOVD cs+8(FP), R1
+	MOVD n+16(FP), R2
+	MOVD heads+24(FP), R3
+	FMOVS sign+32(FP), F1
+	WORD $0x4e040421 // dup v1.4s, v1.s[0]
+	WORD $0x6ea0f822 // fneg v2.4s, v1.4s
+	WORD $0x4e812840 // trn1 v0.4s, v2.4s, v1.4s
+head:
+	MOVD R1, R4
+	MOVD R2, R5
+loop:
+	FMOVQ 0(R0), F1
+	FMOVQ 0(R4), F2
+	WORD $0x4e822843 // trn1 v3.4s, v2.4s, v2.4s
+	WORD $0x4e826844 // trn2 v4.4s, v2.4s, v2.4s
+	WORD $0x6e20dc84 // fmul v4.4s, v4.4s, v0.4s
+	WORD $0x4ea00822 // rev64 v2.4s, v1.4s
+	WORD $0x6e23dc21 // fmul v1.4s, v1.4s, v3.4s
+	WORD $0x6e24dc42 // fmul v2.4s, v2.4s, v4.4s
+	WORD $0x4e22d421 // fadd v1.4s, v1.4s, v2.4s
+	FMOVQ F1, 0(R0)
+	FMOVQ 16(R0), F1
+	FMOVQ 16(R4), F2
+	WORD $0x4e822843 // trn1 v3.4s, v2.4s, v2.4s
+	WORD $0x4e826844 // trn2 v4.4s, v2.4s, v2.4s
+	WORD $0x6e20dc84 // fmul v4.4s, v4.4s, v0.4s
+	WORD $0x4ea00822 // rev64 v2.4s, v1.4s
+	WORD $0x6e23dc21 // fmul v1.4s, v1.4s, v3.4s
+	WORD $0x6e24dc42 // fmul v2.4s, v2.4s, v4.4s
+	WORD $0x4e22d421 // fadd v1.4s, v1.4s, v2.4s
+	FMOVQ F1, 16(R0)
+	ADD $32, R0
+	ADD $32, R4
+	SUB $1, R5
+	CBNZ R5, loop
+	SUB $1, R3
+	CBNZ R3, head
+	RET
+
+// func gatherRows(dst *float32, src *float32, srcRow int, n int, k int)
+TEXT ·gatherRows(SB), NOSPLIT, $0-40
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD srcRow+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD k+32(FP), R4
+row:
+	MOVD R1, R5
+	MOVD R3, R6
+loop:
+	FMOVQ 0(R5), F0
+	FMOVQ 16(R5), F1
+	FMOVQ 32(R5), F2
+	FMOVQ 48(R5), F3
+	FMOVQ F0, 0(R0)
+	FMOVQ F1, 16(R0)
+	FMOVQ F2, 32(R0)
+	FMOVQ F3, 48(R0)
+	ADD $64, R5
+	ADD $64, R0
+	SUB $1, R6
+	CBNZ R6, loop
+	ADD R2, R1
+	SUB $1, R4
+	CBNZ R4, row
+	RET

@@ -1,6 +1,10 @@
 package train
 
-import "math"
+import (
+	"math"
+
+	"meibench/reference/tensor"
+)
 
 // AdamW is Adam with decoupled weight decay (Loshchilov & Hutter 2019, alg. 2).
 // Decay applies to matrices, not to norms.
@@ -52,35 +56,20 @@ func (o *AdamW) step(flat, grad []float32, parts []part, rate float64) (norm flo
 	}
 	norm = math.Sqrt(norm)
 	o.Steps++
-	k := adamStep{
-		clip: 1, b1: float32(o.Beta1), b2: float32(o.Beta2), eps: float32(o.Eps),
-		rate:   float32(rate / (1 - math.Pow(o.Beta1, float64(o.Steps)))),
-		unbias: float32(1 / (1 - math.Pow(o.Beta2, float64(o.Steps)))),
+	k := tensor.AdamStep{
+		Clip: 1, Beta1: float32(o.Beta1), Beta2: float32(o.Beta2), Eps: float32(o.Eps),
+		Rate:   float32(rate / (1 - math.Pow(o.Beta1, float64(o.Steps)))),
+		Unbias: float32(1 / (1 - math.Pow(o.Beta2, float64(o.Steps)))),
 	}
 	if o.Clip > 0 && norm > o.Clip {
-		k.clip = float32(o.Clip / norm)
+		k.Clip = float32(o.Clip / norm)
 	}
 	for _, p := range parts {
-		k.keep = 1
+		k.Keep = 1
 		if p.decays {
-			k.keep = float32(1 - rate*o.Decay)
+			k.Keep = float32(1 - rate*o.Decay)
 		}
-		k.apply(flat[p.lo:p.hi], grad[p.lo:p.hi], o.M[p.lo:p.hi], o.V[p.lo:p.hi])
+		k.Apply(flat[p.lo:p.hi], grad[p.lo:p.hi], o.M[p.lo:p.hi], o.V[p.lo:p.hi])
 	}
 	return norm
-}
-
-// adamStep is what all parameters of a step share: rate and unbias hold the
-// corrections of the moments that begin at zero, keep is what decay leaves.
-type adamStep struct{ clip, b1, b2, rate, unbias, eps, keep float32 }
-
-func (k *adamStep) apply(w, g, m, v []float32) {
-	g, m, v = g[:len(w)], m[:len(w)], v[:len(w)]
-	for i, gi := range g {
-		gi *= k.clip
-		m[i] = float32(k.b1*m[i]) + float32((1-k.b1)*gi)
-		v[i] = float32(k.b2*v[i]) + float32((1-k.b2)*gi*gi)
-		root := float32(math.Sqrt(float64(v[i] * k.unbias)))
-		w[i] = float32(k.keep*w[i]) - k.rate*m[i]/(root+k.eps)
-	}
 }

@@ -12,12 +12,12 @@ func (t *tape) layerBackward(l *layerTape, grad, p *Params, i int, input bool) {
 	dy := t.halfBack(l, ge, e, 1, T)
 	t.linearBack(t.dinner, dy, l.inner, &w.Down, &g.Down, false, T)
 	t.lowBack(l, ge, e, siteDown, t.dinner, dy, l.inner)
-	SwiGLUGrad(t.dgate, t.dup, t.dinner, l.gate, l.up, t.sig)
+	tensor.SwiGLUGrad(t.dgate, t.dup, t.dinner, l.gate, l.up)
 	t.linearBack(t.dnorm, t.dgate, l.norm2, &w.Gate, &g.Gate, false, T)
 	t.linearBack(t.dnorm, t.dup, l.norm2, &w.Up, &g.Up, true, T)
 	t.lowBack(l, ge, e, siteGate, t.dnorm, t.dgate, l.norm2)
 	t.lowBack(l, ge, e, siteUp, t.dnorm, t.dup, l.norm2)
-	RMSNormGrad(t.dx, g.FFNNorm, t.dnorm, l.mid, w.FFNNorm, l.inv2, T, s.Dim)
+	tensor.RMSNormGrad(t.dx, g.FFNNorm, t.dnorm, l.mid, w.FFNNorm, l.inv2, T, s.Dim)
 
 	dy = t.halfBack(l, ge, e, 0, T)
 	t.linearBack(t.datt, dy, l.att, &w.Out, &g.Out, false, T)
@@ -35,7 +35,7 @@ func (t *tape) layerBackward(l *layerTape, grad, p *Params, i int, input bool) {
 	t.lowBack(l, ge, e, siteK, dnorm, t.dk, l.norm1)
 	t.lowBack(l, ge, e, siteV, dnorm, t.dv, l.norm1)
 	if dnorm != nil {
-		RMSNormGrad(t.dx, g.AttnNorm, dnorm, l.x, w.AttnNorm, l.inv1, T, s.Dim)
+		tensor.RMSNormGrad(t.dx, g.AttnNorm, dnorm, l.x, w.AttnNorm, l.inv1, T, s.Dim)
 	}
 }
 
@@ -98,7 +98,7 @@ func (t *tape) unfinish(l *layerTape, g, w *llm.Block, T int) {
 		}{{t.dq, l.rawQ, l.invQ, w.QNorm, g.QNorm, s.Heads}, {t.dk, l.rawK, l.invK, w.KNorm, g.KNorm, s.KVHeads}} {
 			room(&t.draw, len(v.dy))
 			clear(t.draw)
-			RMSNormGrad(t.draw, v.dw, v.dy, v.raw, v.w, v.inv, T*v.heads, s.HeadDim)
+			tensor.RMSNormGrad(t.draw, v.dw, v.dy, v.raw, v.w, v.inv, T*v.heads, s.HeadDim)
 			copy(v.dy, t.draw)
 		}
 	}
@@ -163,7 +163,7 @@ func (e *exitTape) backward(t *tape, grad, w *llm.Model) {
 	C, R := t.shape.Dim, len(t.rows)
 	t.linearBack(e.dnorm, e.logits, e.norm, head(w), head(grad), false, R)
 	clear(e.dx)
-	RMSNormGrad(e.dx, grad.Norm, e.dnorm, e.x, w.Norm, e.inv, R, C)
+	tensor.RMSNormGrad(e.dx, grad.Norm, e.dnorm, e.x, w.Norm, e.inv, R, C)
 	for r, i := range t.rows {
 		tensor.Add(t.dx[i*C:(i+1)*C], e.dx[r*C:(r+1)*C])
 	}

@@ -10,19 +10,14 @@ type RowLoss func(batch, place int, logits []float32, weight float32) (loss floa
 func (l *Learner) AccumulateBy(loss RowLoss, batches []Batch, total float64) (sum float64) {
 	scale := float32(1 / total)
 	sums := make([]float64, len(batches))
-	l.each(batches, l.added, func(lane, i int) {
-		t, b := l.tapes[lane], batches[i]
+	l.each(batches, l.added, func(t *tape, lane, i int) {
+		b, V := batches[i], t.shape.Vocab
 		b.Exit = 0
-		t.keep = keepAll
-		if l.Recompute {
-			t.keep = keepInputs
-		}
-		t.forward(l.Params, &b, nil)
-		V := t.shape.Vocab
-		for r, place := range t.rows {
-			sums[i] += loss(i, place, t.logits[r*V:(r+1)*V], t.b.Weights[place]*scale)
-		}
-		t.backward(l.grads[lane], l.Params, nil, false)
+		l.pass(t, l.grads[lane], &b, func(at int) {
+			for r, place := range t.rows {
+				sums[i] += loss(i, at+place, t.logits[r*V:(r+1)*V], t.b.Weights[place]*scale)
+			}
+		})
 	})
 	l.added += len(batches)
 	for _, s := range sums {

@@ -59,13 +59,16 @@ func (s *Piece) Rows(b *Batch) int { return len(b.Tokens) + len(b.Lens)*s.Params
 // Loss is the sum of losses behind the head, each times its weight and scale, and prepares their gradient. hits says for
 // each place with a loss, in order, whether the target had the largest logit.
 func (s *Piece) Loss(scale float32) (loss float64, hits []bool) {
-	return s.tape.loss(scale), s.tape.hits
+	return s.tape.loss(0, scale), s.tape.hits
 }
 
 // Backward adds the gradients of the piece, from the gradient of what Forward returned (T, C), nil behind the head, and returns
 // that of its input (T, C), if input is set and there is one.
 func (s *Piece) Backward(dout []float32, input bool) []float32 {
 	s.tape.backward(s.Grad, s.Params, dout, input && s.tape.lo > 0)
+	if s.tape.lo == 0 {
+		s.tape.embedBack(s.Grad, s.tape.b.Tokens, s.tape.dx)
+	}
 	if !input || s.tape.lo == 0 {
 		return nil
 	}

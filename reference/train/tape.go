@@ -84,12 +84,15 @@ type tape struct {
 	hits   []bool    // (R)
 	exit   exitTape
 
+	cut  []Batch   // see parts
+	ids  []int32   // of the parts that are done
+	dids []float32 // gradients of their embeddings
+
 	dx, dnorm, dpicked []float32 // (T, C), (T, C), (R, C)
 	dsub               []float32 // (T, C): of a half layer's output, before a bottleneck
 	dq, dk, dv, datt   []float32
 	dprobs             []float32 // (t, n + t) of the longest sequence
 	dgate, dup, dinner []float32 // (T, F)
-	sig                []float32 // (T, F)
 	draw               []float32 // as dq
 	keys, values       []float32 // (n + t, G·D): behind a prefix
 	dkeys, dvalues     []float32
@@ -175,7 +178,7 @@ func (t *tape) reserve(p *Params, b *Batch) {
 		x *[]float32
 		n int
 	}{{&t.dx, c}, {&t.dnorm, c}, {&t.dpicked, R * s.Dim}, {&t.dq, q}, {&t.dk, kv}, {&t.dv, kv}, {&t.datt, q},
-		{&t.dprobs, longest * (n + longest)}, {&t.dgate, f}, {&t.dup, f}, {&t.dinner, f}, {&t.sig, f}} {
+		{&t.dprobs, longest * (n + longest)}, {&t.dgate, f}, {&t.dup, f}, {&t.dinner, f}} {
 		room(v.x, v.n)
 	}
 }
@@ -376,9 +379,9 @@ func each(lens []int, heads, n int, visit func(at, T, probs int)) {
 	}
 }
 
-// loss replaces the logits by their gradient, scaled by scale, and returns the
-// weighted sum of losses.
-func (t *tape) loss(scale float32) (sum float64) {
+// loss replaces the logits by their gradient, scaled by scale, and adds the
+// weighted losses to sum.
+func (t *tape) loss(sum float64, scale float32) float64 {
 	V, b := t.shape.Vocab, t.b
 	t.hits = t.hits[:0]
 	for r, i := range t.rows {
@@ -392,8 +395,8 @@ func (t *tape) loss(scale float32) (sum float64) {
 	return sum
 }
 
-// backward adds the gradient of the loss to grad, or, of a span below the head, that of its output dout. It leaves the gradient
-// of the span's input in dx if input is set.
+// backward adds the gradient of the loss to grad, or, of a span below the head, that of its output dout, but for those of
+// embeddings: see embedBack. It leaves the gradient of the span's input in dx if input is set, or the span begins with them.
 func (t *tape) backward(grad, p *Params, dout []float32, input bool) {
 	s, T, b := t.shape, len(t.b.Tokens), t.b
 	g, w := grad.Model, p.Model
@@ -412,7 +415,7 @@ func (t *tape) backward(grad, p *Params, dout []float32, input bool) {
 			copy(t.dnorm[i*s.Dim:(i+1)*s.Dim], t.dpicked[r*s.Dim:])
 		}
 		clear(t.dx)
-		RMSNormGrad(t.dx, g.Norm, t.dnorm, t.out, w.Norm, t.inv, T, s.Dim)
+		tensor.RMSNormGrad(t.dx, g.Norm, t.dnorm, t.out, w.Norm, t.inv, T, s.Dim)
 	} else {
 		copy(t.dx, dout)
 	}
@@ -429,17 +432,14 @@ func (t *tape) backward(grad, p *Params, dout []float32, input bool) {
 		}
 		t.layerBackward(&t.layers[i], grad, p, layer, layer > stop)
 	}
-	if t.lo == 0 {
-		t.embedBack(grad)
-	}
 }
 
-// embedBack adds the gradients of embeddings and of a prompt, where they are trained.
-func (t *tape) embedBack(grad *Params) {
+// embedBack adds the gradients of embeddings and of a prompt, where they are trained, from those of the first layer's input.
+func (t *tape) embedBack(grad *Params, ids []int32, dx []float32) {
 	C := t.shape.Dim
 	embed := grad.Model.Embed.F32
-	for i, id := range t.b.Tokens {
-		switch d := t.dx[i*C : (i+1)*C]; {
+	for i, id := range ids {
+		switch d := dx[i*C : (i+1)*C]; {
 		case id < 0:
 			at := int(-1 - id)
 			tensor.Add(grad.extra.prompt[at*C:(at+1)*C], d)

@@ -55,7 +55,7 @@ func TestRMSNormGrad(t *testing.T) {
 	out, inv := make([]float32, T*C), make([]float32, T)
 	tensor.RMSNorm(out, x, w, inv, T, C, 1e-5)
 	dx, dw := make([]float32, T*C), make([]float32, C)
-	RMSNormGrad(dx, dw, pick, x, w, inv, T, C)
+	tensor.RMSNormGrad(dx, dw, pick, x, w, inv, T, C)
 	loss := func(x, w []float64) (sum float64) {
 		for i, v := range naiveNorm(x, w, C, 1e-5) {
 			sum += v * float64(pick[i])
@@ -71,7 +71,7 @@ func TestSwiGLUGrad(t *testing.T) {
 	gate, up, pick := normals("gate", n), normals("up", n), normals("pick", n)
 	gate[0], gate[1] = 30, -30 // saturated on both sides
 	dgate, dup := make([]float32, n), make([]float32, n)
-	SwiGLUGrad(dgate, dup, pick, gate, up, make([]float32, n))
+	tensor.SwiGLUGrad(dgate, dup, pick, gate, up)
 	loss := func(gate, up []float64) (sum float64) {
 		for i := range gate {
 			sum += silu(gate[i]) * up[i] * float64(pick[i])
@@ -195,6 +195,43 @@ func TestThreadsDoNotChangeBits(t *testing.T) {
 
 // Recomputing activations changes memory, not bits: 6 layers keep 6 inputs and
 // one set of the rest instead of six.
+// TestParts: a batch that is cut into parts has the gradient and the loss of one that is not, as a piece runs it, bit for bit.
+func TestParts(t *testing.T) {
+	for _, m := range []Method{{Kind: "full"}, {Kind: "prompt", Tokens: 2}, {Kind: "lora", Rank: 2}} {
+		for _, tied := range []bool{true, false} {
+			for _, exit := range []int{0, 1} {
+				c := tinyTrain
+				c.Tied = tied
+				base, err := llm.New(c, 1)
+				require.NoError(t, err)
+				p, err := Tune(base, m, 1)
+				require.NoError(t, err)
+				var b Batch
+				b.Exit, b.ExitWeight = exit, 0.5
+				for i := range 12 {
+					ids := make([]int32, 5+i%7)
+					for j := range ids {
+						ids[j] = int32((i*i + 3*j) % c.Vocab)
+					}
+					b.Add(ids, 2, 0.25)
+				}
+				l, err := NewLearner(p, 1)
+				require.NoError(t, err)
+				loss, grad := l.Gradient([]Batch{b})
+				require.Equal(t, exit == 0, len(l.tapes[0].cut) > 1)
+				whole, err := NewPiece(p, 0, c.Layers, true)
+				require.NoError(t, err)
+				_, err = whole.Forward(&b, nil)
+				require.NoError(t, err)
+				want, _ := whole.Loss(float32(1 / Weight([]Batch{b})))
+				whole.Backward(nil, false)
+				require.Equal(t, want, loss)
+				require.Equal(t, whole.Grad.Flat, grad.Flat, "%s, tied %v, exit %d", m.Kind, tied, exit)
+			}
+		}
+	}
+}
+
 func TestRecompute(t *testing.T) {
 	c := tinyTrain
 	c.Layers = 6

@@ -43,6 +43,8 @@ func scvtf(d, n v) inst   { return two(0x4e21d800, "scvtf v%d.4s, v%d.4s", d, n)
 func fcvtns(d, n v) inst  { return two(0x4e21a800, "fcvtns v%d.4s, v%d.4s", d, n) } // to nearest even
 func fabs(d, n v) inst    { return two(0x4ea0f800, "fabs v%d.4s, v%d.4s", d, n) }
 func fneg(d, n v) inst    { return two(0x6ea0f800, "fneg v%d.4s, v%d.4s", d, n) }
+func fsqrt(d, n v) inst   { return two(0x6ea1f800, "fsqrt v%d.4s, v%d.4s", d, n) }
+func rev64(d, n v) inst   { return two(0x4ea00800, "rev64 v%d.4s, v%d.4s", d, n) } // neighbours change places
 func neg(d, n v) inst     { return two(0x6ea0b800, "neg v%d.4s, v%d.4s", d, n) }
 func fcvtl(d, n v) inst   { return two(0x0e217800, "fcvtl v%d.4s, v%d.4h", d, n) }  // float16 to float32, low half
 func fcvtl2(d, n v) inst  { return two(0x4e217800, "fcvtl2 v%d.4s, v%d.8h", d, n) } // high half

@@ -40,6 +40,8 @@ var encodings = []struct {
 	{fcvtns(1, 2), 0x4e21a841, "fcvtns v1.4s, v2.4s"},
 	{fabs(1, 2), 0x4ea0f841, "fabs v1.4s, v2.4s"},
 	{fneg(1, 2), 0x6ea0f841, "fneg v1.4s, v2.4s"},
+	{fsqrt(1, 2), 0x6ea1f841, "fsqrt v1.4s, v2.4s"},
+	{rev64(29, 30), 0x4ea00bdd, "rev64 v29.4s, v30.4s"},
 	{neg(1, 2), 0x6ea0b841, "neg v1.4s, v2.4s"},
 	{fcvtl(29, 30), 0x0e217bdd, "fcvtl v29.4s, v30.4h"},
 	{fcvtl2(29, 30), 0x4e217bdd, "fcvtl2 v29.4s, v30.8h"},

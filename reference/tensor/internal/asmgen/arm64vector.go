@@ -61,6 +61,7 @@ func (a *arm64) vectors() {
 	a.swiglu()
 	a.top()
 	a.narrow()
+	a.lanewises()
 }
 
 func (a *arm64) expShift() {
@@ -230,5 +231,192 @@ func (a *arm64) quantize() {
 		a.op("ADD %v, %v", tile, groups)
 		a.op("ADD %v, %v", tile, fields)
 	})
+	a.op("RET")
+}
+
+// lanewise emits a function over 8n elements by halves, whose pointers move on by 8 each time; scalars fill a register each.
+func (a *arm64) lanewise(name string, pointers, scalars []string, body func(p []r, c []v, at int)) {
+	var params []string
+	for _, x := range pointers {
+		params = append(params, x+" *float32")
+	}
+	params = append(params, "n int")
+	for _, x := range scalars {
+		params = append(params, x+" float32")
+	}
+	a.begin(name, params, "")
+	p := a.paramList(append(pointers, "n")...)
+	c := a.take(len(scalars))
+	for i, x := range scalars {
+		a.broadcast(x, c[i])
+	}
+	a.loop("loop", p[len(pointers)], func() {
+		body(p, c, 0)
+		body(p, c, 16)
+		for _, x := range p[:len(pointers)] {
+			a.op("ADD $32, %v", x)
+		}
+	})
+	a.op("RET")
+}
+
+// broadcast fills a register with a float32 parameter.
+func (a *arm64) broadcast(param string, to v) {
+	a.op("FMOVS %s+%d(FP), %s", param, a.offsets[param], to.f())
+	a.do(dup(to, to, 0))
+}
+
+// lanewises writes the functions of this name for amd64.
+func (a *arm64) lanewises() {
+	with := func(n int, body func(t []v)) {
+		t := a.take(n)
+		body(t)
+		a.give(t)
+	}
+	a.lanewise("add8", []string{"out", "x"}, nil, func(p []r, _ []v, at int) {
+		with(2, func(t []v) {
+			a.load(16, p[0], at, t[0])
+			a.load(16, p[1], at, t[1])
+			a.do(fadd(t[0], t[0], t[1]))
+			a.store(16, t[0], p[0], at)
+		})
+	})
+	a.lanewise("scale8", []string{"x"}, []string{"c"}, func(p []r, c []v, at int) {
+		with(1, func(t []v) {
+			a.load(16, p[0], at, t[0])
+			a.do(fmul(t[0], t[0], c[0]))
+			a.store(16, t[0], p[0], at)
+		})
+	})
+	a.lanewise("normScale8", []string{"out", "x", "w"}, []string{"inv"}, func(p []r, c []v, at int) {
+		with(2, func(t []v) {
+			a.load(16, p[1], at, t[0])
+			a.load(16, p[2], at, t[1])
+			a.do(fmul(t[0], t[0], c[0]), fmul(t[0], t[0], t[1]))
+			a.store(16, t[0], p[0], at)
+		})
+	})
+	a.lanewise("normGrad8", []string{"dx", "dy", "x", "w"}, []string{"r", "k"}, func(p []r, c []v, at int) {
+		with(4, func(t []v) {
+			for i := range t {
+				a.load(16, p[i], at, t[i])
+			}
+			a.do(fmul(t[3], t[3], c[0]), fmul(t[3], t[3], t[1]), fmul(t[2], t[2], c[1]), fsub(t[3], t[3], t[2]), fadd(t[0], t[0], t[3]))
+			a.store(16, t[0], p[0], at)
+		})
+	})
+	a.lanewise("normGradW8", []string{"dw", "dy", "x"}, []string{"r"}, func(p []r, c []v, at int) {
+		with(3, func(t []v) {
+			for i := range t {
+				a.load(16, p[i], at, t[i])
+			}
+			a.do(fmul(t[1], t[1], t[2]), fmul(t[1], t[1], c[0]), fadd(t[0], t[0], t[1]))
+			a.store(16, t[0], p[0], at)
+		})
+	})
+	a.lanewise("softmaxGrad8", []string{"d", "w"}, []string{"mean", "scale"}, func(p []r, c []v, at int) {
+		with(2, func(t []v) {
+			a.load(16, p[0], at, t[0])
+			a.load(16, p[1], at, t[1])
+			a.do(fsub(t[0], t[0], c[0]), fmul(t[0], t[0], t[1]), fmul(t[0], t[0], c[1]))
+			a.store(16, t[0], p[0], at)
+		})
+	})
+	a.swigluGrad()
+	a.adam()
+	a.rotate()
+	a.gatherRows()
+}
+
+func (a *arm64) gatherRows() {
+	a.begin("gatherRows", []string{"dst *float32", "src *float32", "srcRow int", "n int", "k int"}, "")
+	p := a.paramList("dst", "src", "srcRow", "n", "k")
+	dst, src, from, left := p[0], p[1], a.takeR(), a.takeR()
+	t := a.take(4)
+	a.label("row")
+	a.op("MOVD %v, %v", src, from)
+	a.op("MOVD %v, %v", p[3], left)
+	a.loop("loop", left, func() {
+		for i := range t {
+			a.load(16, from, 16*i, t[i])
+		}
+		for i := range t {
+			a.store(16, t[i], dst, 16*i)
+		}
+		a.op("ADD $64, %v", from)
+		a.op("ADD $64, %v", dst)
+	})
+	a.op("ADD %v, %v", p[2], src)
+	a.op("SUB $1, %v", p[4])
+	a.op("CBNZ %v, row", p[4])
+	a.op("RET")
+}
+
+func (a *arm64) swigluGrad() {
+	a.begin("swigluGrad8", []string{"dgate *float32", "dup *float32", "dout *float32", "gate *float32", "up *float32", "n int"}, "")
+	p := a.paramList("dgate", "dup", "dout", "gate", "up", "n")
+	e, t := a.exponential(), a.take(5)
+	d, g, s, u, one := t[0], t[1], t[2], t[3], e.one
+	a.loop("loop", p[5], func() {
+		for at := 0; at < 32; at += 16 {
+			a.load(16, p[2], at, d)
+			a.load(16, p[3], at, g)
+			a.do(fneg(u, g))
+			a.exp(e, s, u)
+			a.load(16, p[4], at, u)
+			a.do(fadd(s, one, s), fdiv(s, one, s), fmul(t[4], d, g), fmul(t[4], t[4], s))
+			a.do(fmul(d, d, u), fmul(d, d, s), fsub(u, one, s), fmul(u, g, u), fadd(u, one, u), fmul(d, d, u))
+			a.store(16, t[4], p[1], at)
+			a.store(16, d, p[0], at)
+		}
+		for _, x := range p[:5] {
+			a.op("ADD $32, %v", x)
+		}
+	})
+	a.op("RET")
+}
+
+func (a *arm64) adam() {
+	scalars := []string{"clip", "b1", "c1", "b2", "c2", "unbias", "eps", "rate", "keep"}
+	a.lanewise("adam8", []string{"w", "grad", "m", "v"}, scalars, func(p []r, c []v, at int) {
+		clip, b1, c1, b2, c2, unbias, eps, rate, keep := c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8]
+		t := a.take(5)
+		for i := range p[:4] {
+			a.load(16, p[i], at, t[i])
+		}
+		w, g, m, v, u := t[0], t[1], t[2], t[3], t[4]
+		a.do(fmul(g, g, clip), fmul(m, b1, m), fmul(u, c1, g), fadd(m, m, u))
+		a.do(fmul(v, b2, v), fmul(u, c2, g), fmul(u, u, g), fadd(v, v, u))
+		a.store(16, m, p[2], at)
+		a.store(16, v, p[3], at)
+		a.do(fmul(v, v, unbias), fsqrt(v, v), fadd(v, v, eps), fmul(m, rate, m), fdiv(m, m, v), fmul(w, keep, w), fsub(w, w, m))
+		a.store(16, w, p[0], at)
+		a.give(t)
+	})
+}
+
+func (a *arm64) rotate() {
+	a.begin("rotate8", []string{"x *float32", "cs *float32", "n int", "heads int", "sign float32"}, "")
+	p := a.paramList("x", "cs", "n", "heads")
+	x, cs, n, heads, from, left := p[0], p[1], p[2], p[3], a.takeR(), a.takeR()
+	turn, t := a.take(1)[0], a.take(4)
+	a.broadcast("sign", t[0])
+	a.do(fneg(t[1], t[0]), trn1(turn, t[1], t[0])) // -sign at the first of a pair, sign at the second
+	a.label("head")
+	a.op("MOVD %v, %v", cs, from)
+	a.op("MOVD %v, %v", n, left)
+	a.loop("loop", left, func() {
+		for at := 0; at < 32; at += 16 {
+			a.load(16, x, at, t[0])
+			a.load(16, from, at, t[1])
+			a.do(trn1(t[2], t[1], t[1]), trn2(t[3], t[1], t[1]), fmul(t[3], t[3], turn), rev64(t[1], t[0]))
+			a.do(fmul(t[0], t[0], t[2]), fmul(t[1], t[1], t[3]), fadd(t[0], t[0], t[1]))
+			a.store(16, t[0], x, at)
+		}
+		a.op("ADD $32, %v", x)
+		a.op("ADD $32, %v", from)
+	})
+	a.op("SUB $1, %v", heads)
+	a.op("CBNZ %v, head", heads)
 	a.op("RET")
 }

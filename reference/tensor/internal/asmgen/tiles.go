@@ -19,11 +19,15 @@ func tiles() {
 			tile(vnni, "avx512", e, rows)
 		}
 	}
+	for _, rows := range []int{1, 2, 4, 8, 12} {
+		narrowTile(rows)
+	}
 	transpose8()
 	expShift()
 	swiglu()
 	top()
 	halves()
+	lanewises()
 }
 
 // tile emits one register tile: rows x two vectors of C, one chain of fused multiply-adds per element in the order of
@@ -82,6 +86,67 @@ func tile(i isa, name string, e element, rows int) {
 	for r := range rows {
 		VMOVUPS(s[2*r], mem(c, 0))
 		VMOVUPS(s[2*r+1], mem(c, i.bytes()))
+		if r < rows-1 {
+			ADDQ(cRow, c)
+		}
+	}
+	VZEROUPPER()
+	RET()
+}
+
+// narrowTile emits the register tile of the columns that a tile of two vectors would waste: rows x cols of C, cols up to 16,
+// with the chains of tile. Nothing beyond cols is read or written.
+func narrowTile(rows int) {
+	TEXT(fmt.Sprintf("avx512Narrowx%d", rows), NOSPLIT, "func(a *float32, aRow, aK int, b *float32, bRow, k int, c *float32, cRow, cols int, acc bool)")
+	Pragma("noescape")
+	base := []Register{ptr("a")}
+	aRow, aK, bp, bRow, k, c, cRow := ptr("aRow"), ptr("aK"), ptr("b"), ptr("bRow"), ptr("k"), ptr("c"), ptr("cRow")
+	ones, mask := GP64(), K()
+	Load(Param("cols"), RCX)
+	MOVQ(U32(1), ones)
+	SHLQ(CL, ones)
+	DECQ(ones)
+	KMOVW(ones.As32(), mask)
+	acc := Load(Param("acc"), GP8())
+	three := GP64()
+	LEAQ(Mem{Base: aRow, Index: aRow, Scale: 2}, three)
+	for len(base)*3 < rows {
+		r := GP64()
+		LEAQ(Mem{Base: base[len(base)-1], Index: three, Scale: 1}, r)
+		base = append(base, r)
+	}
+	s := vnni.regs(rows)
+	to := GP64()
+	MOVQ(c, to)
+	TESTB(acc, acc)
+	JZ(LabelRef("zero"))
+	for r := range rows {
+		VMOVUPS_Z(mem(to, 0), mask, s[r])
+		ADDQ(cRow, to)
+	}
+	JMP(LabelRef("loop"))
+	Label("zero")
+	for _, r := range s {
+		vnni.zero(r)
+	}
+	x := vnni.reg()
+	Label("loop")
+	VMOVUPS_Z(mem(bp, 0), mask, x)
+	for r := range rows {
+		m := mem(base[r/3], 0)
+		if r%3 > 0 {
+			m.Index, m.Scale = aRow, uint8(r%3)
+		}
+		VFMADD231PS_BCST(m, x, s[r])
+	}
+	for _, r := range base {
+		ADDQ(aK, r)
+	}
+	ADDQ(bRow, bp)
+	DECQ(k)
+	JNZ(LabelRef("loop"))
+	for r := range rows {
+		VMOVUPS(s[r], mask, mem(c, 0))
 		if r < rows-1 {
 			ADDQ(cRow, c)
 		}
