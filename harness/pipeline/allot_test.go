@@ -24,7 +24,7 @@ func allottedRounds(t *testing.T, rounds int, set map[string]any) (*scene, map[s
 }
 
 // A round of one client lasts as long as the model says, and the time in which the server aggregates.
-func TestAllotKeepsItsWord(t *testing.T) {
+func TestT8AllotKeepsItsWord(t *testing.T) {
 	s, f := allottedRounds(t, 1, map[string]any{"clients": 1.0, "policy": "fixed", "energy_weight": 0.0, "steps": 3.0})
 	l := s.logs[0]
 	require.Equal(t, record.OK, l.Outcome, l.Err)
@@ -47,7 +47,7 @@ func TestAllotKeepsItsWord(t *testing.T) {
 }
 
 // What chooses more costs less, by the model; the optimum is that of the exhaustive search.
-func TestAllotPolicies(t *testing.T) {
+func TestT8AllotPolicies(t *testing.T) {
 	cost, ratio := map[string]float64{}, map[string]float64{}
 	for _, policy := range allocPolicies() {
 		_, f := allottedRounds(t, 4, map[string]any{"policy": policy, "bandwidth_mhz": 0.1, "energy_weight": 1.0, "radius_m": 500.0})

@@ -80,7 +80,7 @@ func instance(n int, seed uint64) *Instance {
 }
 
 // T8: at the soonest end all end at once, at full power; no division ends sooner.
-func TestFinishTimesAreEqual(t *testing.T) {
+func TestT8FinishTimesAreEqual(t *testing.T) {
 	for n := 1; n <= 20; n++ {
 		in := instance(n, 2)
 		d := Bandwidth(in, 1, 1)
@@ -133,7 +133,7 @@ func TestPartsAddUp(t *testing.T) {
 }
 
 // The joint choice is within 1 % of an exhaustive one, both ways: the grid is the coarser, since for a cut and rank the program is convex.
-func TestJointAgainstExhaustive(t *testing.T) {
+func TestT8JointAgainstExhaustive(t *testing.T) {
 	worst, gap := 0.0, 0.0
 	for seed := range uint64(60) {
 		in := instance(1+int(seed%3), seed)
@@ -149,7 +149,7 @@ func TestJointAgainstExhaustive(t *testing.T) {
 }
 
 // Exhaustive's way through powers finds what their product does.
-func TestExhaustiveIsTheProduct(t *testing.T) {
+func TestT8ExhaustiveIsTheProduct(t *testing.T) {
 	for seed := range uint64(6) {
 		in := instance(2, 100+seed)
 		got := Exhaustive(in, 0, 0)
@@ -172,7 +172,7 @@ func TestExhaustiveIsTheProduct(t *testing.T) {
 }
 
 // Where joules do not count the soonest end is the best, exactly; one client alone has the whole band.
-func TestExactWhereTheRelaxationIs(t *testing.T) {
+func TestT8ExactWhereTheRelaxationIs(t *testing.T) {
 	for seed := range uint64(20) {
 		in := instance(1+int(seed%5), 200+seed)
 		in.Weight = 0
@@ -191,7 +191,7 @@ func TestExactWhereTheRelaxationIs(t *testing.T) {
 }
 
 // More of the band, more power or a later deadline is never worse, and each policy is at least as good as the one that chooses less.
-func TestMoreIsNeverWorse(t *testing.T) {
+func TestT8MoreIsNeverWorse(t *testing.T) {
 	for seed := range uint64(8) {
 		for name, more := range map[string]func(*Instance){"band": func(in *Instance) { in.Hz *= 1.3 }, "power": func(in *Instance) { in.MaxWatts *= 1.3 },
 			"deadline": func(in *Instance) { in.Deadline *= 1.3 }} {
@@ -215,7 +215,7 @@ func TestMoreIsNeverWorse(t *testing.T) {
 }
 
 // The bound is one: no decision costs less.
-func TestBoundIsBelow(t *testing.T) {
+func TestT8BoundIsBelow(t *testing.T) {
 	for seed := range uint64(30) {
 		in := instance(1+int(seed%6), 500+seed)
 		for cut := range in.cuts() {
