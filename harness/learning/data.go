@@ -118,6 +118,15 @@ func (d *data) bad(client int) bool {
 func (d *data) batch(client, step int) *train.Batch {
 	own := d.of(client)
 	b := &train.Batch{}
+	if d.job.Clip > 0 { // every question by its own luck, as the account of privacy wants it: so many in the mean, or none
+		luck := rng.Stream(d.job.Seed, "learning", "poisson", client, step)
+		for _, e := range own {
+			if luck.Float64() < d.job.rate() {
+				b.Add(e.ids, e.prompt, 0)
+			}
+		}
+		return b
+	}
 	for i := range d.job.Batch {
 		n := step*d.job.Batch + i
 		pass := rng.Stream(d.job.Seed, "learning", "order", client, n/len(own))

@@ -32,8 +32,7 @@ func (s *School) Figures(rounds, steps int, delta float64) (map[string]float64, 
 		f["refused_updates"] = float64(all)
 	}
 	if s.job.Noise > 0 {
-		q := float64(s.job.Batch) / float64(s.job.Samples)
-		eps, _, err := privacy.Epsilon(q, s.job.Noise, rounds*steps, delta)
+		eps, _, err := privacy.Epsilon(s.job.rate(), s.job.Noise, rounds*steps, delta)
 		if err != nil {
 			return nil, fmt.Errorf("account for the privacy of %d steps: %w", rounds*steps, err)
 		}

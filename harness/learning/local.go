@@ -35,7 +35,8 @@ type lesson struct {
 	steps                int
 	state                *client
 	from                 *message
-	loss                 float64
+	loss                 float64  // summed over scored steps
+	scored               int      // steps with questions
 	scalars              []scalar // zeroth-order: what each step moved, along which direction
 }
 
@@ -206,7 +207,7 @@ func (s *School) train(st *hardware.Study, from *message, c *client) ([]byte, er
 		if s.job.Attack == "count" && s.data.bad(st.Client) {
 			samples *= 10
 		}
-		m := message{Round: st.Round, Client: st.Client, Samples: samples, Loss: l.loss / float64(max(1, st.Count)), Parts: parts}
+		m := message{Round: st.Round, Client: st.Client, Samples: samples, Loss: l.loss / float64(max(1, l.scored)), Parts: parts}
 		return m.encode(), nil
 	})
 }
@@ -231,7 +232,9 @@ func (s *School) steps(b *bench, l *lesson, from int) error {
 		if math.IsNaN(loss) || math.IsInf(loss, 0) {
 			return fmt.Errorf("step %d: the loss is %g: the learning rate %g is too large, or what came is no model", i, loss, s.job.Rate)
 		}
-		l.loss += loss
+		if l.loss += loss; len(batch.Lens) > 0 {
+			l.scored++
+		}
 		s.rule.correct(b, l, grad.Flat)
 		if s.job.Optimizer == "sgd" {
 			rate := float32(s.job.Rate)

@@ -10,21 +10,20 @@ import (
 	"meibench/reference/train"
 )
 
+// rate is the chance of a question to be in a step under differential privacy.
+func (j *Job) rate() float64 { return min(1, float64(j.Batch)/float64(max(1, j.Samples))) }
+
 // private is a step's gradient under differential privacy: that of each question is cut to a length, their sum gets normal noise, and both are
-// divided by how many questions a step has (DP-SGD, Abadi et al. 2016, arXiv 1607.00133, alg. 1). Sampling is by order, not by luck of each
-// question, as is usual; the accountant takes it for the latter (see Epsilon).
+// divided by how many questions a step has in the mean (DP-SGD, Abadi et al. 2016, arXiv 1607.00133, alg. 1). Questions are drawn as the account
+// has it, each with the same chance in every step. The loss is the mean over those drawn, 0 if there are none.
 func (s *School) private(b *bench, l *lesson, batch *train.Batch, step int) (loss float64, grad *train.Params) {
-	var sum []float32
-	at := 0
+	sum, at := make([]float32, len(b.params.Flat)), 0
 	for _, n := range batch.Lens {
 		one := train.Batch{Tokens: batch.Tokens[at : at+n], Targets: batch.Targets[at : at+n], Weights: batch.Weights[at : at+n], Lens: []int{n}}
 		at += n
 		var part float64
 		part, grad = b.learner.Gradient([]train.Batch{one})
 		loss += part / float64(len(batch.Lens))
-		if sum == nil {
-			sum = make([]float32, len(grad.Flat))
-		}
 		norm := 0.0
 		for _, g := range grad.Flat {
 			norm += float64(g) * float64(g)
@@ -34,8 +33,11 @@ func (s *School) private(b *bench, l *lesson, batch *train.Batch, step int) (los
 			sum[i] += float32(scale * g)
 		}
 	}
+	if grad == nil { // nobody was drawn
+		grad = b.params.Like()
+	}
 	noise := rng.Stream(s.job.Seed, "learning", "noise", l.client, step)
-	each := 1 / float64(len(batch.Lens))
+	each := 1 / (s.job.rate() * float64(s.job.Samples))
 	for i, v := range sum {
 		if s.job.Noise > 0 {
 			v += float32(s.job.Noise * s.job.Clip * rng.Normal(noise))

@@ -2,6 +2,7 @@ package learning
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -67,4 +68,44 @@ func TestT12_PrivateSteps(t *testing.T) {
 		require.Less(t, f["epsilon"], last)
 		last = f["epsilon"]
 	}
+}
+
+// T12: under differential privacy every question has the same chance in every step, which is what the account counts; a step that draws none adds noise
+// alone, and the mean is over as many as a step has on average.
+func TestT12_QuestionsAreDrawnOneByOne(t *testing.T) {
+	j := plain()
+	j.Samples, j.Batch, j.Clip, j.Noise = 40, 4, 1, 1
+	s := school(t, j)
+	const steps = 400
+	drawn, empty, first := 0, 0, 0
+	for step := range steps {
+		b := s.data.batch(1, step)
+		drawn += len(b.Lens)
+		if len(b.Lens) == 0 {
+			empty++
+		}
+		if len(b.Lens) > 0 && b.Lens[0] == len(s.data.of(1)[0].ids)-1 && slices.Equal(b.Tokens[:b.Lens[0]], s.data.of(1)[0].ids[:b.Lens[0]]) {
+			first++
+		}
+	}
+	require.InDelta(t, 4, float64(drawn)/steps, 0.4, "standard error 0.095")
+	require.InDelta(t, math.Pow(0.9, 40), float64(empty)/steps, 0.03)
+	require.InDelta(t, 0.1, float64(first)/steps, 0.06)
+
+	j.Samples, j.Batch = 1000, 1 // 37 % of steps draw nobody
+	s = school(t, j)
+	for step := range 100 {
+		if b := s.data.batch(0, step); len(b.Lens) == 0 {
+			bench := s.scorer
+			loss, grad := s.private(bench, &lesson{client: 0}, b, step)
+			require.Zero(t, loss)
+			norm := 0.0
+			for _, g := range grad.Flat {
+				norm += float64(g) * float64(g)
+			}
+			require.InDelta(t, 1, math.Sqrt(norm/float64(len(grad.Flat))), 0.1, "noise over clip over one question in the mean")
+			return
+		}
+	}
+	t.Fatal("every step drew somebody")
 }

@@ -47,6 +47,7 @@ func (s *School) probe(b *bench, l *lesson, batch *train.Batch, step int) {
 	}
 	l.scalars = append(l.scalars, moves...)
 	l.loss += mean
+	l.scored++
 }
 
 // direction is the seed of the normal numbers that a short seed stands for.
