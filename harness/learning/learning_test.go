@@ -367,7 +367,7 @@ func TestServersBelieveNobody(t *testing.T) {
 		require.ErrorContains(t, err, why)
 	}
 	_, err := s.Train(&hardware.Study{Verb: "local", Client: 3})
-	require.ErrorContains(t, err, "client 3 of 3")
+	require.ErrorContains(t, err, "number 3 of 3")
 	_, err = s.Train(&hardware.Study{Verb: "sing"})
 	require.ErrorContains(t, err, `nobody knows how to "sing"`)
 	_, err = s.Train(&hardware.Study{Verb: "local", Client: 1, Count: 1, In: [][]byte{up[:30]}})

@@ -200,14 +200,22 @@ func (s *School) Train(st *hardware.Study) ([]byte, error) {
 	if do == nil {
 		return nil, fmt.Errorf("train: nobody knows how to %q", st.Verb)
 	}
-	if st.Client < 0 || st.Client >= s.job.Clients {
-		return nil, fmt.Errorf("train: client %d of %d", st.Client, s.job.Clients)
+	if n := s.takers(st.Verb); st.Client < 0 || st.Client >= n {
+		return nil, fmt.Errorf("train: %s: number %d of %d", st.Verb, st.Client, n)
 	}
 	reply, err := do(st)
 	if err != nil {
 		return nil, fmt.Errorf("%s, client %d, round %d: %w", st.Verb, st.Client, st.Round, err)
 	}
 	return reply, nil
+}
+
+// takers is how many there are to be asked: clients, or stages of devices in a row.
+func (s *School) takers(verb string) int {
+	if verb == "stage" || verb == "stageback" || verb == "update" {
+		return len(s.stages.all)
+	}
+	return s.job.Clients
 }
 
 // Trainer is the school.

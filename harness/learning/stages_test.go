@@ -81,6 +81,11 @@ func TestT10_StagesAndCache(t *testing.T) {
 	}
 	s := school(t, j)
 	require.ErrorContains(t, s.Stages([]int{0, 5}, 1, false), "two stages or more")
+
+	j.Clients = 1 // whose device is one of three in the row
+	s = school(t, j)
+	require.NoError(t, s.Stages([]int{0, 1, 2, 5}, 3, true))
+	staged(t, s, 2, 3)
 }
 
 // T1: training on pooled data, the same whatever the rounds are cut into.

@@ -192,6 +192,11 @@ func (p *federate) round(round int, log *record.Request) error {
 	g.await(min(p.sampled, len(picked)), end)
 	came := p.close(g, picked, log)
 	if len(came) == 0 {
+		for _, t := range g.ended {
+			if t.err != nil && !errors.Is(t.err, errVanished) {
+				return fmt.Errorf("federate: round %d: no update of %d clients came: client %d: %w", round, len(picked), t.client, t.err)
+			}
+		}
 		return fmt.Errorf("federate: round %d: no update of %d clients came in time", round, len(picked))
 	}
 	if err := p.combine(round, came, log); err != nil {

@@ -20,6 +20,32 @@ func (p *part) ranked(of func(*cell) []float64) []*cell {
 	return cells
 }
 
+// cheapest says which cell takes least, where nothing was scored: by what decisions are to make small, or by time.
+func (p *part) cheapest() string {
+	cells, by := p.priced()
+	if len(cells) < 2 {
+		return ""
+	}
+	what := "Whole runs take least time with"
+	if by == "round_cost" {
+		what = "Decisions expect to cost least, time and weighted joules of the rounds together, with"
+	}
+	best, worst := cells[0], cells[len(cells)-1]
+	return fmt.Sprintf(" %s %s: %s, most with %s: %s.", what, best.name, over(best.Repeats(by), reports.Time), worst.name, over(worst.Repeats(by), reports.Time))
+}
+
+// priced are the valid cells by what they took, least first, and the metric.
+func (p *part) priced() (cells []*cell, by string) {
+	for _, by = range []string{"round_cost", "makespan"} {
+		cells = slices.DeleteFunc(slices.Clone(p.cells), func(c *cell) bool { return !c.Valid() || len(c.Repeats(by)) == 0 || c.failed() == c.N })
+		if len(cells) > 0 {
+			break
+		}
+	}
+	slices.SortStableFunc(cells, func(a, b *cell) int { return cmp.Compare(median(a.Repeats(by)), median(b.Repeats(by))) })
+	return cells, by
+}
+
 // spread is a share over seeds in words: "35 % (seeds from 30 to 37)".
 func spread(values []float64) string {
 	v := over(values, reports.Percent)
@@ -36,7 +62,7 @@ func spread(values []float64) string {
 func (p *part) lead() string {
 	cells := p.ranked((*cell).final)
 	if len(cells) == 0 {
-		return p.asked() + fmt.Sprintf("%s: no valid cell was scored, so that the tables have what rounds take alone.", p.title)
+		return p.asked() + fmt.Sprintf("%s: no valid cell was scored, so that the tables have what rounds take alone.", p.title) + p.cheapest()
 	}
 	best, worst := cells[0], cells[len(cells)-1]
 	var leaders []string
@@ -197,6 +223,12 @@ func short(parts []*part) *reports.Table {
 		dash := reports.Word("–")
 		row := []reports.Value{reports.Word(p.title), reports.Word("nothing was scored"), count(0), dash, dash, dash, dash, dash, dash, dash, reports.Word("no")}
 		r := reports.Row{Values: row}
+		if cheap, by := p.priced(); len(p.ranked((*cell).final)) == 0 && len(cheap) > 1 {
+			r.Group = cheap[0].Group
+			what := map[string]string{"round_cost": "least cost expected", "makespan": "least time"}[by]
+			copy(row[1:], []reports.Value{reports.Word("not scored; " + what + ": " + cheap[0].name), count(len(cheap[0].courses)), dash, dash,
+				over(cheap[0].spent(bytesCost), reports.Bytes), over(cheap[0].spent(joulesCost), reports.Energy), over(cheap[0].spent(timeCost), reports.Time), reports.Word(cheap[1].name)})
+		}
 		if cells := p.ranked((*cell).final); len(cells) > 0 {
 			best := cells[0]
 			r.Group = best.Group
