@@ -94,7 +94,7 @@ func (k *check) walk(f *folder, i int, a *arm, sum *record.Summary) (*tally, err
 			k.rep.say("V025", at, "comes after request %d: rows are in order of their numbers, each once", last)
 		}
 		last = r.ID
-		k.ended(at, r)
+		k.ended(at, c, r)
 		if sched != nil {
 			sched.row(at, r)
 		}
@@ -135,13 +135,13 @@ func (t *tally) add(c *record.Cell, r *record.Request) {
 }
 
 // ended checks how a request says that it ended.
-func (k *check) ended(at spot, r *record.Request) {
+func (k *check) ended(at spot, c *record.Cell, r *record.Request) {
 	switch {
 	case r.Outcome == record.OK && r.Err != "":
 		k.rep.say("V021", at, "is ok and has the error %q", r.Err)
 	case r.Outcome != record.OK && r.Err == "":
 		k.rep.say("V021", at, "is %s and does not say why", r.Outcome)
-	case r.Outcome == record.OK && r.AskedTokens > 0 && r.OutputTokens == 0:
+	case r.Outcome == record.OK && r.AskedTokens > 0 && r.OutputTokens == 0 && !c.Trains():
 		k.rep.say("V021", at, "is ok, was asked for %d tokens and gave none", r.AskedTokens)
 	case r.Released == record.Unset:
 		k.rep.say("V034", at, "was never released")

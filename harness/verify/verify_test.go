@@ -74,6 +74,32 @@ func TestHonestRunsPass(t *testing.T) {
 	}
 }
 
+// Rounds of training are requests without tokens; what they learned is computed again too.
+func TestRunsThatTrainPass(t *testing.T) {
+	dir := run(t, `
+name: rounds
+question: does a run that trains hold?
+defaults: {app: healthcare, model: mei-nano, scale: task, scenario: single-stream, requests: 3}
+parts:
+  - {name: far, defaults: {mode: modelled, site: mixed-5g-edge}, matrix: {pipeline: [tune, federate, splitlearn, collaborate]}}
+  - {name: near, defaults: {site: this-machine}, matrix: {pipeline: [tune, federate, splitlearn], mode: [measured, emulated]}}
+params:
+  tune: {clients: 2, steps: 1, samples: 8, levels: 1, every: 3, score: 5}
+  federate: {clients: 2, steps: 1, samples: 8, levels: 1, every: 3, score: 5}
+  splitlearn: {clients: 2, steps: 1, samples: 8, levels: 1, every: 3, score: 5}
+  collaborate: {clients: 2, steps: 1, samples: 8, levels: 1, every: 3, score: 5, stages: 2, micros: 2}
+`)
+	v := New(Options{}).CheckRun(context.Background(), dir)
+	require.Empty(t, errorsOf(v))
+	require.Equal(t, bundle.Replayed, v.Tier)
+	require.Equal(t, 4, v.Replay.Modelled)
+	refused(t, verdict(t, edited(t, dir, "modelled", "federate", func(r *record.Request) {
+		if r.ID == 2 {
+			r.Quality = 1
+		}
+	}), Options{}), "V060")
+}
+
 // A model that is a file is found by its digest, or left.
 func TestModelsThatAreFiles(t *testing.T) {
 	file := "../../reference/models/mei-nano.gguf"
