@@ -21,7 +21,11 @@ func exam(c *bundle.Claim) string {
 		return ""
 	}
 	var parts []string
-	for _, k := range []string{"data", "levels", "samples", "clients", "dirichlet", "bad", "attack", "noisy", "score", "target"} {
+	keys := []string{"data", "levels", "samples", "clients", "dirichlet", "score", "target"}
+	if attack := c.Params["attack"]; attack != nil && attack != "none" {
+		keys = append(keys, "attack", "bad", "noisy")
+	}
+	for _, k := range keys {
 		if v, ok := c.Params[k]; ok {
 			parts = append(parts, k+" "+paramText(v))
 		}

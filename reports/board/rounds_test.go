@@ -24,8 +24,9 @@ func TestTrainingIsRankedByTheTimeToItsTarget(t *testing.T) {
 		c.Metrics["target_time"] = m
 	}
 	never := func(c *bundle.Claim) { delete(c.Metrics, "target_time") }
+	spared := func(c *bundle.Claim) { c.Params["attack"], c.Params["bad"] = "none", 0.0 }
 	easy := func(c *bundle.Claim) { c.Params["target"] = 0.1 }
-	s := Build(Input{Name: "B", Contracts: contracts(), Entries: []Entry{entryOf("x", "ann", claim("local", 500, 1), tuned("slow", 20, 1, 0.9), tuned("quick", 5, 1, 0.4), tuned("close", 6, 1, 0.5),
+	s := Build(Input{Name: "B", Contracts: contracts(), Entries: []Entry{entryOf("x", "ann", claim("local", 500, 1), tuned("slow", 20, 1, 0.9), tuned("quick", 5, 1, 0.4), tuned("close", 6, 1, 0.5, spared),
 		tuned("luck", 1, 0.1, 0.5, missed), tuned("lost", 2, 0.1, 0.2, never), tuned("low", 1, 0.1, 0.2, easy))}})
 	require.Len(t, s.categories, 1)
 	tables := s.categories[0].tables
