@@ -62,14 +62,7 @@ func pause(env world.Env, at time.Duration) {
 // whatever became of the ones before it.
 func (d *driver) offer(requests iter.Seq[workloads.Request]) {
 	if d.writes {
-		next, stop := iter.Pull(requests)
-		a := ahead{next: next} // two are written before the run's clock starts
-		a.now, a.ok = next()
-		a.later, a.more = next()
-		d.env.Go("arrivals", func() {
-			defer stop()
-			d.offerWritten(&a)
-		})
+		d.env.Go("arrivals", func() { d.offerWritten(requests) })
 		return
 	}
 	d.env.Go("arrivals", func() {
@@ -91,22 +84,23 @@ func (d *driver) start(req *workloads.Request) {
 // a prompt takes 0.2 ms, which would be the latency of the request before it. It
 // happens off the turn, one request ahead, and in the middle of the gap between
 // two arrivals, when most requests are over.
-func (d *driver) offerWritten(a *ahead) {
-	for a.ok {
-		d.start(&a.now)
-		a.now, a.ok = a.later, a.more
-		if a.ok {
-			pause(d.env, d.env.Now()+(a.now.ArriveAt-d.env.Now())/2)
-			d.env.Outside(func() { a.later, a.more = a.next() })
+func (d *driver) offerWritten(requests iter.Seq[workloads.Request]) {
+	next, stop := iter.Pull(requests)
+	defer stop()
+	write := func() (req workloads.Request, ok bool) {
+		d.env.Outside(func() { req, ok = next() })
+		return req, ok
+	}
+	now, ok := write()
+	later, more := write()
+	for ok {
+		d.start(&now)
+		now, ok = later, more
+		if ok {
+			pause(d.env, d.env.Now()+(now.ArriveAt-d.env.Now())/2)
+			later, more = write()
 		}
 	}
-}
-
-// ahead is requests of which two are written.
-type ahead struct {
-	next       func() (workloads.Request, bool)
-	now, later workloads.Request
-	ok, more   bool
 }
 
 func (d *driver) flight(req *workloads.Request) *flight {

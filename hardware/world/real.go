@@ -4,7 +4,6 @@ import (
 	"context"
 	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -19,8 +18,7 @@ import (
 // processes signalled in one turn could swap, and a process that was behind
 // schedule could starve the ones it had started.
 type Real struct {
-	made   time.Time
-	began  atomic.Int64 // ns after made; notYet before Run
+	began  time.Time
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
@@ -52,13 +50,12 @@ type task struct {
 	prev, next *task
 }
 
-// NewReal returns a world whose clock starts with Run: what is set up before takes none of its time. A nil context never cancels.
+// NewReal returns a world whose clock starts now. A nil context never cancels.
 func NewReal(ctx context.Context) *Real {
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	r := &Real{made: time.Now(), finished: make(chan struct{})}
-	r.began.Store(notYet)
+	r := &Real{began: time.Now(), finished: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	return r
 }
@@ -67,17 +64,8 @@ func NewReal(ctx context.Context) *Real {
 // Outside that can block (a socket read) must end when it is.
 func (r *Real) Context() context.Context { return r.ctx }
 
-// notYet is when a run began that has not.
-const notYet = -1
-
-// Now is the wall-clock time since the run began, on the monotonic clock; 0 before.
-func (r *Real) Now() time.Duration {
-	began := r.began.Load()
-	if began == notYet {
-		return 0
-	}
-	return time.Since(r.made) - time.Duration(began)
-}
+// Now is the wall-clock time since the world was made, on the monotonic clock.
+func (r *Real) Now() time.Duration { return time.Since(r.began) }
 
 // release passes the turn to the head of the line, or lays it down.
 func (r *Real) release() {
@@ -317,7 +305,6 @@ func (r *Real) Run() error {
 	boss := &task{wake: make(chan struct{}, 1)}
 	stop := context.AfterFunc(r.ctx, r.wakeAll)
 	defer stop()
-	r.began.Store(int64(time.Since(r.made)))
 	if r.must == 0 {
 		r.over = true
 		close(r.finished)

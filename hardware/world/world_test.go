@@ -376,17 +376,3 @@ func BenchmarkGo(b *testing.B) {
 		})
 	}
 }
-
-// What is set up before a run takes none of its time.
-func TestRealClockStartsWithRun(t *testing.T) {
-	made := time.Now()
-	w := NewReal(t.Context())
-	const setup = 5 * time.Millisecond
-	time.Sleep(setup)
-	require.Zero(t, w.Now())
-	var first, since time.Duration
-	w.Go("a", func() { first, since = w.Now(), time.Since(made) })
-	require.NoError(t, w.Run())
-	require.LessOrEqual(t, first, since-setup)
-	require.Positive(t, w.Now())
-}

@@ -285,6 +285,11 @@ func TestJudge(t *testing.T) {
 			require.Contains(t, why[0], tc.want)
 		})
 	}
+	few := fine()
+	few.Facts.PlannedSpan, few.Facts.OfferedSpan = 100*ms, 96*ms
+	require.Empty(t, few.Judge(), "four requests in a tenth of a second, the first of them 4 ms late, as it may be")
+	few.Facts.OfferedSpan -= ms
+	require.Len(t, few.Judge(), 1)
 	c := fine()
 	c.Mode, c.Facts.LateP99, c.Facts.PauseP99 = "modelled", time.Hour, time.Hour
 	require.Empty(t, c.Judge(), "a virtual clock cannot be late")
