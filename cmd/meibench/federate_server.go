@@ -37,6 +37,7 @@ type federation struct {
 	stations []*station
 	next     int    // round
 	picks    []byte // of the checkpoint: what the choice of clients rests on
+	untuned  learning.Score
 	lines    []federateRound
 	tally    []clientLine
 
@@ -83,8 +84,11 @@ type clientLine struct {
 	Last    string `json:"last_reason"`
 }
 
-// goOn sets the server to its checkpoint, if there is one.
-func (s *federation) goOn() error {
+// goOn sets the server to its checkpoint, if there is one, after it has scored the base.
+func (s *federation) goOn() (err error) {
+	if s.untuned, err = s.school.Score(tasks.Test, s.params.Int("score")); err != nil {
+		return err
+	}
 	if s.checkpoint == "" {
 		return nil
 	}
@@ -297,7 +301,7 @@ func (s *federation) tell() error {
 	if s.a.json {
 		e := json.NewEncoder(s.a.out)
 		e.SetIndent("", "  ")
-		return e.Encode(map[string]any{"rounds": s.lines, "clients": s.tally, "exact": score.Exact, "loss_nat": score.Loss, "adapter": s.out})
+		return e.Encode(map[string]any{"rounds": s.lines, "clients": s.tally, "exact": score.Exact, "exact_untuned": s.untuned.Exact, "loss_nat": score.Loss, "adapter": s.out})
 	}
 	w := tabwriter.NewWriter(s.a.out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "client\tagent\tcounted\tabsent\trefused\tlast reason")
@@ -307,7 +311,7 @@ func (s *federation) tell() error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.a.out, "%d rounds; %.1f %% of held-out questions right, loss %.4f nats per token\n", s.rounds, 100*score.Exact, score.Loss)
+	fmt.Fprintf(s.a.out, "%d rounds; %.1f %% of held-out questions right (%.1f %% untuned), loss %.4f nats per token\n", s.rounds, 100*score.Exact, 100*s.untuned.Exact, score.Loss)
 	if s.out != "" {
 		fmt.Fprintf(s.a.out, "adapter: %s\n", s.out)
 	}
