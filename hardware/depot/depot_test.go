@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -302,6 +303,20 @@ func TestEarlyTokensAreThoseOfAPlainLoad(t *testing.T) {
 	require.True(t, bytes.Equal(nano(t), data))
 	_, err = client(t, "http://127.0.0.1:1").FetchRun(t.Context(), m, path+"2", prompt, 12)
 	require.Error(t, err, "no node: an error, not a wait")
+}
+
+// A model that has come whole before its first layer is asked for has its name by then, and the growing file has none.
+func TestEarlyReadsAFileThatHasItsNameAlready(t *testing.T) {
+	url, m := serve(t, NodeConfig{}, nil)
+	a := &arrivals{have: make([]bool, len(m.Blocks)), at: make([]time.Duration, len(m.Blocks))}
+	a.cond = sync.NewCond(&a.mu)
+	path := filepath.Join(t.TempDir(), "m.gguf")
+	err := client(t, url).fetch(t.Context(), m, path, func(i int, f *os.File) { a.have[i], a.file = true, f }, func() {
+		var out Early
+		require.NoError(t, a.answer(m, "me south straight , car east straight , dry ; may me go =>", 4, &out, time.Now()))
+		require.NotEmpty(t, out.IDs)
+	})
+	require.NoError(t, err)
 }
 
 func FuzzCatalogue(f *testing.F) {

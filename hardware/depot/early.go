@@ -103,11 +103,10 @@ func (a *arrivals) answer(m *Model, prompt string, most int, out *Early, start t
 	if err != nil {
 		return err
 	}
-	g, err := gguf.Open(f.Name()) // mapped: what comes later is seen where it belongs
+	g, err := gguf.Read(f, m.Bytes) // not by its name, which changes once all has come
 	if err != nil {
 		return err
 	}
-	defer g.Close()
 	tok, err := tokenizer(g)
 	if err != nil {
 		return err
